@@ -1,0 +1,43 @@
+# Every target works from a fresh clone: it needs Python >= 3.11, make and a C++ compiler (torch.compile calls it).
+PYTHON ?= python3
+VENV ?= .venv
+PIP := 26.3
+
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+
+.PHONY: help quickstart test lint docs bench constraints clean
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+quickstart: $(VENV)/.stamp ## Train on digits: hybrid code and adaptive neurons beside direct code and fixed ones
+	snntorch-asnn quickstart --out runs/quickstart
+
+test: $(VENV)/.stamp ## Run all tests, doctests and tutorials
+	pytest -n auto --dist worksteal
+
+lint: $(VENV)/.stamp ## Check style, types, imports and spelling; fixes what can be fixed
+	pre-commit run --all-files --show-diff-on-failure
+
+docs: $(VENV)/.stamp ## Build the documentation, running the tutorials
+	sphinx-build -W --keep-going -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
+bench: $(VENV)/.stamp ## Run the benchmarks
+	for script in benchmarks/*.py; do python "$$script" || exit 1; done
+
+constraints: ## Renew constraints.txt and constraints-core.txt from fresh installations
+	PYTHON=$(PYTHON) .ci/lock
+
+clean: ## Remove the environment and everything built
+	rm -rf $(VENV) build dist docs/_build docs/api/generated .mypy_cache .pytest_cache .ruff_cache
+
+# The stamp is written last, so an installation that was cut off starts again.
+$(VENV)/.stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python >= 3.11 is needed; name one: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet pip==$(PIP)
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt --editable '.[all]' --group dev
+	@touch $@
