@@ -29,7 +29,9 @@ OPTIONAL = {
 def public_modules() -> list[str]:
     """Every module without a leading underscore that imports with the packages at hand."""
     names = ["snntorch_asnn"]
-    for info in pkgutil.walk_packages(snntorch_asnn.__path__, "snntorch_asnn.", onerror=lambda _: None):
+    for info in pkgutil.walk_packages(
+        snntorch_asnn.__path__, "snntorch_asnn.", onerror=lambda _: None
+    ):
         if not any(part.startswith("_") for part in info.name.split(".")):
             names.append(info.name)
     return names
