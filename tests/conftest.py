@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-# A first call under torch.compile takes seconds, and a shared machine is slow at times: neither is a fault.
+# A first call under torch.compile takes seconds, and a shared machine is slow at times.
 settings.register_profile(
     "ci",
     deadline=None,
