@@ -1,0 +1,265 @@
+"""The whole sequence as two fused loops made by ``torch.compile``: one forward, one backward.
+
+The forward loop reads the input and writes the spikes. The backward loop reads the input once more,
+recomputes the membranes and writes the gradients, so that autograd keeps nothing but the input. Sequences
+are cut into chunks of :data:`CHUNK` steps, since a loop is unrolled and compile time grows with its length.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch.autograd.function import once_differentiable
+
+from snntorch_asnn.ops.adaptive_leaky.adjoint import Moment, advance, retreat
+from snntorch_asnn.ops.adaptive_leaky.layout import fold
+from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule
+from snntorch_asnn.surrogate import Surrogate
+
+__all__ = ["CHUNK", "missing", "sequence"]
+
+CHUNK = 16
+"""Most time steps in one compiled loop. A longer sequence keeps the membrane at every chunk's start."""
+
+_PARAMETERS = 4  # beta, gain, threshold, previous threshold
+_RuleKey = tuple[ResetMechanism, bool, bool, bool | None, str, float, bool]
+
+
+@functools.cache
+def missing(device_type: str) -> str | None:
+    """What ``torch.compile`` lacks on this machine for a kind of device, or None if it can run."""
+    if device_type == "cuda":
+        from torch.utils._triton import has_triton
+
+        return None if has_triton() else "triton, which torch.compile needs on a GPU"
+    candidates = (os.environ.get("CXX"), "g++", "clang++", "cl")
+    if any(name and shutil.which(name) for name in candidates):
+        return None
+    return "a C++ compiler (g++, clang++ or cl on the PATH, or CXX set), which torch.compile needs"
+
+
+def sequence(
+    x: Tensor,
+    mem: Tensor | None,
+    beta: Tensor,
+    gain: Tensor,
+    threshold: Tensor,
+    previous_threshold: Tensor,
+    scale: Tensor,
+    rule: Rule,
+    *,
+    output_mem: bool,
+) -> tuple[Tensor, Tensor]:
+    """As :func:`..reference.sequence`, for a rule that is fusable."""
+    parameters = (beta, gain, threshold, previous_threshold)
+    if torch.compiler.is_compiling():
+        # The surrounding compiler fuses the loops itself, whatever the memory format.
+        spikes, mem_out = _in_graph(x, mem, *parameters, _key(rule), output_mem)
+    else:
+        folding = fold(x, beta.shape[1:])
+        spikes, mem_out, *_ = _Sequence.apply(
+            folding.sequence(x),
+            None if mem is None else folding.state(mem),
+            *(folding.parameter(p) for p in parameters),
+            _key(rule),
+            output_mem,
+            True,
+        )
+        spikes = folding.unfold(spikes)
+        mem_out = folding.unfold(mem_out) if output_mem else folding.unfold_state(mem_out)
+    return (spikes * _like(scale, spikes)).to(x.dtype), mem_out
+
+
+def _like(scale: Tensor, spikes: Tensor) -> Tensor:
+    """``scale`` ``[T, *features]`` with ones where ``spikes`` has a batch."""
+    return scale.reshape(scale.shape[0], *(1,) * (spikes.ndim - scale.ndim), *scale.shape[1:])
+
+
+def _key(rule: Rule) -> _RuleKey:
+    surrogate = rule.spike_grad
+    assert isinstance(surrogate, Surrogate)
+    return (
+        rule.reset_mechanism,
+        rule.reset_delay,
+        rule.exact_reset,
+        rule.detach_reset,
+        surrogate.kind,
+        surrogate.shape,
+        surrogate.fires_at_threshold,
+    )
+
+
+def _rule(key: _RuleKey) -> Rule:
+    mechanism, delay, exact, detach, kind, shape, fires_at_threshold = key
+    return Rule(Surrogate(kind, shape, fires_at_threshold), mechanism, delay, exact, detach)
+
+
+# Dynamo's own tracing of an autograd.Function loses its backward under torch.func.grad (see surrogate.py).
+@torch.compiler.allow_in_graph
+def _in_graph(
+    x: Tensor,
+    mem: Tensor | None,
+    beta: Tensor,
+    gain: Tensor,
+    threshold: Tensor,
+    previous_threshold: Tensor,
+    key: _RuleKey,
+    output_mem: bool,
+) -> tuple[Tensor, Tensor]:
+    spikes, mem_out, *_ = _Sequence.apply(
+        x, mem, beta, gain, threshold, previous_threshold, key, output_mem, False
+    )
+    return spikes, mem_out
+
+
+class _Sequence(torch.autograd.Function):
+    """Saves the input, the parameters and the membrane at the start of each chunk; nothing else."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        x: Tensor,
+        mem: Tensor | None,
+        beta: Tensor,
+        gain: Tensor,
+        threshold: Tensor,
+        previous_threshold: Tensor,
+        key: _RuleKey,
+        output_mem: bool,
+        compile_here: bool,
+    ) -> tuple[Tensor, ...]:
+        run = _loop(_forward, compile_here, key, output_mem)
+        x, mem = x.detach(), None if mem is None else mem.detach()
+        parameters = [p.detach() for p in (beta, gain, threshold, previous_threshold)]
+        spikes: list[Tensor] = []
+        membranes: list[Tensor] = []
+        starts: list[Tensor] = []
+        for chunk in _chunks(x.shape[0]):
+            if spikes and mem is not None:
+                starts.append(mem)
+            spikes_chunk, mem_chunk = run(x[chunk], mem, *(p[chunk] for p in parameters))
+            spikes.append(spikes_chunk)
+            membranes.append(mem_chunk)
+            mem = mem_chunk[-1] if output_mem else mem_chunk
+        assert mem is not None
+        return _joined(spikes), _joined(membranes) if output_mem else mem, *starts
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        x, mem, *parameters, ctx.key, ctx.output_mem, ctx.compile_here = inputs
+        _, _, *starts = output
+        ctx.mark_non_differentiable(*starts)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, mem, *parameters, *starts)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Any, ...]:
+        grad_spikes, grad_mem, *_ = grad_outputs
+        x, start, *rest = ctx.saved_tensors
+        parameters, starts = rest[:_PARAMETERS], [start, *rest[_PARAMETERS:]]
+        wanted = tuple(ctx.needs_input_grad[2 : 2 + _PARAMETERS])
+        run = _loop(_backward, ctx.compile_here, ctx.key, wanted)
+        grad_last, grad_trace = (None, grad_mem) if ctx.output_mem else (grad_mem, None)
+        by_chunk: list[list[Tensor]] = []
+        for chunk, start in reversed(list(zip(_chunks(x.shape[0]), starts, strict=True))):
+            grad_last, *grads = run(
+                x[chunk],
+                start,
+                *(p[chunk] for p in parameters),
+                None if grad_spikes is None else grad_spikes[chunk],
+                None if grad_trace is None else grad_trace[chunk],
+                grad_last,
+            )
+            by_chunk.append(grads)
+        grad_x, *grads = (_joined(list(pieces)) for pieces in zip(*reversed(by_chunk), strict=True))
+        remaining = iter(grads)
+        return (
+            grad_x,
+            grad_last if ctx.needs_input_grad[1] else None,
+            *(next(remaining) if want else None for want in wanted),
+            *(None, None, None),
+        )
+
+
+def _chunks(num_steps: int) -> Iterator[slice]:
+    return (slice(at, min(at + CHUNK, num_steps)) for at in range(0, num_steps, CHUNK))
+
+
+def _joined(pieces: list[Tensor]) -> Tensor:
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+
+def _advance_all(
+    rule: Rule, x: Tensor, mem: Tensor | None, parameters: tuple[Tensor, ...]
+) -> list[Moment]:
+    state_dtype = parameters[0].dtype
+    mem = torch.zeros_like(x[0], dtype=state_dtype) if mem is None else mem
+    moments: list[Moment] = []
+    for t, x_t in enumerate(x.unbind(0)):
+        moments.append(advance(x_t.to(state_dtype), mem, *(p[t] for p in parameters), rule))
+        mem = moments[-1].mem
+    return moments
+
+
+def _forward(
+    rule: Rule, output_mem: bool, x: Tensor, mem: Tensor | None, *parameters: Tensor
+) -> tuple[Tensor, Tensor]:
+    moments = _advance_all(rule, x, mem, parameters)
+    spikes = torch.stack([moment.spikes.to(x.dtype) for moment in moments])
+    return spikes, torch.stack([m.mem for m in moments]) if output_mem else moments[-1].mem
+
+
+def _backward(
+    rule: Rule, wanted: tuple[bool, ...], x: Tensor, mem: Tensor | None, *rest: Any
+) -> tuple[Tensor, ...]:
+    *parameters, grad_spikes, grad_trace, grad_mem = rest
+    moments = _advance_all(rule, x, mem, tuple(parameters))
+    zeros = torch.zeros_like(moments[0].mem)
+    grad_mem = zeros if grad_mem is None else grad_mem
+    grads_x: list[Tensor] = []
+    grads: list[list[Tensor]] = []
+    for t in reversed(range(x.shape[0])):
+        at_t = [p[t] for p in parameters]
+        if grad_trace is not None:
+            grad_mem = grad_mem + grad_trace[t]
+        ds = zeros if grad_spikes is None else grad_spikes[t].to(zeros.dtype)
+        gradients = retreat(moments[t], ds, grad_mem, x[t].to(zeros.dtype), *at_t, rule)
+        grad_mem = gradients.mem
+        grads_x.append(gradients.x.to(x.dtype))
+        grads.append(
+            [
+                gradient.sum_to_size(parameter.shape)
+                for gradient, parameter, want in zip(gradients[2:], at_t, wanted, strict=True)
+                if want
+            ]
+        )
+    by_parameter = (torch.stack(steps[::-1]) for steps in zip(*grads, strict=True))
+    return grad_mem, torch.stack(grads_x[::-1]), *by_parameter
+
+
+@functools.cache
+def _loop(
+    function: Callable[..., Any], compile_here: bool, key: _RuleKey, option: Any
+) -> Callable[..., Any]:
+    """``function`` for one rule and option, compiled apart from every other combination."""
+    rule = _rule(key)
+
+    def run(*args: Any) -> Any:
+        return function(rule, option, *args)
+
+    if not compile_here:
+        return run
+    # Dynamo counts recompilations per code object and gives up after a few: one for each binding.
+    code = run.__code__.replace(co_name=f"{function.__name__}_{abs(hash((key, option))):x}")
+    own = types.FunctionType(code, run.__globals__, code.co_name, closure=run.__closure__)
+    return torch.compile(own, fullgraph=True, dynamic=True)

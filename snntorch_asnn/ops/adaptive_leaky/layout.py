@@ -1,0 +1,70 @@
+"""Any dense tensor as ``[T, B, C, M]``: the one shape that the fused implementations see.
+
+``C`` counts the time parameters of one step (1 for a layer, channels, or neurons), ``B`` gathers what lies
+outside of them in memory and ``M`` what lies inside. Dimensions are taken in the order in which they lie in
+memory, so that a channels-last tensor is folded without a copy and results come back in its format.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Size, Tensor
+
+__all__ = ["Folding", "fold"]
+
+
+@dataclass(frozen=True)
+class Folding:
+    """How to fold tensors of one shape and memory format, and to undo it."""
+
+    shape: Size
+    order: tuple[int, ...]
+    feature_shape: tuple[int, ...]
+    expanded_features: tuple[int, ...]
+    folded: tuple[int, int, int]
+
+    def sequence(self, x: Tensor) -> Tensor:
+        """``[T, ...]`` to ``[T, B, C, M]``; a view wherever ``x`` is dense."""
+        return x.permute(0, *(d + 1 for d in self.order)).reshape(x.shape[0], *self.folded)
+
+    def state(self, mem: Tensor) -> Tensor:
+        """``[...]`` to ``[B, C, M]``."""
+        return mem.permute(self.order).reshape(self.folded)
+
+    def parameter(self, parameter: Tensor) -> Tensor:
+        """``[T, *feature_shape]`` to ``[T, C, 1]``."""
+        steps = parameter.shape[0]
+        aligned = parameter.reshape(steps, *self.feature_shape).expand(steps, *self.expanded_features)
+        return aligned.permute(0, *(d + 1 for d in self.order)).reshape(steps, self.folded[1], 1)
+
+    def unfold(self, folded: Tensor) -> Tensor:
+        """``[T, B, C, M]`` back to the original shape and memory format."""
+        in_memory = folded.reshape(folded.shape[0], *(self.shape[d] for d in self.order))
+        return in_memory.permute(0, *(d + 1 for d in _inverse(self.order)))
+
+    def unfold_state(self, folded: Tensor) -> Tensor:
+        """``[B, C, M]`` back to the original shape and memory format of one step."""
+        return folded.reshape([self.shape[d] for d in self.order]).permute(_inverse(self.order))
+
+
+def fold(x: Tensor, feature_shape: tuple[int, ...]) -> Folding:
+    """The folding of a sequence ``x`` ``[T, ...]`` whose parameters have ``feature_shape`` per step.
+
+    ``feature_shape`` broadcasts against the last dimensions of ``x``.
+    """
+    shape, strides = x.shape[1:], x.stride()[1:]
+    order = tuple(sorted(range(len(shape)), key=lambda d: (-strides[d], d)))
+    aligned = (1,) * (len(shape) - len(feature_shape)) + tuple(feature_shape)
+    varying = [i for i, d in enumerate(order) if aligned[d] != 1]
+    first, last = (varying[0], varying[-1] + 1) if varying else (0, 0)
+    between = {order[i] for i in range(first, last)}
+    expanded = tuple(shape[d] if d in between else 1 for d in range(len(shape)))
+    sizes = [shape[d] for d in order]
+    folded = (math.prod(sizes[:first]), math.prod(sizes[first:last]), math.prod(sizes[last:]))
+    return Folding(shape, order, aligned, expanded, folded)
+
+
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(order)), key=order.__getitem__))

@@ -1,0 +1,245 @@
+r"""Surrogate gradients: a Heaviside step forward, a smooth derivative backward.
+
+Every factory here returns a :class:`Surrogate`, to be passed as ``spike_grad``. Unlike the closures of
+:mod:`snntorch.surrogate` it can be pickled and compared, returns spikes in the dtype of its input, and
+works under ``torch.compile(fullgraph=True)``, :func:`torch.func.vmap` and :func:`torch.func.grad`, also
+under several of them at once. The fused implementations know it by name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Surrogate",
+    "atan",
+    "fast_sigmoid",
+    "sigmoid",
+    "straight_through",
+    "triangular",
+]
+
+
+# The order of operations in `_atan` and `_fast_sigmoid` is snnTorch's, so that gradients agree to the bit.
+def _atan(u: Tensor, grad: Tensor, alpha: float) -> Tensor:
+    return alpha / 2 / (1 + (torch.pi / 2 * alpha * u).square()) * grad
+
+
+def _fast_sigmoid(u: Tensor, grad: Tensor, slope: float) -> Tensor:
+    return grad / (slope * u.abs() + 1.0).square()
+
+
+def _sigmoid(u: Tensor, grad: Tensor, slope: float) -> Tensor:
+    s = torch.sigmoid(slope * u)
+    return grad * (slope * s * (1 - s))
+
+
+def _triangular(u: Tensor, grad: Tensor, width: float) -> Tensor:
+    return grad * ((width - u.abs()).clamp(min=0) / (width * width))
+
+
+def _straight_through(u: Tensor, grad: Tensor, _: float) -> Tensor:
+    return grad.clone()
+
+
+_BACKWARD: MappingProxyType[str, Callable[[Tensor, Tensor, float], Tensor]] = MappingProxyType(
+    {
+        "atan": _atan,
+        "fast_sigmoid": _fast_sigmoid,
+        "sigmoid": _sigmoid,
+        "triangular": _triangular,
+        "straight_through": _straight_through,
+    }
+)
+
+
+class _Spike(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(u: Tensor, kind: str, shape: float, fires_at_threshold: bool) -> Tensor:
+        return (u >= 0 if fires_at_threshold else u > 0).to(u.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        u, ctx.kind, ctx.shape, _ = inputs
+        ctx.save_for_backward(u)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, None, None, None]:
+        (u,) = ctx.saved_tensors
+        return _BACKWARD[ctx.kind](u, grad_outputs[0], ctx.shape), None, None, None
+
+
+# Dynamo's own tracing of an autograd.Function under torch.func.grad drops its backward and returns zeros
+# (torch 2.13); left in the graph as it is, AOTAutograd traces it correctly and the compiler still fuses it.
+@torch.compiler.allow_in_graph
+def _spike(u: Tensor, kind: str, shape: float, fires_at_threshold: bool) -> Tensor:
+    spikes: Tensor = _Spike.apply(u, kind, shape, fires_at_threshold)
+    return spikes
+
+
+@dataclass(frozen=True, repr=False)
+class Surrogate:
+    r"""A spike function :math:`s = H(u)` with the derivative :math:`\sigma'(u)` in the backward pass.
+
+    Made by the factories of this module. ``u`` is the membrane less the threshold.
+
+    Args:
+        kind: name of the derivative, one of the factories' names.
+        shape: the factory's parameter (slope, alpha or width).
+        fires_at_threshold: whether a membrane exactly at the threshold spikes, :math:`H(0) = 1`.
+            snnTorch's answer is no.
+
+    Raises:
+        ValueError: if ``kind`` is unknown or ``shape`` is not a positive, finite number.
+
+    Example::
+
+        >>> spike_grad = sigmoid(slope=4)
+        >>> u = torch.tensor([-0.5, 0.0, 0.5], requires_grad=True)
+        >>> spikes = spike_grad(u)
+        >>> spikes.tolist()
+        [0.0, 0.0, 1.0]
+        >>> spikes.sum().backward()
+        >>> u.grad
+        tensor([0.4200, 1.0000, 0.4200])
+    """
+
+    kind: str
+    shape: float = 1.0
+    fires_at_threshold: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in _BACKWARD:
+            raise ValueError(f"kind must be one of {', '.join(_BACKWARD)}; got {self.kind!r}")
+        if not 0 < self.shape < math.inf:
+            raise ValueError(
+                f"{self.kind}: its parameter must be a positive, finite number; got {self.shape!r}"
+            )
+
+    def __call__(self, u: Tensor) -> Tensor:
+        """Spikes of ``u`` (membrane less threshold, any shape, floating point), in ``u``'s dtype."""
+        return _spike(u, self.kind, self.shape, self.fires_at_threshold)
+
+    def spikes(self, u: Tensor) -> Tensor:
+        """Spikes of ``u`` without a gradient."""
+        return (u >= 0 if self.fires_at_threshold else u > 0).to(u.dtype)
+
+    def backward(self, u: Tensor, grad: Tensor) -> Tensor:
+        r"""The surrogate's vector-Jacobian product, ``grad`` times :math:`\sigma'(u)`."""
+        return _BACKWARD[self.kind](u, grad, self.shape)
+
+    def derivative(self, u: Tensor) -> Tensor:
+        r"""The surrogate derivative :math:`\sigma'(u)`, for instance to plot it.
+
+        Example::
+
+            >>> atan().derivative(torch.tensor([-1.0, 0.0, 1.0]))
+            tensor([0.0920, 1.0000, 0.0920])
+        """
+        return self.backward(u, torch.ones_like(u))
+
+    # torch.func names a transformed callable by its repr, and Dynamo cannot trace a dataclass's own.
+    def __repr__(self) -> str:
+        closed = ", fires_at_threshold=True" if self.fires_at_threshold else ""
+        return f"Surrogate({self.kind!r}, {self.shape}{closed})"
+
+
+def sigmoid(slope: float = 25.0, *, fires_at_threshold: bool = False) -> Surrogate:
+    r"""Derivative of a logistic function, :math:`\sigma'(u) = k\,\sigma(ku)\,(1-\sigma(ku))`.
+
+    It stays finite for every membrane; snnTorch's formula overflows below about :math:`-88/k`.
+
+    Args:
+        slope: :math:`k`, per unit of membrane. The adaptive neuron's published code uses 4.
+        fires_at_threshold: see :class:`Surrogate`.
+
+    Source: Zenke and Ganguli, SuperSpike, Neural Computation 2018.
+
+    Example::
+
+        >>> sigmoid(slope=4).derivative(torch.tensor(0.0))
+        tensor(1.)
+    """
+    return Surrogate("sigmoid", slope, fires_at_threshold)
+
+
+def atan(alpha: float = 2.0, *, fires_at_threshold: bool = False) -> Surrogate:
+    r"""Derivative of an arc tangent, :math:`\sigma'(u) = \frac{\alpha/2}{1+(\frac{\pi}{2}\alpha u)^2}`.
+
+    snnTorch's default, and this package's.
+
+    Args:
+        alpha: :math:`\alpha`, per unit of membrane.
+        fires_at_threshold: see :class:`Surrogate`.
+
+    Source: Fang et al., Incorporating Learnable Membrane Time Constants, ICCV 2021.
+
+    Example::
+
+        >>> atan(alpha=2.0).derivative(torch.tensor(0.0))
+        tensor(1.)
+    """
+    return Surrogate("atan", alpha, fires_at_threshold)
+
+
+def fast_sigmoid(slope: float = 25.0, *, fires_at_threshold: bool = False) -> Surrogate:
+    r"""Derivative of a fast sigmoid, :math:`\sigma'(u) = \frac{1}{(1+k|u|)^2}`.
+
+    Args:
+        slope: :math:`k`, per unit of membrane.
+        fires_at_threshold: see :class:`Surrogate`.
+
+    Source: Zenke and Ganguli, SuperSpike, Neural Computation 2018.
+
+    Example::
+
+        >>> fast_sigmoid(slope=1).derivative(torch.tensor(1.0))
+        tensor(0.2500)
+    """
+    return Surrogate("fast_sigmoid", slope, fires_at_threshold)
+
+
+def triangular(width: float = 1.0, *, fires_at_threshold: bool = False) -> Surrogate:
+    r"""A triangle of unit area, :math:`\sigma'(u) = \max(0, w - |u|)/w^2`.
+
+    Not :func:`snntorch.surrogate.triangular`, whose gradient is a constant that turns negative above the
+    threshold; pass that one as ``spike_grad`` where you need it.
+
+    Args:
+        width: :math:`w`, the distance from the threshold, in units of membrane, at which the gradient ends.
+        fires_at_threshold: see :class:`Surrogate`.
+
+    Source: Bellec et al., Long short-term memory and learning-to-learn in networks of spiking neurons,
+    NeurIPS 2018.
+
+    Example::
+
+        >>> triangular().derivative(torch.tensor([-1.0, -0.5, 0.0]))
+        tensor([0.0000, 0.5000, 1.0000])
+    """
+    return Surrogate("triangular", width, fires_at_threshold)
+
+
+def straight_through(*, fires_at_threshold: bool = False) -> Surrogate:
+    r"""The straight-through estimator, :math:`\sigma'(u) = 1`.
+
+    Args:
+        fires_at_threshold: see :class:`Surrogate`.
+
+    Source: Bengio et al., Estimating or Propagating Gradients Through Stochastic Neurons, 2013.
+
+    Example::
+
+        >>> straight_through().derivative(torch.tensor([-3.0, 3.0]))
+        tensor([1., 1.])
+    """
+    return Surrogate("straight_through", 1.0, fires_at_threshold)
