@@ -1,0 +1,1 @@
+"""What :mod:`snntorch_asnn.spikegen` is made of."""

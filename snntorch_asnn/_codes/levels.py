@@ -1,0 +1,124 @@
+"""Intensity levels: where a spike code cuts the range from 0 to 1 into bins.
+
+A code of ``n`` bins has ``n - 1`` levels, in descending order; bin 0 is the brightest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from snntorch_asnn._codes.checks import (
+    check_floating,
+    check_num_steps,
+    check_range,
+    compute_dtype,
+    lookup,
+)
+
+Levels: TypeAlias = Literal["uniform", "quantile"] | Tensor
+
+_MAX_UNROLLED = 64
+
+
+def _uniform(num_bins: int) -> list[float]:
+    # k / n, not 1 - i / n: correctly rounded, so that a pixel k / n reaches its own level.
+    return [k / num_bins for k in range(num_bins - 1, 0, -1)]
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _normal_quantile(num_bins: int) -> list[float]:
+    inv_cdf = NormalDist().inv_cdf
+    return [1 / (1 + math.exp(-inv_cdf(k / num_bins))) for k in range(num_bins - 1, 0, -1)]
+
+
+_CLOSED_FORMS = {"uniform": _uniform, "quantile": _normal_quantile}
+
+
+def constant(values: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return ``values`` as a tensor on ``device`` without waiting for the device."""
+    if torch.compiler.is_compiling() and 0 < len(values) <= _MAX_UNROLLED:
+        # Filled on the device: a host tensor in the graph would rule out CUDA graphs.
+        return torch.stack([torch.full((), v, dtype=dtype, device=device) for v in values])
+    return torch.tensor(values, dtype=dtype, device="cpu").to(device, non_blocking=True)
+
+
+def resolve(
+    levels: Levels, num_bins: int, dtype: torch.dtype, device: torch.device, *, check: bool
+) -> Tensor:
+    """Return the ``num_bins - 1`` levels that ``levels`` names or holds, checked, on ``device``."""
+    if isinstance(levels, Tensor):
+        check_floating(levels, "levels")
+        if levels.shape != (num_bins - 1,):
+            raise ValueError(
+                f"levels must have shape ({num_bins - 1},) to make {num_bins} bins, "
+                f"got {tuple(levels.shape)}"
+            )
+        if check:
+            _check_descending(levels)
+        return levels.detach().to(device, dtype, non_blocking=True)
+    closed_form = lookup(_CLOSED_FORMS, levels, "levels", "'uniform', 'quantile' or a Tensor")
+    return constant(closed_form(num_bins), dtype, device)
+
+
+def _check_descending(levels: Tensor) -> None:
+    check_range(levels, "levels")
+    if torch.compiler.is_compiling() or levels.is_meta or bool((levels.diff() < 0).all()):
+        return
+    raise ValueError(f"levels must be strictly decreasing, got {levels.tolist()}")
+
+
+def quantile_levels(num_steps: int, *, data: Tensor | None = None) -> Tensor:
+    r"""Levels that split the pixels into ``num_steps`` bins of equal size.
+
+    Without ``data``, in closed form for pixels that were normalised and squashed,
+    :math:`p = \sigma(z)` with :math:`z \sim N(0, 1)`:
+
+    .. math:: \theta_i = \sigma(\Phi^{-1}(1 - i/T)), \quad i = 1, \dots, T - 1
+
+    With ``data``, the same split of its own values: :math:`\lfloor iN/T \rfloor` of the
+    :math:`N` values are at or above :math:`\theta_i`.
+
+    Args:
+        num_steps: T, the number of bins. It is the ``num_steps`` of :func:`temporal`, and of
+            :func:`hybrid` with one direct step.
+        data: Values in [0, 1], any shape. Copy and sort cost as much memory as the data.
+
+    Returns:
+        Levels ``[num_steps - 1]``, strictly decreasing; float32, or float64 for float64 data
+        (without data: for a float64 default dtype).
+
+    Raises:
+        TypeError: ``num_steps`` is no int, or ``data`` no floating-point tensor.
+        ValueError: ``num_steps`` is below 1; ``data`` leaves [0, 1], or repeats values so
+            often that no levels split it evenly.
+
+    Example::
+
+        >>> from snntorch_asnn import spikegen
+        >>> [round(level, 4) for level in spikegen.quantile_levels(4).tolist()]
+        [0.6625, 0.5, 0.3375]
+    """
+    check_num_steps(num_steps)
+    if data is None:
+        dtype = compute_dtype(torch.get_default_dtype())
+        return torch.tensor(_normal_quantile(num_steps), dtype=dtype)
+    check_floating(data)
+    check_range(data)
+    values = data.detach().flatten().to(compute_dtype(data.dtype)).sort().values
+    count = values.numel()
+    if count < num_steps:
+        raise ValueError(f"data must have at least num_steps={num_steps} values, got {count}")
+    levels = values[[count - count * i // num_steps for i in range(1, num_steps)]]
+    if not torch.compiler.is_compiling() and not bool((levels.diff() < 0).all()):
+        raise ValueError(
+            f"data must not repeat values so often that num_steps={num_steps} bins of equal size "
+            f"do not exist: the levels would be {levels.tolist()}; leave out the background, "
+            "e.g. data=images[images > 0]"
+        )
+    return levels
