@@ -21,7 +21,6 @@ README = Path(__file__).parents[1] / "README.md"
 OPTIONAL = {
     "matplotlib",
     "rich",
-    "safetensors",
     "sklearn",
     "torchvision",
     "triton",
