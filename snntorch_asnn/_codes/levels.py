@@ -82,7 +82,7 @@ def quantile_levels(num_steps: int, *, data: Tensor | None = None) -> Tensor:
     .. math:: \theta_i = \sigma(\Phi^{-1}(1 - i/T)), \quad i = 1, \dots, T - 1
 
     With ``data``, the same split of its own values: :math:`\lfloor iN/T \rfloor` of the
-    :math:`N` values are at or above :math:`\theta_i`.
+    :math:`N` values, or more where values repeat, are at or above :math:`\theta_i`.
 
     Args:
         num_steps: T, the number of bins. It is the ``num_steps`` of :func:`temporal`, and of
@@ -115,10 +115,11 @@ def quantile_levels(num_steps: int, *, data: Tensor | None = None) -> Tensor:
     if count < num_steps:
         raise ValueError(f"data must have at least num_steps={num_steps} values, got {count}")
     levels = values[[count - count * i // num_steps for i in range(1, num_steps)]]
-    if not torch.compiler.is_compiling() and not bool((levels.diff() < 0).all()):
+    steps_down = torch.cat((levels, values[:1])).diff()
+    if not torch.compiler.is_compiling() and not bool((steps_down < 0).all()):
         raise ValueError(
-            f"data must not repeat values so often that num_steps={num_steps} bins of equal size "
-            f"do not exist: the levels would be {levels.tolist()}; leave out the background, "
+            f"data must not repeat values so often that some of num_steps={num_steps} bins stay "
+            f"empty: the levels would be {levels.tolist()}; leave out the background, "
             "e.g. data=images[images > 0]"
         )
     return levels
