@@ -1,0 +1,36 @@
+"""Checks of constructor arguments: each raises an error that names the argument."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+__all__ = ["check_choice", "check_count", "check_flags", "check_step"]
+
+
+def check_count(name: str, value: int) -> None:
+    """Refuse what is not a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer; got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1; got {value}")
+
+
+def check_step(step: int) -> None:
+    """Refuse what is not a time step."""
+    if isinstance(step, bool) or not isinstance(step, int):
+        raise TypeError(f"step must be an integer; got {step!r}")
+    if step < 0:
+        raise ValueError(f"step must not be negative; got {step}")
+
+
+def check_choice(name: str, value: str, choices: Any) -> None:
+    """Refuse what is not among a ``Literal``'s values."""
+    if value not in get_args(choices):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(choices)))}; got {value!r}")
+
+
+def check_flags(**flags: bool) -> None:
+    """Refuse flags that are not bools, such as a number that slipped into the wrong position."""
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} must be a bool; got {value!r}")

@@ -1,0 +1,29 @@
+"""A place in snnTorch's list of all neurons that does not keep the neuron alive.
+
+``snn.Leaky.reset_hidden`` and ``snntorch.utils.reset`` walk :attr:`snntorch.SpikingNeuron.instances`, a list
+of strong references that grows for as long as the process lives. This package's neurons stand in it as weak
+proxies, which snnTorch's loops cannot tell from the neuron.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from snntorch import SpikingNeuron
+
+__all__ = ["register"]
+
+
+def register(neuron: SpikingNeuron) -> None:
+    """Put ``neuron`` into snnTorch's registry weakly, in place of any strong reference to it there."""
+    kept = [entry for entry in SpikingNeuron.instances if entry is not None and entry is not neuron]
+    kept.append(weakref.proxy(neuron, _vacate))
+    SpikingNeuron.instances[:] = kept
+
+
+def _vacate(proxy: Any) -> None:
+    # The collector may run while snnTorch walks the list by index: blank the entry, keep the length.
+    for index, entry in enumerate(SpikingNeuron.instances):
+        if entry is proxy:
+            SpikingNeuron.instances[index] = None

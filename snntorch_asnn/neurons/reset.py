@@ -1,0 +1,42 @@
+"""Starting a new sequence in the neurons of one network."""
+
+from __future__ import annotations
+
+from torch import nn
+
+__all__ = ["reset"]
+
+
+def reset(net: nn.Module) -> None:
+    """Start a new sequence in every spiking neuron of ``net``, and of no other network.
+
+    Membranes go back to zero and are cut from the gradient; time steps go back to the first. Neurons are
+    found at any depth, also inside ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel``
+    wrappers: everything with a ``reset_mem`` method, so snnTorch's own neurons too.
+
+    :func:`snntorch.utils.reset` looks only at a network's direct children and then resets every neuron
+    of their classes in the process; both may be used with this package's neurons.
+
+    Args:
+        net: the network.
+
+    Raises:
+        TypeError: if ``net`` is not a module.
+
+    Example::
+
+        >>> import torch
+        >>> import snntorch_asnn as asnn
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(3, 2), asnn.AdaptiveLeaky(0.9, init_hidden=True, num_steps=1)
+        ... )
+        >>> for images in torch.rand(5, 8, 3):
+        ...     asnn.reset(net)
+        ...     spikes = net(images)
+    """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"net must be a torch.nn.Module; got {type(net).__name__}")
+    for module in net.modules():
+        restart = getattr(module, "reset_mem", None)
+        if callable(restart):
+            restart()

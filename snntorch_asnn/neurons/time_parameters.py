@@ -1,0 +1,118 @@
+"""Parameters with a value for every time step: how arguments become ``[T, *feature_shape]`` tensors."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["BetaConstraint", "Overrun", "constrain", "resample", "shape_features", "spread", "spread_unless_fixed", "unconstrain"]
+
+BetaConstraint = Literal["clamp", "sigmoid", "none"]
+Overrun = Literal["raise", "hold", "cycle"]
+
+
+def shape_features(
+    num_steps: int, feature_shape: Iterable[int] | None, **values: float | Tensor
+) -> tuple[int, ...]:
+    """The shape of one step's parameter: as given, or read off values shaped like snnTorch's, per neuron."""
+    if feature_shape is not None:
+        shape = tuple(feature_shape)
+        if not all(isinstance(size, int) and size >= 1 for size in shape):
+            raise ValueError(f"feature_shape must hold positive integers; got {shape}")
+        return shape
+    found: tuple[int, ...] = ()
+    for name, value in values.items():
+        if not isinstance(value, Tensor) or value.numel() == 1:
+            continue
+        if value.shape[0] == num_steps:
+            if value.ndim == 1:
+                warnings.warn(
+                    f"{name} of shape ({num_steps},) is read as one value per time step; pass "
+                    f"feature_shape=() to confirm, or feature_shape=({num_steps},) for one per neuron",
+                    UserWarning,
+                    stacklevel=4,
+                )
+            shape = tuple(value.shape[1:])
+        else:
+            shape = tuple(value.shape)
+        try:
+            found = tuple(torch.broadcast_shapes(found, shape))
+        except RuntimeError as error:
+            raise ValueError(
+                f"{name} has the feature shape {shape}, another parameter {found}; they do not broadcast"
+            ) from error
+    return found
+
+
+def spread(
+    name: str, value: float | Tensor, num_steps: int, feature_shape: tuple[int, ...]
+) -> Tensor:
+    """``value`` as a new tensor ``[T, *feature_shape]``.
+
+    It may be a number, one value per feature (as snnTorch's parameters are), one per step, or in full.
+    """
+    tensor = torch.as_tensor(value)
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        raise TypeError(f"{name} must be a real number or tensor; got {tensor.dtype}")
+    tensor = tensor.detach().to(tensor.dtype if tensor.is_floating_point() else torch.get_default_dtype())
+    if not torch.isfinite(tensor).all():
+        raise ValueError(f"{name} must be finite; got {value!r}")
+    full = (num_steps, *feature_shape)
+    if tensor.numel() == 1 or tensor.shape == feature_shape:
+        return tensor.reshape(tensor.shape if tensor.shape == feature_shape else ()).expand(full).clone()
+    if tensor.shape[0] == num_steps:
+        rest = tensor.shape[1:]
+        missing = (1,) * (len(feature_shape) - len(rest))
+        try:
+            return tensor.reshape(num_steps, *missing, *rest).expand(full).clone()
+        except RuntimeError:
+            pass
+    raise ValueError(
+        f"{name} must be a number or of shape {feature_shape}, ({num_steps},) or {full}; "
+        f"got shape {tuple(tensor.shape)}"
+    )
+
+
+def spread_unless_fixed(
+    name: str, value: float | Tensor, num_steps: int, feature_shape: tuple[int, ...], *, learn: bool
+) -> Tensor:
+    """As :func:`spread`, but one number that is not learned stays one number, as snnTorch keeps it."""
+    values = spread(name, value, num_steps, feature_shape)
+    if learn or (isinstance(value, Tensor) and value.numel() > 1):
+        return values
+    return values.flatten()[0].clone()
+
+
+def constrain(raw: Tensor, constraint: BetaConstraint) -> Tensor:
+    """The leak that a raw parameter stands for."""
+    if constraint == "clamp":
+        return raw.clamp(0, 1)
+    return torch.sigmoid(raw) if constraint == "sigmoid" else raw
+
+
+def unconstrain(leak: Tensor, constraint: BetaConstraint) -> Tensor:
+    """The raw parameter that gives ``leak``."""
+    if constraint != "sigmoid":
+        return leak
+    if not bool(((leak > 0) & (leak < 1)).all()):
+        raise ValueError(
+            f"beta must lie strictly between 0 and 1 with beta_constraint='sigmoid'; got {leak}"
+        )
+    return torch.logit(leak)
+
+
+def resample(values: Tensor, num_steps: int) -> Tensor:
+    """``[T, ...]`` to ``[num_steps, ...]``, linearly in time; first and last step keep their values."""
+    steps = values.detach().reshape(1, values.shape[0], -1).transpose(1, 2)
+    stretched = functional.interpolate(
+        steps.to(torch.promote_types(values.dtype, torch.float32)),
+        size=num_steps,
+        mode="linear",
+        align_corners=True,
+    )
+    return stretched.transpose(1, 2).reshape(num_steps, *values.shape[1:]).to(values.dtype)
