@@ -1,0 +1,249 @@
+"""Encoders as modules: normalise, squash into [0, 1], encode with a spike code."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from snntorch_asnn._codes.checks import check_floating, check_num_steps, lookup
+from snntorch_asnn.spikegen import CODES, Code, Levels, get_code, single_spike_hybrid
+
+__all__ = ["HybridEncoder"]
+
+Moment: TypeAlias = float | Sequence[float] | Tensor
+
+
+def _clamp(data: Tensor) -> Tensor:
+    return data.clamp(0.0, 1.0)
+
+
+_SQUASHES: Mapping[str, Callable[[Tensor], Tensor] | None] = {
+    "none": None,
+    "clamp": _clamp,
+    "sigmoid": torch.sigmoid,
+}
+
+
+class HybridEncoder(nn.Module):
+    r"""Turn images into a sequence: normalise, squash into [0, 1], encode.
+
+    .. math:: x = \mathrm{code}(\mathrm{squash}(\mathrm{normalize}(\mathrm{data})), T)
+
+    With its defaults it is :func:`snntorch_asnn.spikegen.hybrid` as a module, for images in
+    [0, 1]. With ``normalize="layer", levels="quantile"`` it is the encoder that the ASNN code
+    advises: on normally distributed data each spike plane then carries 1/T of the pixels.
+
+    Args:
+        num_steps: T, the number of steps of the sequence.
+        code: A name in :data:`snntorch_asnn.spikegen.CODES`, or a callable
+            ``(data, num_steps, **options) -> [T, *data.shape]``.
+        normalize: ``None``; ``"layer"``; or ``(mean, std)``, numbers, tensors that broadcast
+            against the data, or one number per channel of ``[..., C, H, W]``; kept as buffers.
+        shape: With ``normalize="layer"``: the trailing dimensions, normalised by a
+            :class:`torch.nn.LayerNorm` with learnable weight and bias. ``None`` normalises each
+            sample over all dimensions but the first, without parameters.
+        squash: ``"sigmoid"``, ``"clamp"``, ``"none"``, or ``"auto"``: sigmoid where the data are
+            normalised, else none.
+        levels: ``"uniform"``, ``"quantile"``, or a tensor, which is kept as a buffer, in its
+            own dtype also after ``half()``. ``None`` leaves the code its default.
+        check: Whether the code reads the values and raises outside [0, 1]; off, nothing waits
+            for the device.
+        **options: What else the code takes, such as ``direct_steps`` or ``last``.
+
+    Shape:
+        ``[B, ...]`` to ``[T, B, ...]``, dtype and device kept.
+
+    Attributes:
+        num_steps: T.
+        direct_steps: Number of analog steps of a hybrid code, 0 for every other code.
+
+    Raises:
+        TypeError: An argument is of the wrong type, or the code does not take an option.
+        ValueError: A name is unknown, or a value does not fit.
+
+    Example::
+
+        >>> import torch
+        >>> from snntorch_asnn.encoding import HybridEncoder
+        >>> HybridEncoder(3)(torch.tensor([[0.25, 0.5, 1.0]]))
+        tensor([[[0.2500, 0.5000, 1.0000]],
+        <BLANKLINE>
+                [[0.0000, 0.0000, 1.0000]],
+        <BLANKLINE>
+                [[0.0000, 1.0000, 0.0000]]])
+        >>> encode = HybridEncoder(4, normalize="layer", shape=(1, 28, 28), levels="quantile")
+        >>> encode(torch.randn(2, 1, 28, 28)).shape
+        torch.Size([4, 2, 1, 28, 28])
+    """
+
+    levels: Levels | None
+
+    def __init__(
+        self,
+        num_steps: int,
+        *,
+        code: str | Code = "hybrid",
+        normalize: Literal["layer"] | tuple[Moment, Moment] | None = None,
+        shape: Sequence[int] | None = None,
+        squash: Literal["auto", "sigmoid", "clamp", "none"] = "auto",
+        levels: Levels | None = None,
+        check: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        check_num_steps(num_steps)
+        self.num_steps = num_steps
+        self.code = get_code(code)
+        self.options = options
+        if isinstance(levels, Tensor):
+            self.register_buffer("levels", levels.detach().clone())
+        else:
+            self.levels = levels
+        parameters = inspect.signature(self.code).parameters
+        _refuse_unknown(parameters, self._code_options())
+        self.check = check
+        self._takes_check = "check" in parameters
+        self.direct_steps = _count_direct_steps(self.code, options, parameters)
+        self.normalize = _make_normalize(normalize, shape)
+        if squash == "auto":
+            squash = "none" if normalize is None else "sigmoid"
+        lookup(_SQUASHES, squash, "squash")
+        self.squash = squash
+        if self.code in CODES.values():
+            # Wrong options are refused here rather than at the first image.
+            self.code(torch.empty(0, device="cpu"), num_steps, **self._code_options())
+
+    def forward(self, data: Tensor) -> Tensor:
+        """Map ``[B, ...]`` to ``[T, B, ...]``."""
+        check_floating(data)
+        if self.normalize is not None:
+            data = self.normalize(data)
+        squash = _SQUASHES[self.squash]
+        if squash is not None:
+            data = squash(data)
+        options = self._code_options()
+        if self._takes_check:
+            options["check"] = self.check
+        return self.code(data, self.num_steps, **options)
+
+    def extra_repr(self) -> str:
+        """Show what is no submodule."""
+        name = getattr(self.code, "__name__", repr(self.code))
+        levels = self.levels.tolist() if isinstance(self.levels, Tensor) else self.levels
+        fields = {"squash": self.squash, **self.options, "levels": levels, "check": self.check}
+        shown = (f"{key}={value!r}" for key, value in fields.items() if value is not None)
+        return ", ".join((f"{self.num_steps}, code={name!r}", *shown))
+
+    def _code_options(self) -> dict[str, Any]:
+        levels = {} if self.levels is None else {"levels": self.levels}
+        return self.options | levels
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HybridEncoder:
+        before = self.levels
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        after = self.levels
+        if isinstance(before, Tensor) and isinstance(after, Tensor) and before.dtype != after.dtype:
+            # half() and the like would move levels, or merge neighbours.
+            self.levels = before.to(after.device)
+        return self
+
+
+class _LayerNorm(nn.LayerNorm):
+    """LayerNorm that names the argument it does not fit."""
+
+    def forward(self, data: Tensor) -> Tensor:
+        if data.shape[-len(self.normalized_shape) :] != self.normalized_shape:
+            raise ValueError(
+                f"data of shape {tuple(data.shape)} do not end in shape={self.normalized_shape}"
+            )
+        return super().forward(data)
+
+
+class _SampleNorm(nn.Module):
+    """Normalise each sample over all dimensions but the first, without parameters."""
+
+    def forward(self, data: Tensor) -> Tensor:
+        if data.ndim < 2:
+            raise ValueError(f"data must have shape [B, ...], got {tuple(data.shape)}")
+        return functional.layer_norm(data, data.shape[1:])
+
+
+class _Standardize(nn.Module):
+    """Subtract given means and divide by given standard deviations."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Moment, std: Moment) -> None:
+        super().__init__()
+        self.register_buffer("mean", _as_moment(mean, "mean"))
+        self.register_buffer("std", _as_moment(std, "std"))
+        if not self.std.is_meta and not bool((self.std > 0).all()):
+            raise ValueError(f"normalize: std must be positive, got {std}")
+
+    def forward(self, data: Tensor) -> Tensor:
+        for name, moment in (("mean", self.mean), ("std", self.std)):
+            if not _broadcasts(moment.shape, data.shape):
+                raise ValueError(
+                    f"data of shape {tuple(data.shape)} do not fit {name} of shape "
+                    f"{tuple(moment.shape)} in normalize"
+                )
+        return ((data - self.mean) / self.std).to(data.dtype)
+
+
+def _as_moment(value: object, name: str) -> Tensor:
+    if isinstance(value, str) or not isinstance(value, Tensor | float | int | Sequence):
+        raise TypeError(
+            f"normalize: {name} must be a number, a sequence of them or a Tensor, "
+            f"got {type(value).__name__}"
+        )
+    moment = torch.as_tensor(value).detach().clone()
+    moment = moment if moment.is_floating_point() else moment.to(torch.get_default_dtype())
+    if not moment.is_meta and not bool(moment.isfinite().all()):
+        raise ValueError(f"normalize: {name} must be finite, got {value}")
+    return moment.view(-1, 1, 1) if moment.ndim == 1 else moment
+
+
+def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+    sizes = zip(reversed(shape), reversed(to), strict=False)
+    return len(shape) <= len(to) and all(size in (1, wanted) for size, wanted in sizes)
+
+
+def _make_normalize(normalize: object, shape: Sequence[int] | None) -> nn.Module | None:
+    is_layer = isinstance(normalize, str) and normalize == "layer"
+    if shape is not None and not is_layer:
+        raise ValueError(f"shape must be None unless normalize is 'layer', got {shape}")
+    if normalize is None:
+        return None
+    if is_layer:
+        return _SampleNorm() if shape is None else _LayerNorm(tuple(shape))
+    if not isinstance(normalize, tuple | list) or len(normalize) != 2:
+        raise ValueError(f"normalize must be None, 'layer' or (mean, std), got {normalize!r}")
+    return _Standardize(*normalize)
+
+
+def _refuse_unknown(
+    parameters: Mapping[str, inspect.Parameter], options: Mapping[str, object]
+) -> None:
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return
+    for name in options:
+        if name not in parameters:
+            known = ", ".join(list(parameters)[2:])
+            raise TypeError(f"{name} is no option of this code, which takes: {known or 'none'}")
+
+
+def _count_direct_steps(
+    code: Code, options: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]
+) -> int:
+    if getattr(code, "func", code) is single_spike_hybrid:
+        return 1
+    if "direct_steps" not in parameters:
+        return 0
+    direct_steps: int = options.get("direct_steps", parameters["direct_steps"].default)
+    return direct_steps
