@@ -158,9 +158,7 @@ class _LayerNorm(nn.LayerNorm):
 
     def forward(self, data: Tensor) -> Tensor:
         if data.shape[-len(self.normalized_shape) :] != self.normalized_shape:
-            raise ValueError(
-                f"data of shape {tuple(data.shape)} do not end in shape={self.normalized_shape}"
-            )
+            raise ValueError(f"data of shape {tuple(data.shape)} do not end in shape={self.normalized_shape}")
         return super().forward(data)
 
 
@@ -199,8 +197,7 @@ class _Standardize(nn.Module):
 def _as_moment(value: object, name: str) -> Tensor:
     if isinstance(value, str) or not isinstance(value, Tensor | float | int | Sequence):
         raise TypeError(
-            f"normalize: {name} must be a number, a sequence of them or a Tensor, "
-            f"got {type(value).__name__}"
+            f"normalize: {name} must be a number, a sequence of them or a Tensor, got {type(value).__name__}"
         )
     moment = torch.as_tensor(value).detach().clone()
     moment = moment if moment.is_floating_point() else moment.to(torch.get_default_dtype())
@@ -227,9 +224,7 @@ def _make_normalize(normalize: object, shape: Sequence[int] | None) -> nn.Module
     return _Standardize(*normalize)
 
 
-def _refuse_unknown(
-    parameters: Mapping[str, inspect.Parameter], options: Mapping[str, object]
-) -> None:
+def _refuse_unknown(parameters: Mapping[str, inspect.Parameter], options: Mapping[str, object]) -> None:
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return
     for name in options:

@@ -16,9 +16,7 @@ from snntorch_asnn.encoding import HybridEncoder
 
 
 def ones_then_zeros(data: Tensor, num_steps: int, *, ones: int = 1) -> Tensor:
-    return torch.cat(
-        (data.new_ones(ones, *data.shape), data.new_zeros(num_steps - ones, *data.shape))
-    )
+    return torch.cat((data.new_ones(ones, *data.shape), data.new_zeros(num_steps - ones, *data.shape)))
 
 
 def paper_encoder(num_steps: int = 4) -> HybridEncoder:
@@ -141,9 +139,7 @@ def test_own_levels_survive_half_precision(dtype: torch.dtype) -> None:
 
 
 def test_state_dict_round_trip(images: Tensor) -> None:
-    fitted = HybridEncoder(
-        4, normalize=([0.4, 0.5, 0.6], 0.3), levels=torch.tensor([0.9, 0.5, 0.3])
-    )
+    fitted = HybridEncoder(4, normalize=([0.4, 0.5, 0.6], 0.3), levels=torch.tensor([0.9, 0.5, 0.3]))
     fresh = HybridEncoder(4, normalize=([0.0] * 3, 1.0), levels=torch.tensor([0.3, 0.2, 0.1]))
     fresh.load_state_dict(fitted.state_dict())
     assert torch.equal(fresh(images), fitted(images))
@@ -267,8 +263,6 @@ def test_unchecked_encoders_still_check_their_settings() -> None:
         ),
     ],
 )
-def test_wrong_data(
-    options: dict[str, object], data: object, error: type[Exception], message: str
-) -> None:
+def test_wrong_data(options: dict[str, object], data: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         HybridEncoder(4, **options)(data)

@@ -60,9 +60,7 @@ def test_temporal_with_all_last_is_the_reference_codes_time(image: Tensor, num_s
     thresholds = [1 - (i + 1) / num_steps for i in range(num_steps)]
     expected = pixelwise(image, lambda pixel: fire_and_clear(pixel, thresholds))
     assert expected[-1].all()
-    torch.testing.assert_close(
-        spikegen.temporal(image, num_steps, last="all"), expected, rtol=0, atol=0
-    )
+    torch.testing.assert_close(spikegen.temporal(image, num_steps, last="all"), expected, rtol=0, atol=0)
 
 
 @given(images, steps)
@@ -118,12 +116,9 @@ def test_phase_repeats_its_period(image: Tensor, period: int, repeats: int) -> N
 
 
 @given(images, steps, named_levels)
-def test_temporal_last_says_who_fires_in_the_last_step(
-    image: Tensor, num_steps: int, levels: str
-) -> None:
+def test_temporal_last_says_who_fires_in_the_last_step(image: Tensor, num_steps: int, levels: str) -> None:
     remaining, all_, none = (
-        spikegen.temporal(image, num_steps, levels=levels, last=last)
-        for last in ("remaining", "all", "none")
+        spikegen.temporal(image, num_steps, levels=levels, last=last) for last in ("remaining", "all", "none")
     )
     assert torch.equal(remaining.sum(0), torch.ones_like(image))
     assert torch.equal(remaining[:-1], all_[:-1])
@@ -137,9 +132,7 @@ def test_temporal_last_says_who_fires_in_the_last_step(
 def test_hybrid_is_analog_then_temporal_without_its_last_plane(
     image: Tensor, direct_steps: int, num_planes: int, levels: str
 ) -> None:
-    planes = spikegen.hybrid(
-        image, direct_steps + num_planes, direct_steps=direct_steps, levels=levels
-    )
+    planes = spikegen.hybrid(image, direct_steps + num_planes, direct_steps=direct_steps, levels=levels)
     temporal = spikegen.temporal(image, num_planes + 1, levels=levels)
     assert torch.equal(planes[:direct_steps], image.expand(direct_steps, -1))
     assert torch.equal(planes[direct_steps:], temporal[:-1])
@@ -153,9 +146,7 @@ def test_hybrid_pixels_below_the_lowest_level_are_silent(image: Tensor, num_step
 
 
 @given(images, st.integers(2, 9), named_levels)
-def test_single_spike_hybrid_is_analog_then_temporal(
-    image: Tensor, num_steps: int, levels: str
-) -> None:
+def test_single_spike_hybrid_is_analog_then_temporal(image: Tensor, num_steps: int, levels: str) -> None:
     planes = spikegen.single_spike_hybrid(image, num_steps, levels=levels)
     assert torch.equal(planes[0], image)
     assert torch.equal(planes[1:], spikegen.temporal(image, num_steps - 1, levels=levels))

@@ -36,8 +36,7 @@ def check_floating(data: object, name: str = "data") -> None:
         raise TypeError(f"{name} must be a torch.Tensor, got {type(data).__name__}")
     if not data.is_floating_point():
         raise TypeError(
-            f"{name} must be floating point, got {data.dtype}; "
-            f"for 8-bit images write {name}.float() / 255"
+            f"{name} must be floating point, got {data.dtype}; for 8-bit images write {name}.float() / 255"
         )
 
 

@@ -56,8 +56,7 @@ def resolve(
         check_floating(levels, "levels")
         if levels.shape != (num_bins - 1,):
             raise ValueError(
-                f"levels must have shape ({num_bins - 1},) to make {num_bins} bins, "
-                f"got {tuple(levels.shape)}"
+                f"levels must have shape ({num_bins - 1},) to make {num_bins} bins, got {tuple(levels.shape)}"
             )
         if check:
             _check_descending(levels)
