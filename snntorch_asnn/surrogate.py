@@ -80,9 +80,9 @@ class _Spike(torch.autograd.Function):
 
 # Dynamo's own tracing of an autograd.Function under torch.func.grad drops its backward and returns zeros
 # (torch 2.13); left in the graph as it is, AOTAutograd traces it correctly and the compiler still fuses it.
-@torch.compiler.allow_in_graph
+@torch.compiler.allow_in_graph  # type: ignore[untyped-decorator]
 def _spike(u: Tensor, kind: str, shape: float, fires_at_threshold: bool) -> Tensor:
-    spikes: Tensor = _Spike.apply(u, kind, shape, fires_at_threshold)
+    spikes: Tensor = _Spike.apply(u, kind, shape, fires_at_threshold)  # type: ignore[no-untyped-call]
     return spikes
 
 
@@ -127,7 +127,8 @@ class Surrogate:
 
     def __call__(self, u: Tensor) -> Tensor:
         """Spikes of ``u`` (membrane less threshold, any shape, floating point), in ``u``'s dtype."""
-        return _spike(u, self.kind, self.shape, self.fires_at_threshold)
+        spikes: Tensor = _spike(u, self.kind, self.shape, self.fires_at_threshold)
+        return spikes
 
     def spikes(self, u: Tensor) -> Tensor:
         """Spikes of ``u`` without a gradient."""

@@ -19,7 +19,7 @@ StepIndex = int | Tensor
 """A time step: a number in eager mode, a 1-element tensor in a compiled graph, which must not know it."""
 
 
-class AdaptiveNeuron(SpikingNeuron):  # type: ignore[misc]
+class AdaptiveNeuron(SpikingNeuron):
     """Base of neurons whose parameters are ``[T, *feature_shape]``.
 
     It keeps the current time step beside the membrane: as a number, or, once a compiled graph has advanced
@@ -119,17 +119,14 @@ class AdaptiveNeuron(SpikingNeuron):  # type: ignore[misc]
             ValueError: if they end after ``num_steps`` and ``on_overrun`` is ``"raise"``. A compiled graph
                 raises RuntimeError, since it learns the step only while it runs.
         """
-        last = position + (steps - 1)
-        if isinstance(last, Tensor):
-            if self.on_overrun == "raise":
-                torch._assert_async((last < self.num_steps).all(), self._overrun_message())
-            rows = last - torch.arange(steps - 1, -1, -1, device=last.device)
-        elif last < self.num_steps:
+        if isinstance(position, int) and position + steps <= self.num_steps:
             return slice(position, position + steps)
-        elif self.on_overrun == "raise":
-            raise ValueError(f"{self._overrun_message()}; this call asks for step {last}")
-        else:
-            rows = torch.arange(position, position + steps, device=self.reset_mechanism_val.device)
+        rows = position + torch.arange(steps, device=self.reset_mechanism_val.device)
+        if self.on_overrun == "raise":
+            if isinstance(position, int):
+                last = position + steps - 1
+                raise ValueError(f"{self._overrun_message()}; this call asks for step {last}")
+            torch._assert_async((rows[-1] < self.num_steps).all(), self._overrun_message())
         return self._wrapped(rows)
 
     def _wrapped(self, rows: Tensor) -> Tensor:

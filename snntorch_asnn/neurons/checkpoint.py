@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["adopt_snntorch_state"]
 
 
-def adopt_snntorch_state(
-    neuron: AdaptiveNeuron, state_dict: dict[str, Tensor], prefix: str
-) -> list[str]:
+def adopt_snntorch_state(neuron: AdaptiveNeuron, state_dict: dict[str, Tensor], prefix: str) -> list[str]:
     """Spread the entries of a snnTorch neuron in ``state_dict`` over the steps of ``neuron``, in place.
 
     A checkpoint without a ``gain`` is snnTorch's; its neuron has a gain of 1.

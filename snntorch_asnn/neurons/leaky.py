@@ -28,7 +28,7 @@ from snntorch_asnn.surrogate import atan, sigmoid
 __all__ = ["AdaptiveLeaky"]
 
 
-class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):  # type: ignore[misc]
+class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
     r"""A leaky integrate-and-fire neuron with a leak, an input gain and a threshold for every time step.
 
     .. math::
@@ -302,14 +302,10 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):  # type: ignore[misc]
         self, x: Tensor, mem: Tensor | None, step: int | None
     ) -> Tensor | tuple[Tensor, Tensor]:
         if x.ndim < 1 or x.shape[0] < 1:
-            raise ValueError(
-                f"input_ must be [T, B, ...] with at least one step; got shape {tuple(x.shape)}"
-            )
+            raise ValueError(f"input_ must be [T, B, ...] with at least one step; got shape {tuple(x.shape)}")
         self._check_features(x[0])
         steps = x.shape[0]
-        before, position = mem, self._position_of_sequence(x, mem, step)
-        if self.init_hidden:
-            before, position = self._resume(x[0], mem, step)
+        before, position = self._resume(x[0], mem, step) if self.init_hidden else self._begin(x, mem, step)
         rows = self._indices(position, steps)
         dtype = torch.promote_types(x.dtype, torch.float32)
         threshold = self._rows("threshold", rows, steps).to(dtype)
@@ -337,17 +333,17 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):  # type: ignore[misc]
     def _result(self, spikes: Tensor, mem: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         return spikes if self.init_hidden and not self.output else (spikes, mem)
 
-    def _position_of_sequence(self, x: Tensor, mem: Tensor | None, step: int | None) -> int:
-        """The first step of a sequence whose state the caller keeps."""
+    def _begin(self, x: Tensor, mem: Tensor | None, step: int | None) -> tuple[Tensor | None, StepIndex]:
+        """The membrane before a sequence whose state the caller keeps, and its first step."""
         if mem is None:
-            return step or 0
+            return None, step or 0
         check_mem(mem, x[0])
         if step is None and x.shape[0] < self.num_steps:
             raise ValueError(
                 f"step: with mem passed by hand and {x.shape[0]} of num_steps={self.num_steps} steps, the "
                 "time step of the first input is unknown; pass step="
             )
-        return step or 0
+        return mem, step or 0
 
     def _resume(self, x: Tensor, mem: Tensor | None, step: int | None) -> tuple[Tensor, StepIndex]:
         """The membrane before one step's input ``x``, and that step."""
@@ -378,9 +374,7 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):  # type: ignore[misc]
                 f"feature_shape={self.feature_shape} does not broadcast"
             )
         if self.inhibition and x.ndim != 2:
-            raise ValueError(
-                f"input_ must be [B, N] at each step with inhibition=True; got {tuple(x.shape)}"
-            )
+            raise ValueError(f"input_ must be [B, N] at each step with inhibition=True; got {tuple(x.shape)}")
 
     def _previous_threshold(self, position: StepIndex, threshold: Tensor) -> Tensor:
         """Threshold of the spike that a delayed reset answers; ``threshold`` where it does not vary."""
@@ -410,7 +404,9 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):  # type: ignore[misc]
         """What ``print(net)`` shows of the neuron."""
         shown = [f"num_steps={self.num_steps}", f"feature_shape={self.feature_shape}"]
         shown += [f"reset_mechanism={self.reset_mechanism!r}", f"reset_delay={self.reset_delay}"]
-        shown += [name for name in ("exact_reset", "init_hidden", "output", "sequence") if getattr(self, name)]
+        shown += [
+            name for name in ("exact_reset", "init_hidden", "output", "sequence") if getattr(self, name)
+        ]
         return ", ".join(shown)
 
 

@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["BetaConstraint", "Overrun", "constrain", "resample", "shape_features", "spread", "spread_unless_fixed", "unconstrain"]
+__all__ = [
+    "BetaConstraint",
+    "Overrun",
+    "constrain",
+    "resample",
+    "shape_features",
+    "spread",
+    "spread_unless_fixed",
+    "unconstrain",
+]
 
 BetaConstraint = Literal["clamp", "sigmoid", "none"]
 Overrun = Literal["raise", "hold", "cycle"]
@@ -22,7 +31,7 @@ def shape_features(
     """The shape of one step's parameter: as given, or read off values shaped like snnTorch's, per neuron."""
     if feature_shape is not None:
         shape = tuple(feature_shape)
-        if not all(isinstance(size, int) and size >= 1 for size in shape):
+        if any(size < 1 for size in shape):
             raise ValueError(f"feature_shape must hold positive integers; got {shape}")
         return shape
     found: tuple[int, ...] = ()
@@ -49,9 +58,7 @@ def shape_features(
     return found
 
 
-def spread(
-    name: str, value: float | Tensor, num_steps: int, feature_shape: tuple[int, ...]
-) -> Tensor:
+def spread(name: str, value: float | Tensor, num_steps: int, feature_shape: tuple[int, ...]) -> Tensor:
     """``value`` as a new tensor ``[T, *feature_shape]``.
 
     It may be a number, one value per feature (as snnTorch's parameters are), one per step, or in full.
@@ -100,9 +107,7 @@ def unconstrain(leak: Tensor, constraint: BetaConstraint) -> Tensor:
     if constraint != "sigmoid":
         return leak
     if not bool(((leak > 0) & (leak < 1)).all()):
-        raise ValueError(
-            f"beta must lie strictly between 0 and 1 with beta_constraint='sigmoid'; got {leak}"
-        )
+        raise ValueError(f"beta must lie strictly between 0 and 1 with beta_constraint='sigmoid'; got {leak}")
     return torch.logit(leak)
 
 

@@ -105,9 +105,7 @@ def retreat(
             grad_crossing = surrogate.backward(before - previous, grad_reset)
             grad_before = grad_before + grad_crossing
             grad_previous = grad_previous - grad_crossing
-    return Gradients(
-        gain * grad_u, grad_before, kept * grad_u, x * grad_u, grad_threshold, grad_previous
-    )
+    return Gradients(gain * grad_u, grad_before, kept * grad_u, x * grad_u, grad_threshold, grad_previous)
 
 
 def _surrogate(rule: Rule) -> Surrogate:

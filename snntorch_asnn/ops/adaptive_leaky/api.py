@@ -132,9 +132,7 @@ def run(
     """:func:`adaptive_leaky` for arguments that are known to fit: parameters ``[T, *feature_shape]``."""
     sequence = compiled.sequence if choose(impl, x, rule) == "compile" else reference.sequence
     mem = None if mem is None else mem.to(beta.dtype)
-    return sequence(
-        x, mem, beta, gain, threshold, previous_threshold, scale, rule, output_mem=output_mem
-    )
+    return sequence(x, mem, beta, gain, threshold, previous_threshold, scale, rule, output_mem=output_mem)
 
 
 def choose(impl: Impl, x: Tensor, rule: Rule) -> Literal["reference", "compile"]:
@@ -238,9 +236,7 @@ def _spread(parameter: Tensor, num_steps: int, feature_shape: Sequence[int]) -> 
     return shaped.expand(num_steps, *feature_shape)
 
 
-def _delayed(
-    threshold: Tensor, first: float | Tensor | None, state_dtype: torch.dtype
-) -> Tensor:
+def _delayed(threshold: Tensor, first: float | Tensor | None, state_dtype: torch.dtype) -> Tensor:
     """Threshold of the step before each step."""
     if first is None:
         start = threshold[:1]

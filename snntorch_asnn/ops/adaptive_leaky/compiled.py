@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
 from torch.autograd.function import once_differentiable
 
 from snntorch_asnn.ops.adaptive_leaky.adjoint import Moment, advance, retreat
@@ -65,7 +64,7 @@ def sequence(
         spikes, mem_out = _in_graph(x, mem, *parameters, _key(rule), output_mem)
     else:
         folding = fold(x, beta.shape[1:])
-        spikes, mem_out, *_ = _Sequence.apply(
+        spikes, mem_out, *_ = _Sequence.apply(  # type: ignore[no-untyped-call]
             folding.sequence(x),
             None if mem is None else folding.state(mem),
             *(folding.parameter(p) for p in parameters),
@@ -103,7 +102,7 @@ def _rule(key: _RuleKey) -> Rule:
 
 
 # Dynamo's own tracing of an autograd.Function loses its backward under torch.func.grad (see surrogate.py).
-@torch.compiler.allow_in_graph
+@torch.compiler.allow_in_graph  # type: ignore[untyped-decorator]
 def _in_graph(
     x: Tensor,
     mem: Tensor | None,
@@ -114,7 +113,7 @@ def _in_graph(
     key: _RuleKey,
     output_mem: bool,
 ) -> tuple[Tensor, Tensor]:
-    spikes, mem_out, *_ = _Sequence.apply(
+    spikes, mem_out, *_ = _Sequence.apply(  # type: ignore[no-untyped-call]
         x, mem, beta, gain, threshold, previous_threshold, key, output_mem, False
     )
     return spikes, mem_out
@@ -162,7 +161,7 @@ class _Sequence(torch.autograd.Function):
         ctx.save_for_backward(x, mem, *parameters, *starts)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Any, ...]:
         grad_spikes, grad_mem, *_ = grad_outputs
         x, start, *rest = ctx.saved_tensors
@@ -199,14 +198,12 @@ def _joined(pieces: list[Tensor]) -> Tensor:
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
-def _advance_all(
-    rule: Rule, x: Tensor, mem: Tensor | None, parameters: tuple[Tensor, ...]
-) -> list[Moment]:
+def _advance_all(rule: Rule, x: Tensor, mem: Tensor | None, parameters: tuple[Tensor, ...]) -> list[Moment]:
     state_dtype = parameters[0].dtype
     mem = torch.zeros_like(x[0], dtype=state_dtype) if mem is None else mem
     moments: list[Moment] = []
-    for t, x_t in enumerate(x.unbind(0)):
-        moments.append(advance(x_t.to(state_dtype), mem, *(p[t] for p in parameters), rule))
+    for x_t, beta, gain, threshold, previous in zip(x, *parameters, strict=True):
+        moments.append(advance(x_t.to(state_dtype), mem, beta, gain, threshold, previous, rule))
         mem = moments[-1].mem
     return moments
 
@@ -229,11 +226,12 @@ def _backward(
     grads_x: list[Tensor] = []
     grads: list[list[Tensor]] = []
     for t in reversed(range(x.shape[0])):
-        at_t = [p[t] for p in parameters]
+        beta, gain, threshold, previous = at_t = tuple(p[t] for p in parameters)
         if grad_trace is not None:
             grad_mem = grad_mem + grad_trace[t]
         ds = zeros if grad_spikes is None else grad_spikes[t].to(zeros.dtype)
-        gradients = retreat(moments[t], ds, grad_mem, x[t].to(zeros.dtype), *at_t, rule)
+        x_t = x[t].to(zeros.dtype)
+        gradients = retreat(moments[t], ds, grad_mem, x_t, beta, gain, threshold, previous, rule)
         grad_mem = gradients.mem
         grads_x.append(gradients.x.to(x.dtype))
         grads.append(
@@ -248,9 +246,7 @@ def _backward(
 
 
 @functools.cache
-def _loop(
-    function: Callable[..., Any], compile_here: bool, key: _RuleKey, option: Any
-) -> Callable[..., Any]:
+def _loop(function: Callable[..., Any], compile_here: bool, key: _RuleKey, option: Any) -> Callable[..., Any]:
     """``function`` for one rule and option, compiled apart from every other combination."""
     rule = _rule(key)
 

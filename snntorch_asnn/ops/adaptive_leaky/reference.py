@@ -12,8 +12,6 @@ agree with :class:`snntorch.Leaky` to the bit. Every other implementation is tes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -51,10 +49,7 @@ def step(
     if not rule.reset_delay and rule.reset_mechanism != "none":
         fired = spikes / scale
         reset_now = (fired.detach() if rule.cuts_current_reset else fired) - reset
-        if rule.reset_mechanism == "subtract":
-            mem = mem - reset_now * threshold
-        else:
-            mem = mem - reset_now * mem
+        mem = mem - reset_now * (threshold if rule.reset_mechanism == "subtract" else mem)
     return spikes, mem
 
 
@@ -112,13 +107,9 @@ def sequence(
     parameters = (beta, gain, threshold, previous_threshold, scale)
     spikes: list[Tensor] = []
     membranes: list[Tensor] = []
-    for x_t, *at_t in zip(x.unbind(0), *_steps(parameters), strict=True):
-        spk, mem = step(x_t.to(state_dtype), mem, *at_t, rule)
+    for x_t, b, g, th, previous, s in zip(x.unbind(0), *(p.unbind(0) for p in parameters), strict=True):
+        spk, mem = step(x_t.to(state_dtype), mem, b, g, th, previous, s, rule)
         spikes.append(spk.to(x.dtype))
         if output_mem:
             membranes.append(mem)
     return torch.stack(spikes), torch.stack(membranes) if output_mem else mem
-
-
-def _steps(parameters: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
-    return [parameter.unbind(0) for parameter in parameters]
