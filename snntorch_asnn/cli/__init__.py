@@ -1,0 +1,24 @@
+"""The command ``snntorch-asnn``. Needs the extra ``[train]``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 for success, 1 for a failed run, 2 for wrong arguments.
+
+    Args:
+        args: arguments after the program's name; those of the process if None.
+    """
+    try:
+        from snntorch_asnn.cli.app import run
+    except ModuleNotFoundError as error:
+        if error.name not in ("typer", "rich"):
+            raise
+        message = f"the command line needs the package {error.name}"
+        sys.exit(f"snntorch-asnn: {message}: pip install 'snntorch-asnn[train]'")
+    run(args)

@@ -1,0 +1,149 @@
+"""The commands, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+
+import snntorch_asnn
+from snntorch_asnn import models, plot, train
+from snntorch_asnn.cli.options import with_options_of
+from snntorch_asnn.cli.progress import TerminalReporter, comparison, summary
+from snntorch_asnn.models.encodings import ImageEncoder
+
+app = typer.Typer(
+    name="snntorch-asnn",
+    help="Time-adaptive spiking neurons and hybrid spike coding for snnTorch.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+
+
+def run(args: Sequence[str] | None = None) -> None:
+    """Run the command line; what a user can cause ends in one line, not in a traceback."""
+    arguments = list(sys.argv[1:] if args is None else args)
+    try:
+        app(args=arguments, prog_name="snntorch-asnn")
+    except train.NonFiniteLossError as error:
+        _fail(error, code=1, debug="--debug" in arguments)
+    except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
+        _fail(error, code=2, debug="--debug" in arguments)
+
+
+def _fail(error: Exception, *, code: int, debug: bool) -> None:
+    if debug:
+        raise error
+    Console(stderr=True).print(
+        f"snntorch-asnn: {error}", style="red", markup=False, highlight=False
+    )
+    sys.exit(code)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(snntorch_asnn.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    pass
+
+
+def _train(config: train.TrainConfig) -> None:
+    """Train a model on images, and write a run folder.
+
+    The folder gets config.json, metrics.jsonl, result.json, checkpoint.pt, and pictures of the
+    learning curve, the learned leak and gain, and the firing rates. The best epoch is chosen on
+    images held out of the training set; the test images are read once, at the end.
+    """
+    console = Console()
+    with TerminalReporter(console) as reporter:
+        result = train.fit(config, reporter=reporter)
+    console.print(summary(result))
+
+
+app.command("train")(with_options_of(train.TrainConfig, _train))
+
+
+@app.command("eval")
+def _eval(
+    run: RunArgument,
+    data_dir: Annotated[Path | None, typer.Option(help="Where the data are now.")] = None,
+    device: DeviceOption = "auto",
+    batch_size: Annotated[int | None, typer.Option(help="Images at a time.")] = None,
+) -> None:
+    """Evaluate the best epoch of a run on the test images."""
+    found = train.evaluate_run(run, data_dir=data_dir, device=device, batch_size=batch_size)
+    Console().print(
+        f"[bold]{found.accuracy:.2%}[/] of {found.images:,} test images, loss {found.loss:.4f},"
+        f" {found.images_per_second:,.0f} images/s",
+        highlight=False,
+    )
+
+
+@app.command("quickstart")
+def _quickstart(
+    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("runs/quickstart"),
+    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 20,
+    seed: Annotated[int, typer.Option(help="Seed of both runs.")] = 0,
+) -> None:
+    """Train LeNet on digits: hybrid code and adaptive neurons beside direct code and fixed ones."""
+    console = Console()
+    with TerminalReporter(console) as reporter:
+        results = train.quickstart(out, epochs=epochs, seed=seed, reporter=reporter)
+    console.print()
+    console.print(comparison(results))
+    console.print(
+        "\nOne seed on 360 tiny test images shows that everything works, not which is better."
+        f"\nPictures, checkpoints and metrics: {out}",
+        highlight=False,
+    )
+
+
+@app.command("models")
+def _models() -> None:
+    """List the models of the zoo."""
+    for name in models.list_models():
+        typer.echo(name)
+
+
+@app.command("encode")
+def _encode(
+    image: Annotated[Path, typer.Argument(help="Picture file, PNG or JPEG for instance.")],
+    encoding: Annotated[str, typer.Option(help="Code.")] = "hybrid",
+    num_steps: Annotated[int, typer.Option(help="Number of time steps T.")] = 4,
+    grey: Annotated[bool, typer.Option("--grey", help="Drop the colours first.")] = False,
+    out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("code.png"),
+) -> None:
+    """Draw what a code shows of a picture at each time step."""
+    pixels = _read_image(image, grey=grey)
+    planes = ImageEncoder(encoding, num_steps, pixels.shape)(pixels.unsqueeze(0))[:, 0]
+    plot.code({encoding: planes}, image=pixels).savefig(out)
+    typer.echo(f"{out}: {encoding}, {num_steps} steps")
+
+
+def _read_image(path: Path, *, grey: bool) -> torch.Tensor:
+    """Return a picture as ``[C, H, W]`` in [0, 1]."""
+    from PIL import Image
+    from torchvision.transforms.v2.functional import pil_to_tensor
+
+    with Image.open(path) as picture:
+        pixels: torch.Tensor = pil_to_tensor(picture.convert("L" if grey else "RGB"))
+    return pixels.float() / 255

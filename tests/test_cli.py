@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("typer")
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
+
+from snntorch_asnn import __version__
+from snntorch_asnn.cli import main
+from snntorch_asnn.models import list_models
+from snntorch_asnn.train import TrainConfig
+
+TINY = ["--train-subset", "100", "--epochs", "1", "--device", "cpu", "--batch-size", "45"]
+
+
+@pytest.fixture
+def call(capsys, monkeypatch):
+    """Run the command line; return its exit code, output and errors."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def run(*args) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stopped:
+            main([str(arg) for arg in args])
+        captured = capsys.readouterr()
+        return stopped.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+def test_help_names_every_command(call):
+    code, out, _ = call("--help")
+    assert code == 0
+    for command in ("train", "eval", "quickstart", "models", "encode"):
+        assert f" {command} " in out
+
+
+def test_version(call):
+    assert call("--version") == (0, f"{__version__}\n", "")
+
+
+def test_models_are_listed(call):
+    code, out, _ = call("models")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == list_models()
+
+
+def test_every_setting_is_an_option(call):
+    code, out, _ = call("train", "--help")
+    assert code == 0
+    for field in dataclasses.fields(TrainConfig):
+        assert f"--{field.name.replace('_', '-')} " in out
+
+
+def test_train_and_eval(call, tmp_path):
+    run = tmp_path / "run"
+    code, out, err = call("train", *TINY, "--neuron", "lif", "--num-steps", "2", "--out", run)
+    assert (code, err) == (0, "")
+    assert "epoch 1/1" in out
+    assert "test accuracy" in out
+    assert str(run) in out
+    config = json.loads((run / "config.json").read_text())["config"]
+    assert (config["neuron"], config["num_steps"], config["train_subset"]) == ("lif", 2, 100)
+    accuracy = json.loads((run / "result.json").read_text())["test_accuracy"]
+    code, out, err = call("eval", run, "--device", "cpu")
+    assert (code, err) == (0, "")
+    assert f"{accuracy:.2%} of 360 test images" in out
+
+
+def test_train_refuses_a_used_folder(call, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    code, _, err = call("train", *TINY, "--out", tmp_path)
+    assert code == 2
+    assert "out must be an empty folder" in err
+    assert call("train", *TINY, "--out", tmp_path, "--overwrite")[0] == 0
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_quickstart_shows_both_networks_side_by_side(call, tmp_path):
+    code, out, err = call("quickstart", "--out", tmp_path, "--epochs", "1")
+    assert (code, err) == (0, "")
+    for words in ("hybrid code, adaptive neurons", "direct code, fixed neurons", "One seed on"):
+        assert words in out
+    assert (tmp_path / "codes.png").is_file()
+
+
+def test_encode_draws_a_picture(call, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("torchvision")
+    image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(tmp_path / "in.png")
+    for options in ([], ["--grey", "--encoding", "temporal", "--num-steps", "3"]):
+        out = tmp_path / "code.png"
+        code, _, err = call("encode", tmp_path / "in.png", *options, "--out", out)
+        assert (code, err) == (0, "")
+        with image.open(out) as picture:
+            assert picture.width > 100
+        out.unlink()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["train", "--data", "mnist3d"], "data must be one of digits"),
+        (["train", "--model", "resnet5000"], "resnet5000"),
+        (["train", "--encoding", "morse"], "got 'morse'"),
+        (["train", "--neuron", "purkinje"], "got 'purkinje'"),
+        (["train", "--readout", "median"], "got 'median'"),
+        (["train", "--epochs", "-3"], "epochs must be at least 1; got -3"),
+        (["train", "--lr", "0"], "lr must be above 0; got 0.0"),
+        (["train", "--device", "cuda"], "device must be one that torch sees; got 'cuda'"),
+        (
+            ["train", "--data", "fashion-mnist", "--data-dir", "none"],
+            "data_dir must be a folder; got none",
+        ),
+        (
+            ["train", "--data", "image-folder", "--data-dir", "none"],
+            "data_dir must be a folder; got none",
+        ),
+        (["eval", "none"], "run must be a run folder; none has no checkpoint.pt"),
+        (["encode", "none.png"], "No such file"),
+        (["train", "--epochs", "many"], "Invalid value for '--epochs'"),
+        (["train", "--speed", "high"], "No such option: --speed"),
+        (["trian"], "No such command 'trian'"),
+    ],
+)
+def test_wrong_arguments_end_in_a_line_and_leave_nothing_behind(
+    call, tmp_path, monkeypatch, args, message
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    if args[0] == "encode":
+        pytest.importorskip("torchvision")
+    code, out, err = call(*args)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in out + err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(ValueError, match="run must be a run folder"):
+        main(["--debug", "eval", "none"])
+
+
+def test_a_diverged_run_fails_with_another_code(call, tmp_path):
+    code, _, err = call("train", *TINY, "--lr", "1e30", "--epochs", "3", "--out", tmp_path / "run")
+    assert code == 1
+    assert "the loss became" in err
+    assert "at epoch" in err

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from snntorch_asnn.train.config import TrainConfig
+
+
+def test_out_has_a_default_that_names_the_run():
+    config = TrainConfig(data="cifar10", encoding="direct", neuron="lif", seed=3)
+    assert config.run_folder == Path("runs/cifar10-lenet-direct-lif-seed3")
+
+
+def test_settings_survive_json():
+    config = TrainConfig(data_dir="somewhere", out="there", train_subset=100)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_every_setting_says_what_it_is():
+    for field in dataclasses.fields(TrainConfig):
+        assert field.metadata["help"]
+        assert field.metadata["group"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("data", "mnist3d"),
+        ("augment", "everything"),
+        ("schedule", "linear"),
+        ("epochs", -1),
+        ("epochs", 0),
+        ("num_steps", 0),
+        ("batch_size", 0),
+        ("image_size", 0),
+        ("train_subset", 0),
+        ("workers", -1),
+        ("seed", -1),
+        ("lr", 0.0),
+        ("lr", float("nan")),
+        ("weight_decay", -0.1),
+        ("weight_decay", float("inf")),
+        ("val_fraction", 0.0),
+        ("val_fraction", 1.0),
+    ],
+)
+def test_values_out_of_range_are_named(name, value):
+    with pytest.raises(ValueError, match=rf"^{name} must be .*; got {re.escape(repr(value))}$"):
+        TrainConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("data", 3),
+        ("model", None),
+        ("epochs", 1.5),
+        ("epochs", True),
+        ("lr", "fast"),
+        ("compile", 1),
+        ("out", 7),
+        ("data_dir", 7),
+        ("train_subset", 0.5),
+    ],
+)
+def test_values_of_a_wrong_type_are_named(name, value):
+    with pytest.raises(TypeError, match=rf"^{name} must be .*; got {re.escape(repr(value))}$"):
+        TrainConfig(**{name: value})
+
+
+def test_unknown_settings_are_named():
+    with pytest.raises(ValueError, match="config must hold only settings of a run; got dropout"):
+        TrainConfig.from_dict({"dropout": 0.1})

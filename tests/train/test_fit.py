@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
+
+from snntorch_asnn.train import TrainConfig, evaluate_run, fit, load_run
+from snntorch_asnn.train.fit import Reporter, resolve_device
+from snntorch_asnn.train.quickstart import quickstart
+
+TINY = {"data": "digits", "train_subset": 200, "epochs": 2, "batch_size": 60, "device": "cpu"}
+FILES = {
+    "config.json",
+    "metrics.jsonl",
+    "result.json",
+    "checkpoint.pt",
+    "learning_curve.png",
+    "time_parameters.png",
+    "firing_rates.png",
+}
+
+
+def without_times(metrics) -> list[dict]:
+    return [
+        {k: v for k, v in line.items() if k not in ("seconds", "images_per_second")}
+        for line in metrics
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run on few digits, with the progress that it reported."""
+    seen = []
+
+    class Seen(Reporter):
+        def started(self, config, data, device, parameters) -> None:
+            seen.append(("started", parameters))
+
+        def step(self, epoch, step, num_steps, loss, accuracy) -> None:
+            seen.append(("step", epoch, step, num_steps))
+
+        def epoch(self, metrics) -> None:
+            seen.append(("epoch", metrics["epoch"]))
+
+    config = TrainConfig(**TINY, out=tmp_path_factory.mktemp("runs") / "run")
+    return config, fit(config, reporter=Seen()), seen
+
+
+def test_a_run_writes_its_folder(finished):
+    config, result, _ = finished
+    assert {file.name for file in config.run_folder.iterdir()} == FILES
+    assert result.out == config.run_folder
+    written = json.loads((config.run_folder / "config.json").read_text())
+    assert TrainConfig.from_dict(written["config"]) == config
+    assert written["images"] == {"train": 180, "val": 20, "test": 360}
+    assert written["versions"]["torch"] == torch.__version__
+
+
+def test_a_run_logs_every_epoch(finished):
+    config, result, seen = finished
+    lines = (config.run_folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == list(result.metrics)
+    assert [line["epoch"] for line in result.metrics] == [1, 2]
+    assert all(0 < line["firing_rate"] < 1 for line in result.metrics)
+    assert seen == [
+        ("started", result.parameters),
+        *[("step", 1, 3, 3), ("epoch", 1)],
+        *[("step", 2, 3, 3), ("epoch", 2)],
+    ]
+
+
+def test_a_run_reports_its_best_epoch(finished):
+    config, result, _ = finished
+    best = max(result.metrics, key=lambda line: (line["val_accuracy"], -line["val_loss"]))
+    assert (result.best_epoch, result.val_accuracy) == (best["epoch"], best["val_accuracy"])
+    written = json.loads((config.run_folder / "result.json").read_text())
+    assert written["test_accuracy"] == result.test_accuracy
+    assert {len(rates) for rates in result.firing_rates.values()} == {config.num_steps}
+    assert len(result.firing_rates) == 4
+
+
+def test_what_was_saved_gives_the_same_test_accuracy(finished):
+    config, result, _ = finished
+    found = evaluate_run(config.run_folder, device="cpu", batch_size=100)
+    assert found.images == 360
+    assert found.accuracy == pytest.approx(result.test_accuracy, abs=1 / 360)
+    assert found.loss == pytest.approx(result.test_loss, rel=1e-3)
+    loaded, model = load_run(config.run_folder)
+    assert loaded == config
+    assert not model.training
+
+
+def test_a_seed_repeats_a_run_and_another_does_not(finished, tmp_path):
+    _, result, _ = finished
+    torch.rand(7)
+    again = fit(TrainConfig(**TINY, out=tmp_path / "again"))
+    assert without_times(again.metrics) == without_times(result.metrics)
+    assert again.test_loss == result.test_loss
+    other = fit(TrainConfig(**TINY, out=tmp_path / "other", seed=1))
+    assert without_times(other.metrics) != without_times(result.metrics)
+
+
+def test_the_random_state_of_the_caller_stays(tmp_path):
+    state = torch.get_rng_state()
+    fit(TrainConfig(**TINY | {"epochs": 1}, out=tmp_path / "run"))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_training_learns_the_time_parameters_and_the_digits(tmp_path):
+    config = TrainConfig(data="digits", epochs=4, batch_size=64, device="cpu", out=tmp_path / "run")
+    result = fit(config)
+    assert result.test_accuracy > 0.8
+    _, model = load_run(config.run_folder)
+    betas = [value for name, value in model.state_dict().items() if name.endswith(".beta")]
+    assert len(betas) == 4
+    assert all(value.unique().numel() > 1 for value in betas)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "lenett"}, "lenett"),
+        ({"encoding": "morse"}, "encoding must be .*; got 'morse'"),
+        ({"neuron": "izhikevich"}, "neuron must be .*; got 'izhikevich'"),
+        ({"readout": "median"}, "readout must be .*; got 'median'"),
+        ({"device": "cuda:99"}, "device must be one that torch sees; got 'cuda:99'"),
+        ({"device": "tpu"}, "device must be auto, .*; got 'tpu'"),
+        ({"device": "meta"}, "device must be auto, .*; got 'meta'"),
+        ({"train_subset": 5000}, "train_subset must be at most 1437"),
+    ],
+)
+def test_wrong_settings_are_named_before_anything_is_written(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        fit(TrainConfig(**TINY | settings, out=tmp_path / "run"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_used_folder_is_refused_and_replaced_on_demand(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("of an earlier run\n")
+    settings = TINY | {"epochs": 1, "out": tmp_path}
+    with pytest.raises(ValueError, match="out must be an empty folder"):
+        fit(TrainConfig(**settings))
+    assert (tmp_path / "metrics.jsonl").read_text() == "of an earlier run\n"
+    result = fit(TrainConfig(**settings, overwrite=True))
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == len(result.metrics) == 1
+
+
+def test_auto_is_a_device_that_is_there():
+    assert resolve_device("auto").type in ("cpu", "cuda")
+    assert resolve_device("cpu") == torch.device("cpu")
+
+
+def test_quickstart_runs_both_networks_and_may_be_repeated(tmp_path):
+    for _ in range(2):
+        results = quickstart(tmp_path, epochs=1)
+    assert [result.out.name for result in results.values()] == ["hybrid-asnn", "direct-lif"]
+    assert {file.name for file in tmp_path.iterdir()} == {"hybrid-asnn", "direct-lif", "codes.png"}
+    adaptive, fixed = results.values()
+    assert adaptive.parameters > fixed.parameters
+
+
+def test_quickstart_leaves_the_files_of_others_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(ValueError, match=r"out must be .*; .* holds thesis.tex"):
+        quickstart(tmp_path, epochs=1)

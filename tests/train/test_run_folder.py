@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from snntorch_asnn.train.run_folder import RunFolder, versions, write_atomically
+
+
+def test_a_used_folder_is_refused_unless_it_may_be_replaced(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.check_free(overwrite=False)
+    folder.create()
+    folder.check_free(overwrite=False)
+    (folder.path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="out must be an empty folder"):
+        folder.check_free(overwrite=False)
+    folder.check_free(overwrite=True)
+
+
+def test_replacing_removes_only_the_files_of_a_run(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.append_metrics({"epoch": 1})
+    (tmp_path / "notes.txt").write_text("mine")
+    folder.create()
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_file_in_the_way_is_refused(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(ValueError, match="out must be a folder"):
+        RunFolder(tmp_path / "run").check_free(overwrite=True)
+
+
+def test_metrics_are_lines_of_json(tmp_path):
+    folder = RunFolder(tmp_path)
+    for epoch in (1, 2):
+        folder.append_metrics({"epoch": epoch})
+    lines = folder.metrics.read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [{"epoch": 1}, {"epoch": 2}]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    file = tmp_path / "x.json"
+    file.write_text("old")
+
+    def fail(stream):
+        stream.write(b"half")
+        raise RuntimeError("disk gone")
+
+    with pytest.raises(RuntimeError, match="disk gone"):
+        write_atomically(file, fail)
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_checkpoints_come_back(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.save_checkpoint({"epoch": 3, "model": {"weight": torch.arange(3.0)}})
+    found = folder.load_checkpoint()
+    assert found["epoch"] == 3
+    assert torch.equal(found["model"]["weight"], torch.arange(3.0))
+    assert list(tmp_path.iterdir()) == [folder.checkpoint]
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path):
+    folder = RunFolder(tmp_path)
+    with pytest.raises(ValueError, match=r"run must be a run folder; .* has no checkpoint.pt"):
+        folder.load_checkpoint()
+    folder.save_checkpoint({"model": {"weight": torch.zeros(1000)}})
+    whole = folder.checkpoint.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"not a checkpoint", whole[:-1]):
+        folder.checkpoint.write_bytes(content)
+        with pytest.raises(ValueError, match=r"run must have a whole checkpoint"):
+            folder.load_checkpoint()
+    torch.save({"weight": torch.zeros(1)}, folder.checkpoint)
+    with pytest.raises(ValueError, match=r"run must have a checkpoint of snntorch-asnn"):
+        folder.load_checkpoint()
+
+
+def test_checkpoints_cannot_run_code(tmp_path):
+    folder = RunFolder(tmp_path)
+    torch.save({"format": "snntorch-asnn checkpoint", "version": 1, "f": print}, folder.checkpoint)
+    with pytest.raises(ValueError, match=r"run must have a whole checkpoint"):
+        folder.load_checkpoint()
+
+
+def test_a_checkpoint_of_a_later_version_is_refused(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.save_checkpoint({"version": 99})
+    with pytest.raises(ValueError, match=r"run must have a checkpoint of version 1; .* has 99"):
+        folder.load_checkpoint()
+
+
+def test_versions_name_what_counts():
+    assert {"python", "snntorch-asnn", "torch", "snntorch", "numpy"} <= set(versions())
