@@ -83,8 +83,8 @@ def direct(data: Tensor, num_steps: int, *, check: bool = True) -> Tensor:
         check: Whether to read the values and raise outside [0, 1].
 
     Returns:
-        A view ``[num_steps, *data.shape]`` that repeats ``data`` without a copy: clone it before
-        writing into it. Gradients flow to ``data``.
+        ``[num_steps, *data.shape]``, a view that repeats ``data`` without a copy, so clone it
+        before writing into it. Gradients flow to ``data``.
 
     Raises:
         ValueError: ``num_steps`` is below 1, or ``data`` leaves [0, 1].
@@ -339,7 +339,10 @@ CODES: Mapping[str, Code] = MappingProxyType(
         )
     }
 )
-"""Every code by its name."""
+"""Every code by its name.
+
+:meta hide-value:
+"""
 
 
 def get_code(code: str | Code) -> Code:

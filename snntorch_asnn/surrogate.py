@@ -82,7 +82,7 @@ class _Spike(torch.autograd.Function):
 # (torch 2.13); left in the graph as it is, AOTAutograd traces it correctly and the compiler still fuses it.
 @torch.compiler.allow_in_graph  # type: ignore[untyped-decorator]
 def _spike(u: Tensor, kind: str, shape: float, fires_at_threshold: bool) -> Tensor:
-    spikes: Tensor = _Spike.apply(u, kind, shape, fires_at_threshold)  # type: ignore[no-untyped-call]
+    spikes: Tensor = _Spike.apply(u, kind, shape, fires_at_threshold)
     return spikes
 
 

@@ -95,11 +95,11 @@ class AdaptiveNeuron(SpikingNeuron):
         if step is not None:
             return step
         if torch.compiler.is_compiling():
-            if self._step is None:
-                device = next(iter(self.parameters()), self.reset_mechanism_val).device
-                return torch.full((1,), self._count, device=device)
-            return self._step
+            return self._as_tensor(self._count) if self._step is None else self._step
         return self.step
+
+    def _as_tensor(self, step: int) -> Tensor:
+        return torch.full((1,), step, device=self.reset_mechanism_val.device)
 
     def _advance(self, position: StepIndex, steps: int) -> None:
         after = position + steps
@@ -108,7 +108,7 @@ class AdaptiveNeuron(SpikingNeuron):
         if isinstance(after, Tensor):
             self._step = after.clamp(max=self.num_steps)
         elif torch.compiler.is_compiling():
-            self._step = torch.full((1,), after, device=self.reset_mechanism_val.device)
+            self._step = self._as_tensor(after)
         else:
             self._step, self._count = None, min(after, self.num_steps)
 

@@ -64,7 +64,7 @@ def sequence(
         spikes, mem_out = _in_graph(x, mem, *parameters, _key(rule), output_mem)
     else:
         folding = fold(x, beta.shape[1:])
-        spikes, mem_out, *_ = _Sequence.apply(  # type: ignore[no-untyped-call]
+        spikes, mem_out, *_ = _Sequence.apply(
             folding.sequence(x),
             None if mem is None else folding.state(mem),
             *(folding.parameter(p) for p in parameters),
@@ -113,7 +113,7 @@ def _in_graph(
     key: _RuleKey,
     output_mem: bool,
 ) -> tuple[Tensor, Tensor]:
-    spikes, mem_out, *_ = _Sequence.apply(  # type: ignore[no-untyped-call]
+    spikes, mem_out, *_ = _Sequence.apply(
         x, mem, beta, gain, threshold, previous_threshold, key, output_mem, False
     )
     return spikes, mem_out
