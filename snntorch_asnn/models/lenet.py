@@ -1,0 +1,158 @@
+"""LeNet, the network of the ASNN reference code."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from snntorch_asnn.layers import HybridStem, OverTime, TimeFolded, TimeWeightedReadout
+from snntorch_asnn.models.base import Place, SpikingModel
+from snntorch_asnn.models.encodings import EncodingLike
+from snntorch_asnn.models.neurons import NeuronLike, build_neuron
+from snntorch_asnn.models.readouts import ReadoutLike
+from snntorch_asnn.models.registry import register_model
+from snntorch_asnn.neurons import AdaptiveLeaky
+from snntorch_asnn.neurons.arguments import check_count
+
+__all__ = ["LeNet", "lenet"]
+
+_AFFINE = ("weight", "bias")
+_NORM = (*_AFFINE, "running_mean", "running_var", "num_batches_tracked")
+
+
+class LeNet(SpikingModel):
+    """Three convolutions and two linear layers, spiking.
+
+    Each of ``channels`` is a stage: 3×3 convolution, batch norm, neuron, 2×2 max pooling. A linear
+    layer with batch norm and neuron follows, and a linear layer to the logits of each step. With a
+    hybrid code the analog steps have a first convolution and norm of their own.
+
+    Batch norm takes its statistics over time and batch together. The reference code calls it step
+    by step, with shared weights: the same in evaluation; in training its statistics are those of
+    each step.
+
+    Args:
+        num_classes: number of classes.
+        num_steps: T.
+        neuron: see :func:`~snntorch_asnn.models.create_model`.
+        encoding: see :func:`~snntorch_asnn.models.create_model`.
+        readout: see :func:`~snntorch_asnn.models.create_model`.
+        in_channels: channels of the images.
+        image_size: height and width of the images, each at least 8.
+        channels: output channels of the three convolutions.
+        hidden: width of the first linear layer.
+
+    Raises:
+        TypeError: an argument has a wrong type.
+        ValueError: an argument is out of range.
+
+    Source: the code of "Adaptive Spiking Neural Networks with Hybrid Coding", arXiv 2408.12407.
+
+    Example::
+
+        >>> import torch
+        >>> model = LeNet(num_classes=10, num_steps=4)
+        >>> model(torch.rand(2, 3, 32, 32), return_steps=True).shape
+        torch.Size([4, 2, 10])
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        num_steps: int,
+        neuron: NeuronLike = "asnn",
+        encoding: EncodingLike = "hybrid",
+        readout: ReadoutLike = "time_weighted",
+        in_channels: int = 3,
+        image_size: int | tuple[int, int] = 32,
+        channels: tuple[int, int, int] = (32, 48, 64),
+        hidden: int = 256,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            num_steps=num_steps,
+            encoding=encoding,
+            readout=readout,
+            in_channels=in_channels,
+            image_size=image_size,
+        )
+        height, width = self.image_size
+        if min(height, width) < 8:
+            raise ValueError(f"image_size must be at least 8, for three poolings; got {image_size!r}")
+        if len(channels) != 3:
+            raise ValueError(f"channels must be three numbers; got {channels!r}")
+        for count in channels:
+            check_count("channels", count)
+        check_count("hidden", hidden)
+        first, second, third = channels
+        spiking = partial(build_neuron, neuron, self.num_steps)
+
+        stem = partial(_conv_norm, self.in_channels, first)
+        self.stem = HybridStem.build(stem, self.encode.direct_steps, self.num_steps)
+        self.spike1 = spiking(channel_shape=(first, 1, 1))
+        self.conv2 = TimeFolded(*_conv_norm(first, second))
+        self.spike2 = spiking(channel_shape=(second, 1, 1))
+        self.conv3 = TimeFolded(*_conv_norm(second, third))
+        self.spike3 = spiking(channel_shape=(third, 1, 1))
+        self.pool = TimeFolded(nn.MaxPool2d(2))
+        features = third * (height // 8) * (width // 8)
+        self.fc1 = TimeFolded(nn.Linear(features, hidden), nn.BatchNorm1d(hidden))
+        self.spike4 = spiking(channel_shape=(hidden,))
+        self.fc2 = nn.Linear(hidden, self.num_classes)
+
+    def step_logits(self, planes: Tensor) -> Tensor:
+        """Map encoded images, ``[T, B, C, H, W]``, to logits, ``[T, B, num_classes]``."""
+        x = self.pool(self.spike1(self.stem(planes)))
+        x = self.pool(self.spike2(self.conv2(x)))
+        x = self.pool(self.spike3(self.conv3(x)))
+        logits: Tensor = self.fc2(self.spike4(self.fc1(x.flatten(2))))
+        return logits
+
+    def reference_keys(self) -> dict[str, Place]:
+        """Return where each key of the reference code's checkpoint goes."""
+        first = {"con11" if self.encode.direct_steps else "con1": "stem.0"}
+        if isinstance(self.stem, HybridStem):
+            first = {"con1": "stem.spike", "con11": "stem.direct"}
+        blocks = {"con2": "conv2", "con3": "conv3", "lin1": "fc1"}
+        norms = {"con1": "bn1", "con11": "bn11", "con2": "bn2", "con3": "bn3", "lin1": "bn4"}
+        keys: dict[str, Place] = {f"lano.{suffix}": None for suffix in _AFFINE}
+        for layer, norm in norms.items():
+            block = (first | blocks).get(layer)
+            for suffix in _AFFINE:
+                keys[f"{layer}.{suffix}"] = block and f"{block}.0.{suffix}"
+            for suffix in _NORM:
+                keys[f"{norm}.{suffix}"] = block and f"{block}.1.{suffix}"
+        keys |= {f"lin2.{suffix}": f"fc2.{suffix}" for suffix in _AFFINE}
+        weighted = isinstance(self.readout, TimeWeightedReadout)
+        keys["scale"] = "readout.scale" if weighted else None
+        keys["leakelayers"] = self._time_parameters("beta")
+        keys["inputlayers"] = self._time_parameters("gain")
+        return keys
+
+    def _time_parameters(self, name: str) -> tuple[str, ...] | None:
+        layers = {key: layer for key, layer in self.named_children() if isinstance(layer, OverTime)}
+        for layer in layers.values():
+            if not isinstance(layer.neuron, AdaptiveLeaky):
+                return None
+            if layer.neuron.beta_constraint != "none":
+                raise ValueError(
+                    "model must have neurons with beta_constraint='none', like the reference's;"
+                    f" got {layer.neuron.beta_constraint!r}"
+                )
+        return tuple(f"{key}.neuron.{name}" for key in layers)
+
+
+def _conv_norm(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, padding=1),
+        nn.BatchNorm2d(out_channels),
+    )
+
+
+@register_model
+def lenet(**settings: Any) -> LeNet:
+    """Return the reference's LeNet: :class:`LeNet` with its widths."""
+    return LeNet(**settings)

@@ -1,0 +1,120 @@
+"""Checkpoints of the reference implementations, loaded into this package's models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from snntorch_asnn.models.base import Place, SpikingModel
+
+__all__ = ["LoadReport", "load_reference_weights"]
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What :func:`load_reference_weights` did.
+
+    Attributes:
+        taken: keys of the checkpoint that were loaded.
+        dropped: keys of the checkpoint that the model has no use for.
+        missed: keys of the model that the checkpoint says nothing about, which keep their values.
+    """
+
+    taken: tuple[str, ...]
+    dropped: tuple[str, ...]
+    missed: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{verb} {len(keys)}: {', '.join(keys) or '-'}"
+            for verb, keys in (
+                ("taken", self.taken),
+                ("dropped", self.dropped),
+                ("missed", self.missed),
+            )
+        )
+
+
+def load_reference_weights(model: SpikingModel, state_dict: Mapping[str, Tensor]) -> LoadReport:
+    """Load a checkpoint that the model's reference implementation wrote.
+
+    Either everything fits and is loaded, or the model is left as it was.
+
+    Args:
+        model: a model of the zoo. Its class knows the reference's key names.
+        state_dict: the checkpoint, as ``torch.load(path, weights_only=True)`` gives it.
+
+    Returns:
+        Which keys were taken, dropped and missed.
+
+    Raises:
+        TypeError: ``model`` is not of the zoo or has no reference, or a value is not a tensor.
+        ValueError: a key is unknown or missing, a shape differs, or a value is not finite.
+
+    Example::
+
+        >>> from snntorch_asnn.models import create_model
+        >>> model = create_model("lenet", num_classes=10, num_steps=4)
+        >>> load_reference_weights(model, {"con1.weight": torch.zeros(32, 1, 3, 3)})
+        Traceback (most recent call last):
+            ...
+        ValueError: state_dict['con1.weight'] must have shape (32, 3, 3, 3); got (32, 1, 3, 3)
+    """
+    if not isinstance(model, SpikingModel):
+        raise TypeError(f"model must be a model of the zoo, not yet wrapped; got {type(model).__name__}")
+    places = model.reference_keys()
+    own = model.state_dict()
+    staged: dict[str, Tensor] = {}
+    for key, value in state_dict.items():
+        if key not in places:
+            raise ValueError(
+                f"state_dict must hold only keys of the reference {type(model).__name__}; got {key!r}"
+            )
+        staged |= _stage(key, value, places[key], own)
+    for key, place in places.items():
+        if key not in state_dict and not set(_targets(place)) <= staged.keys():
+            raise ValueError(f"state_dict must hold {key!r}, of shape {_shape(place, own)}; it is missing")
+    with torch.no_grad():
+        for name, value in staged.items():
+            own[name].copy_(value)
+    return LoadReport(
+        taken=tuple(key for key in state_dict if places[key] is not None),
+        dropped=tuple(key for key in state_dict if places[key] is None),
+        missed=tuple(name for name in own if name not in staged),
+    )
+
+
+def _targets(place: Place) -> tuple[str, ...]:
+    return (place,) if isinstance(place, str) else place or ()
+
+
+def _shape(place: Place, own: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """Return the checkpoint's shape: that of the one key, or a row of T for each of several."""
+    if isinstance(place, str):
+        return tuple(own[place].shape)
+    rows = _targets(place)
+    return (len(rows), own[rows[0]].shape[0])
+
+
+def _stage(key: str, value: Tensor, place: Place, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Check one tensor of the checkpoint and return the model's tensors that it makes."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"state_dict[{key!r}] must be a tensor; got {type(value).__name__}")
+    if place is None:
+        return {}
+    wanted = _shape(place, own)
+    if tuple(value.shape) != wanted:
+        raise ValueError(f"state_dict[{key!r}] must have shape {wanted}; got {tuple(value.shape)}")
+    if not value.isfinite().all():
+        raise ValueError(f"state_dict[{key!r}] must be finite; got NaN or infinity")
+    if isinstance(place, str):
+        return {place: value}
+    return {name: _spread(row, own[name]) for name, row in zip(place, value, strict=True)}
+
+
+def _spread(per_step: Tensor, like: Tensor) -> Tensor:
+    """Give every neuron of ``like``, ``(T, *feature_shape)``, the value of its step, ``(T,)``."""
+    return per_step.view(-1, *[1] * (like.ndim - 1)).expand_as(like)

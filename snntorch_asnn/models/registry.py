@@ -1,0 +1,115 @@
+"""Models by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+from snntorch_asnn.models.base import SpikingModel
+from snntorch_asnn.models.encodings import EncodingLike
+from snntorch_asnn.models.neurons import NeuronLike
+from snntorch_asnn.models.readouts import ReadoutLike
+
+__all__ = ["create_model", "list_models", "register_model"]
+
+Builder = TypeVar("Builder", bound=Callable[..., SpikingModel])
+
+_BUILDERS: dict[str, Callable[..., SpikingModel]] = {}
+
+
+def register_model(build: Builder) -> Builder:
+    """Add the function to the zoo, under its own name.
+
+    Args:
+        build: takes the arguments of :func:`create_model` as keywords, gives the model.
+
+    Returns:
+        ``build`` itself, so that this is a decorator.
+
+    Raises:
+        ValueError: another model has this name.
+    """
+    name = build.__name__
+    if name in _BUILDERS:
+        raise ValueError(f"build must have a name of its own; a model called {name!r} is registered already")
+    _BUILDERS[name] = build
+    return build
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Return the names of the zoo's models that match a shell-style pattern, sorted.
+
+    Example::
+
+        >>> list_models("le*")
+        ['lenet']
+    """
+    return sorted(name for name in _BUILDERS if fnmatchcase(name, pattern))
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int,
+    num_steps: int,
+    neuron: NeuronLike = "asnn",
+    encoding: EncodingLike = "hybrid",
+    readout: ReadoutLike = "time_weighted",
+    in_channels: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    **model_args: Any,
+) -> SpikingModel:
+    """Build a model of the zoo: ``model(images)`` gives logits ``[B, num_classes]``.
+
+    Args:
+        name: one of :func:`list_models`.
+        num_classes: number of classes.
+        num_steps: T, the number of time steps.
+        neuron: ``"asnn"``, the paper's neuron, with a learned leak and gain for each step;
+            ``"lif"``, a fixed LIF (time constant 2, hard reset that is cut out of the gradient); or
+            a callable that builds one neuron, such as ``lambda: snn.Leaky(beta=0.9,
+            init_hidden=True)``. The callable is given, by keyword, those of ``num_steps``,
+            ``threshold`` and ``channel_shape`` (shape of a parameter with one value per channel)
+            that it has no default for.
+        encoding: how images become a sequence: the name of a code of :mod:`snntorch_asnn.spikegen`;
+            a callable ``(images, num_steps) -> [T, B, C, H, W]``; a module such as
+            :class:`~snntorch_asnn.encoding.HybridEncoder`; or ``"none"`` for input that is a
+            sequence already. A hybrid code gives the analog steps a first convolution and norm of
+            their own.
+        readout: ``"time_weighted"``, ``"mean"``, or a :class:`~snntorch_asnn.layers.MeanReadout`.
+        in_channels: channels of the images; None for the model's default.
+        image_size: height and width of the images, one number if they are equal; None for the
+            model's default.
+        **model_args: what only this model takes: see its class.
+
+    Returns:
+        The model, with fresh weights.
+
+    Raises:
+        TypeError: an argument of a wrong type, or one that this model does not take.
+        ValueError: an unknown name, or a value that is out of range.
+
+    Example::
+
+        >>> import torch
+        >>> model = create_model("lenet", num_classes=10, num_steps=4, in_channels=1, image_size=8)
+        >>> model(torch.rand(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
+    """
+    if name not in _BUILDERS:
+        nearest = get_close_matches(str(name), _BUILDERS, n=3, cutoff=0.0)
+        raise ValueError(
+            f"name must be one of list_models(); got {name!r}, nearest: {', '.join(map(repr, nearest))}"
+        )
+    given = {"in_channels": in_channels, "image_size": image_size}
+    return _BUILDERS[name](
+        num_classes=num_classes,
+        num_steps=num_steps,
+        neuron=neuron,
+        encoding=encoding,
+        readout=readout,
+        **{key: value for key, value in given.items() if value is not None},
+        **model_args,
+    )

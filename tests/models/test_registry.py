@@ -1,0 +1,279 @@
+"""Whatever ``list_models()`` names is tested here: a new model is tested by being registered."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+
+import pytest
+import snntorch as snn
+import torch
+
+import snntorch_asnn as asnn
+from snntorch_asnn.models import create_model, list_models, register_model, registry
+
+NUM_STEPS = 3
+
+
+@pytest.fixture(params=list_models())
+def name(request) -> str:
+    return request.param
+
+
+def build(name, **settings):
+    return create_model(name, **{"num_classes": 10, "num_steps": NUM_STEPS, **settings})
+
+
+def pickle_round_trip(module):
+    return pickle.loads(pickle.dumps(module))
+
+
+def step_neuron():
+    return snn.Leaky(0.9, init_hidden=True)
+
+
+def images_for(model, batch=2):
+    return torch.rand(batch, model.in_channels, *model.image_size)
+
+
+def test_forward_gives_logits(name):
+    model = build(name)
+    logits = model(images_for(model))
+    assert logits.shape == (2, 10)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("neuron", ["asnn", "lif"])
+@pytest.mark.parametrize("encoding", ["hybrid", "direct"])
+def test_every_parameter_gets_a_finite_gradient(name, neuron, encoding):
+    model = build(name, neuron=neuron, encoding=encoding)
+    model(images_for(model)).square().sum().backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+
+
+def test_learns(name):
+    model = build(name, num_classes=2)
+    images, labels = images_for(model, 8), torch.arange(8) % 2
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    losses = []
+    for _ in range(12):
+        loss = torch.nn.functional.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("neuron", ["asnn", "lif", step_neuron])
+def test_every_call_is_a_new_sequence(name, neuron):
+    model = build(name, neuron=neuron).eval()
+    images = images_for(model, 5)
+    first = model(images)
+    assert torch.equal(model(images), first)
+    asnn.reset(model)
+    assert torch.equal(model(images), first)
+    torch.testing.assert_close(model(images[:3]), first[:3])
+
+
+def test_empty_batch(name):
+    model = build(name).eval()
+    assert model(images_for(model, 0)).shape == (0, 10)
+
+
+def test_steps_average_to_the_output(name):
+    model = build(name).eval()
+    with torch.no_grad():
+        model.readout.scale.copy_(torch.rand(NUM_STEPS))
+    images = images_for(model)
+    steps = model(images, return_steps=True)
+    assert steps.shape == (NUM_STEPS, 2, 10)
+    torch.testing.assert_close(steps.mean(0), model(images))
+
+
+def test_adaptive_starts_as_a_lif_with_soft_reset(name):
+    def soft(num_steps, threshold):
+        return asnn.AdaptiveLeaky.paper(
+            num_steps, threshold=threshold, learn_beta=False, learn_gain=False, sequence=True
+        )
+
+    model, adaptive = build(name, neuron=soft).eval(), build(name).eval()
+    adaptive.load_state_dict(model.state_dict())
+    images = images_for(model)
+    torch.testing.assert_close(adaptive(images), model(images))
+
+
+def test_takes_channels_last(name):
+    model = build(name).eval()
+    images = images_for(model)
+    wanted = model(images)
+    model.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(model(images.to(memory_format=torch.channels_last)), wanted)
+
+
+def test_state_dict_round_trip(name):
+    model, other = build(name).eval(), build(name).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.rand_like(parameter) * 0.1)
+    buffer = io.BytesIO()
+    torch.save(model.state_dict(), buffer)
+    buffer.seek(0)
+    other.load_state_dict(torch.load(buffer, weights_only=True))
+    images = images_for(model)
+    assert torch.equal(other(images), model(images))
+
+
+@pytest.mark.parametrize("neuron", ["asnn", "lif"])
+@pytest.mark.parametrize("copies", [copy.deepcopy, pickle_round_trip])
+def test_copies_after_a_training_step(name, neuron, copies):
+    model = build(name, neuron=neuron)
+    images = images_for(model)
+    model(images).sum().backward()
+    copied = copies(model).eval()
+    assert torch.equal(copied(images), model.eval()(images))
+
+
+def test_autocast(name):
+    model = build(name)
+    images = images_for(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(images)
+        loss = logits.float().square().sum()
+    loss.backward()
+    assert logits.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_dtypes(name, dtype):
+    model = build(name).to(dtype)
+    logits = model(images_for(model).to(dtype))
+    logits.sum().backward()
+    assert logits.dtype == dtype
+    assert all(p.grad.dtype == dtype for p in model.parameters())
+
+
+@pytest.mark.parametrize("encoding", ["hybrid", "temporal", "none"])
+def test_compiles_as_one_graph(name, encoding):
+    model = build(name, encoding=encoding)
+    images = torch.rand(*([NUM_STEPS] if encoding == "none" else []), 2, model.in_channels, *model.image_size)
+    eager = copy.deepcopy(model)
+    wanted = eager(images)
+    wanted.square().sum().backward()
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    logits = compiled(images)
+    logits.square().sum().backward()
+    torch.testing.assert_close(logits, wanted)
+    for (key, found), expected in zip(model.named_parameters(), eager.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, msg=key)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_compiles_with_inductor(name):
+    model = build(name).eval()
+    images = images_for(model)
+    torch._dynamo.reset()
+    with torch.no_grad():
+        compiled = torch.compile(model, fullgraph=True)(images)
+        torch.testing.assert_close(compiled, model(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_step_neurons_compile_as_one_graph(name):
+    model = build(name, neuron=step_neuron).eval()
+    images = images_for(model)
+    wanted = model(images)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(images), wanted)
+    torch.testing.assert_close(compiled(images), wanted)
+
+
+def test_defaults_of_a_model_can_be_left_out(name):
+    model = create_model(name, num_classes=7, num_steps=1)
+    assert model(images_for(model)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"num_classes": 0}, ValueError, "num_classes must be at least 1; got 0"),
+        ({"num_classes": 2.5}, TypeError, "num_classes must be an integer; got 2.5"),
+        ({"num_steps": -1}, ValueError, "num_steps must be at least 1; got -1"),
+        ({"num_steps": True}, TypeError, "num_steps must be an integer; got True"),
+        ({"in_channels": 0}, ValueError, "in_channels must be at least 1"),
+        ({"image_size": 0}, ValueError, "image_size must be at least 1"),
+        ({"image_size": (32, 32, 3)}, ValueError, r"image_size must be one number or \(height"),
+        ({"image_size": "32"}, TypeError, "image_size must be an integer"),
+        ({"neuron": "lifs"}, ValueError, "neuron must be one of 'asnn', 'lif', or a callable"),
+        ({"encoding": "mix"}, ValueError, "encoding must be one of .*'hybrid'.*; got 'mix'"),
+        ({"readout": "sum"}, ValueError, "readout must be one of 'time_weighted', 'mean'; got"),
+        ({"depth_of_nothing": 3}, TypeError, "unexpected keyword argument 'depth_of_nothing'"),
+    ],
+)
+def test_wrong_arguments(name, wrong, error, message):
+    with pytest.raises(error, match=message):
+        build(name, **wrong)
+
+
+def test_wrong_images(name):
+    model = build(name)
+    images = images_for(model)
+    wrong_channels = images.repeat(1, 2, 1, 1)
+    for wrong in (images[0], images[..., 1:], images[..., 1:, :], wrong_channels, images[None]):
+        with pytest.raises(ValueError, match=r"images must be \[B, \d+, \d+, \d+\]; got shape"):
+            model(wrong)
+    for wrong in (images.tolist(), images.byte(), None):
+        with pytest.raises(TypeError, match="images must be"):
+            model(wrong)
+    for wrong in (images + 1, images - 1, images * float("nan")):
+        with pytest.raises(ValueError, match=r"\[0, 1\]"):
+            model(wrong)
+
+
+def test_wrong_sequences(name):
+    model = build(name, encoding="none")
+    planes = torch.rand(NUM_STEPS, 2, model.in_channels, *model.image_size)
+    assert model(planes).shape == (2, 10)
+    for wrong in (planes[1:], planes[0], planes[..., 1:]):
+        with pytest.raises(ValueError, match=r"images must be \[3, B, \d+, \d+, \d+\]; got"):
+            model(wrong)
+
+
+def test_lists_by_pattern():
+    assert "lenet" in list_models()
+    assert list_models() == sorted(list_models())
+    assert list_models("le?et") == ["lenet"]
+    assert list_models("nothing*") == []
+
+
+@pytest.mark.parametrize("unknown", ["lenett", "LeNet", "net", "", 5])
+def test_unknown_name_lists_the_nearest(unknown):
+    with pytest.raises(ValueError, match=r"name must be one of list_models\(\); got .*'lenet'"):
+        create_model(unknown, num_classes=10, num_steps=4)
+
+
+def test_a_name_is_registered_once():
+    def lenet(**settings):
+        raise AssertionError
+
+    with pytest.raises(ValueError, match="'lenet' is registered already"):
+        register_model(lenet)
+
+
+def test_registers_under_the_functions_name(monkeypatch):
+    monkeypatch.setattr(registry, "_BUILDERS", {})
+
+    @register_model
+    def my_net(**settings):
+        return settings
+
+    assert list_models() == ["my_net"]
+    settings = create_model("my_net", num_classes=2, num_steps=3, depth=4)
+    assert settings["depth"] == 4
+    assert "image_size" not in settings
