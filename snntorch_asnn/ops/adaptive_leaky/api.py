@@ -183,20 +183,20 @@ def check_input(name: str, x: Tensor) -> None:
         raise TypeError(f"{name} must be of a floating point dtype; got {x.dtype}")
 
 
-def check_mem(mem: Tensor | None, x: Tensor) -> torch.dtype:
-    """Refuse a membrane that does not belong to the input ``x`` of one step; return the state's dtype."""
+def check_mem(mem: Tensor | None, x: Tensor, name: str = "mem") -> torch.dtype:
+    """Refuse a state that does not belong to the input ``x`` of one step; return the state's dtype."""
     state_dtype = torch.promote_types(x.dtype, torch.float32)
     if mem is None:
         return state_dtype
-    check_input("mem", mem)
+    check_input(name, mem)
     if mem.shape != x.shape:
         raise ValueError(
-            f"mem must have the shape of one step's input, {tuple(x.shape)}; got {tuple(mem.shape)}"
+            f"{name} must have the shape of one step's input, {tuple(x.shape)}; got {tuple(mem.shape)}"
         )
     if mem.dtype not in (x.dtype, state_dtype):
-        raise TypeError(f"mem must be {state_dtype} for an input of {x.dtype}; got {mem.dtype}")
+        raise TypeError(f"{name} must be {state_dtype} for an input of {x.dtype}; got {mem.dtype}")
     if mem.device != x.device:
-        raise ValueError(f"mem must be on the input's device, {x.device}; got {mem.device}")
+        raise ValueError(f"{name} must be on the input's device, {x.device}; got {mem.device}")
     return state_dtype
 
 

@@ -164,7 +164,8 @@ class _Sequence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Any, ...]:
         grad_spikes, grad_mem, *_ = grad_outputs
-        x, start, *rest = ctx.saved_tensors
+        # Detached, so that Dynamo does not compile anew for tensors that happen to require a gradient.
+        x, start, *rest = (None if saved is None else saved.detach() for saved in ctx.saved_tensors)
         parameters, starts = rest[:_PARAMETERS], [start, *rest[_PARAMETERS:]]
         wanted = tuple(ctx.needs_input_grad[2 : 2 + _PARAMETERS])
         run = _loop(_backward, ctx.compile_here, ctx.key, wanted)

@@ -12,12 +12,14 @@ agree with :class:`snntorch.Leaky` to the bit. Every other implementation is tes
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from snntorch_asnn.ops.adaptive_leaky.rule import Rule
 
-__all__ = ["sequence", "step"]
+__all__ = ["exact_step", "late_reset", "previous_spikes", "sequence", "settle", "step"]
 
 
 def step(
@@ -36,27 +38,18 @@ def step(
     of the state; the parameters broadcast against ``x``.
     """
     if rule.exact_reset:
-        return _exact_step(x, mem, beta, gain, threshold, scale, rule)
-    reset = _previous_spikes(mem, previous_threshold, rule)
+        return exact_step(beta * mem + gain * x, threshold, scale, rule)
+    reset = previous_spikes(mem, previous_threshold, rule)
     if rule.reset_mechanism == "zero":
         mem = (1 - reset) * mem
     mem = beta * mem + gain * x
     if rule.reset_mechanism == "subtract":
         mem = mem - reset * previous_threshold
-    if rule.state_quant is not None:
-        mem = rule.state_quant(mem)
-    spikes = _fire(mem, threshold, scale, rule)
-    if not rule.reset_delay and rule.reset_mechanism != "none":
-        fired = spikes / scale
-        reset_now = (fired.detach() if rule.cuts_current_reset else fired) - reset
-        mem = mem - reset_now * (threshold if rule.reset_mechanism == "subtract" else mem)
-    return spikes, mem
+    return settle(mem, reset, threshold, scale, rule)
 
 
-def _exact_step(
-    x: Tensor, mem: Tensor, beta: Tensor, gain: Tensor, threshold: Tensor, scale: Tensor, rule: Rule
-) -> tuple[Tensor, Tensor]:
-    mem = beta * mem + gain * x
+def exact_step(mem: Tensor, threshold: Tensor, scale: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
+    """Spikes of a membrane that leak and input have reached, and the membrane after their reset."""
     if rule.state_quant is not None:
         mem = rule.state_quant(mem)
     spikes = _fire(mem, threshold, torch.ones_like(scale), rule)
@@ -68,7 +61,32 @@ def _exact_step(
     return spikes * scale, mem
 
 
-def _previous_spikes(mem: Tensor, threshold: Tensor, rule: Rule) -> Tensor:
+def late_reset(u: Tensor, again: Callable[[], Tensor], reset: Tensor, threshold: Tensor, rule: Rule) -> Tensor:
+    """The reset of snnTorch's other neurons, which at ``"zero"`` drops the step's input with the membrane.
+
+    ``u`` is the membrane that leak and input have reached and ``again`` computes it once more: snnTorch
+    does, and gradients agree with it to the bit only if they add up in the same order.
+    """
+    if rule.reset_mechanism == "zero":
+        return u - reset * again()
+    return u - reset * threshold if rule.reset_mechanism == "subtract" else u
+
+
+def settle(
+    mem: Tensor, reset: Tensor, threshold: Tensor, scale: Tensor, rule: Rule
+) -> tuple[Tensor, Tensor]:
+    """Scaled spikes of a membrane whose delayed ``reset`` has happened, and the membrane after this step."""
+    if rule.state_quant is not None:
+        mem = rule.state_quant(mem)
+    spikes = _fire(mem, threshold, scale, rule)
+    if not rule.reset_delay and rule.reset_mechanism != "none":
+        fired = spikes / scale
+        reset_now = (fired.detach() if rule.cuts_current_reset else fired) - reset
+        mem = mem - reset_now * (threshold if rule.reset_mechanism == "subtract" else mem)
+    return spikes, mem
+
+
+def previous_spikes(mem: Tensor, threshold: Tensor, rule: Rule) -> Tensor:
     """Spikes that the membrane of the previous step stands for, to be reset in this one."""
     if rule.cuts_previous_reset:
         with torch.no_grad():
