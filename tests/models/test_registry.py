@@ -171,9 +171,10 @@ def test_compiles_as_one_graph(name, encoding):
     torch.testing.assert_close(logits, wanted)
     for (key, found), expected in zip(model.named_parameters(), eager.parameters(), strict=True):
         torch.testing.assert_close(found.grad, expected.grad, msg=key)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        compiled(images).sum().backward()
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_compiles_with_inductor(name):
     model = build(name).eval()
     images = images_for(model)
