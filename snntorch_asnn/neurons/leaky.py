@@ -142,63 +142,36 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
         sequence: bool = False,
         impl: Impl = "auto",
     ) -> None:
-        check_count("num_steps", num_steps)
-        check_choice("beta_constraint", beta_constraint, BetaConstraint)
-        check_choice("on_overrun", on_overrun, Overrun)
-        check_choice("impl", impl, Impl)
-        check_flags(
+        plan = Plan.build(
+            leaks={"beta": (beta, learn_beta)},
+            threshold=(threshold, learn_threshold),
+            spike_grad=spike_grad,
             surrogate_disable=surrogate_disable,
-            init_hidden=init_hidden,
-            learn_beta=learn_beta,
-            learn_threshold=learn_threshold,
-            output=output,
-            learn_graded_spikes_factor=learn_graded_spikes_factor,
-            learn_gain=learn_gain,
-            sequence=sequence,
-        )
-        spike_grad = atan() if spike_grad is None else spike_grad
-        rule = Rule(
-            _heaviside if surrogate_disable else spike_grad,
-            reset_mechanism,
-            reset_delay,
-            exact_reset,
-            detach_reset,
-            inhibition,
-            state_quant or None,
-        )
-        features = shape_features(num_steps, feature_shape, beta=beta, threshold=threshold)
-        leak = spread("beta", beta, num_steps, features)
-        values = {
-            "beta": (unconstrain(leak, beta_constraint), learn_beta),
-            "gain": (spread("gain", gain, num_steps, features), learn_gain),
-        }
-        for name, value, learn in (
-            ("threshold", threshold, learn_threshold),
-            ("graded_spikes_factor", graded_spikes_factor, learn_graded_spikes_factor),
-        ):
-            held = spread_unless_fixed(name, value, num_steps, features, learn=learn)
-            values[name] = (held, learn)
-        super().__init__(
-            beta=0.0,
-            spike_grad=rule.spike_grad,
             init_hidden=init_hidden,
             inhibition=inhibition,
             reset_mechanism=reset_mechanism,
-            state_quant=state_quant or False,
+            state_quant=state_quant,
+            output=output,
+            graded_spikes_factor=(graded_spikes_factor, learn_graded_spikes_factor),
+            reset_delay=reset_delay,
+            num_steps=num_steps,
+            gain=(gain, learn_gain),
+            feature_shape=feature_shape,
+            beta_constraint=beta_constraint,
+            detach_reset=detach_reset,
+            exact_reset=exact_reset,
+            on_overrun=on_overrun,
+            sequence=sequence,
+            impl=impl,
+        )
+        super().__init__(
+            beta=0.0,
+            init_hidden=init_hidden,
             output=output,
             reset_delay=reset_delay,
+            **plan.snntorch_arguments(),
         )
-        # snnTorch keeps a bound method of its own reset, which would tie the neuron into a cycle.
-        del self.state_function
-        self.surrogate_disable = surrogate_disable
-        self.beta_constraint = beta_constraint
-        self.detach_reset = detach_reset
-        self.exact_reset = exact_reset
-        self.sequence = sequence
-        self.impl = impl
-        self._init_time(num_steps, features, on_overrun)
-        for name, (held, learn) in values.items():
-            self._hold(name, held, learn)
+        self._follow(plan)
 
     @classmethod
     def paper(cls, num_steps: int, **overrides: Any) -> Self:
@@ -229,29 +202,12 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
         }
         return cls(**(arguments | overrides), num_steps=num_steps)
 
-    @property
-    def leak(self) -> Tensor:
-        """The leak at each step after the constraint, ``(T, *feature_shape)``, dimensionless."""
-        return constrain(self.beta, self.beta_constraint)
-
-    @property
-    def mem(self) -> Tensor:
-        """The membrane after the last step, in units of the input; assign to it to start a new sequence."""
-        return self._mem
-
-    @mem.setter
-    def mem(self, mem: Tensor) -> None:
-        self._mem = mem
-        self._restart()
-
-    def _init_mem(self) -> None:
-        self.register_buffer("_mem", torch.zeros(0), persistent=False)
+    mem = state_property("mem", "The membrane after the last step, in units of the input")
 
     def reset_mem(self) -> Tensor:
         """Start a new sequence: zero membrane, first time step. Returns the membrane."""
-        self._mem = torch.zeros_like(self._mem)
-        self._restart()
-        return self._mem
+        (mem,) = self._start_over()
+        return mem
 
     def forward(
         self, input_: Tensor, mem: Tensor | None = None, step: int | None = None
@@ -267,156 +223,23 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
         Returns:
             ``spikes`` with ``init_hidden`` and without ``output``; otherwise ``(spikes, membrane)``.
         """
-        check_input("input_", input_)
-        if self.init_hidden and mem is not None:
-            raise TypeError("`mem` should not be passed as an argument while `init_hidden=True`")
-        if step is not None:
-            check_step(step)
-        if self.sequence:
-            return self._forward_sequence(input_, mem, step)
-        return self._forward_step(input_, mem, step)
+        return self._run(input_, (mem,), step)
 
-    def _forward_step(
-        self, x: Tensor, mem: Tensor | None, step: int | None
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        self._check_features(x)
-        before, position = self._resume(x, mem, step)
-        rows = self._indices(position, 1)
-        dtype = before.dtype
-        threshold = self._row("threshold", rows).to(dtype)
-        spikes, after = reference.step(
-            x.to(dtype),
-            before,
-            constrain(self._row("beta", rows), self.beta_constraint).to(dtype),
-            self._row("gain", rows).to(dtype),
-            threshold,
-            self._previous_threshold(position, threshold),
-            self._row("graded_spikes_factor", rows).to(dtype),
-            self._rule(),
+    def _step_of(
+        self, x: Tensor, state: State, parameters: dict[str, Tensor], rule: Rule
+    ) -> tuple[Tensor, State]:
+        spikes, mem = reference.step(x.to(state[0].dtype), *state, **_as_arguments(parameters), rule=rule)
+        return spikes, (mem,)
+
+    def _sequence_of(
+        self, x: Tensor, state: tuple[Tensor | None, ...], parameters: dict[str, Tensor], rule: Rule
+    ) -> tuple[Tensor, State]:
+        spikes, mem = run(
+            x, *state, **_as_arguments(parameters), rule=rule, output_mem=self.output, impl=self.impl
         )
-        self._mem = after
-        self._advance(position, 1)
-        return self._result(spikes.to(x.dtype), after)
-
-    def _forward_sequence(
-        self, x: Tensor, mem: Tensor | None, step: int | None
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        if x.ndim < 1 or x.shape[0] < 1:
-            raise ValueError(f"input_ must be [T, B, ...] with at least one step; got shape {tuple(x.shape)}")
-        self._check_features(x[0])
-        steps = x.shape[0]
-        before, position = self._resume(x[0], mem, step) if self.init_hidden else self._begin(x, mem, step)
-        rows = self._indices(position, steps)
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        threshold = self._rows("threshold", rows, steps).to(dtype)
-        previous = self._previous_threshold(position, threshold)
-        if previous is not threshold:
-            previous = torch.cat([previous[None], threshold[:-1]])
-        spikes, after = run(
-            x,
-            before,
-            constrain(self._rows("beta", rows, steps), self.beta_constraint).to(dtype),
-            self._rows("gain", rows, steps).to(dtype),
-            threshold,
-            previous,
-            self._rows("graded_spikes_factor", rows, steps).to(dtype),
-            self._rule(),
-            output_mem=self.output,
-            impl=self.impl,
-        )
-        if self.init_hidden:
-            # A copy, since snnTorch detaches the state in place, which no view allows.
-            self._mem = (after[-1] if self.output else after).clone()
-            self._advance(position, steps)
-        return self._result(spikes, after)
-
-    def _result(self, spikes: Tensor, mem: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        return spikes if self.init_hidden and not self.output else (spikes, mem)
-
-    def _begin(self, x: Tensor, mem: Tensor | None, step: int | None) -> tuple[Tensor | None, StepIndex]:
-        """The membrane before a sequence whose state the caller keeps, and its first step."""
-        if mem is None:
-            return None, step or 0
-        check_mem(mem, x[0])
-        if step is None and x.shape[0] < self.num_steps:
-            raise ValueError(
-                f"step: with mem passed by hand and {x.shape[0]} of num_steps={self.num_steps} steps, the "
-                "time step of the first input is unknown; pass step="
-            )
-        return mem, step or 0
-
-    def _resume(self, x: Tensor, mem: Tensor | None, step: int | None) -> tuple[Tensor, StepIndex]:
-        """The membrane before one step's input ``x``, and that step."""
-        before = self._mem if mem is None else mem
-        state_dtype = torch.promote_types(x.dtype, torch.float32)
-        held = before is self._mem or before.shape == (0,)
-        if held and before.shape != x.shape:
-            return torch.zeros_like(x, dtype=state_dtype), 0 if step is None else step
-        if not held:
-            check_mem(before, x)
-            if step is None:
-                self._check_continues(before)
-        return before.to(state_dtype), self._position(step)
-
-    def _check_continues(self, mem: Tensor) -> None:
-        """Refuse a membrane from elsewhere in the middle of a sequence: its step would be a guess."""
-        if torch.compiler.is_compiling() or self.step == 0 or _same_memory(mem, self._mem):
-            return
-        raise ValueError(
-            f"mem is not the membrane that this neuron returned last, at step {self.step - 1}, so its time "
-            "step is unknown: pass step=, or start a new sequence with reset_mem()"
-        )
-
-    def _check_features(self, x: Tensor) -> None:
-        if not fits(self.feature_shape, x.shape):
-            raise ValueError(
-                f"input_ has the shape {tuple(x.shape)} at each step, against which "
-                f"feature_shape={self.feature_shape} does not broadcast"
-            )
-        if self.inhibition and x.ndim != 2:
-            raise ValueError(f"input_ must be [B, N] at each step with inhibition=True; got {tuple(x.shape)}")
-
-    def _previous_threshold(self, position: StepIndex, threshold: Tensor) -> Tensor:
-        """Threshold of the spike that a delayed reset answers; ``threshold`` where it does not vary."""
-        if self.exact_reset or self.threshold.ndim == 0:
-            return threshold
-        before = position - 1
-        if self.on_overrun == "cycle":
-            before = before % self.num_steps
-        elif isinstance(before, Tensor):
-            before = before.clamp(min=0)
-        else:
-            before = max(before, 0)
-        return self._row("threshold", self._indices(before, 1)).to(threshold.dtype)
-
-    def _rule(self) -> Rule:
-        return Rule(
-            self.spike_grad,
-            cast(ResetMechanism, self.reset_mechanism),
-            self.reset_delay,
-            self.exact_reset,
-            self.detach_reset,
-            self.inhibition,
-            self.state_quant or None,
-        )
-
-    def extra_repr(self) -> str:
-        """What ``print(net)`` shows of the neuron."""
-        shown = [f"num_steps={self.num_steps}", f"feature_shape={self.feature_shape}"]
-        shown += [f"reset_mechanism={self.reset_mechanism!r}", f"reset_delay={self.reset_delay}"]
-        shown += [
-            name for name in ("exact_reset", "init_hidden", "output", "sequence") if getattr(self, name)
-        ]
-        return ", ".join(shown)
+        return spikes, (mem,)
 
 
-def _heaviside(above: Tensor) -> Tensor:
-    return (above > 0).to(above.dtype)
-
-
-def _same_memory(a: Tensor, b: Tensor) -> bool:
-    """Whether ``a`` is ``b`` or a view of it, such as ``b.detach()``."""
-    try:
-        return a is b or a.data_ptr() == b.data_ptr()
-    except RuntimeError:
-        return True  # a tensor without storage, inside torch.func or torch.export: nothing to compare
+def _as_arguments(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The parameters under the names that the op gives them."""
+    return {_ARGUMENTS.get(name, name): value for name, value in parameters.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -26,10 +26,12 @@ Overrun = Literal["raise", "hold", "cycle"]
 
 
 def shape_features(
-    num_steps: int, feature_shape: Iterable[int] | None, **values: float | Tensor
+    num_steps: int, feature_shape: Sequence[int] | None, **values: float | Tensor
 ) -> tuple[int, ...]:
     """The shape of one step's parameter: as given, or read off values shaped like snnTorch's, per neuron."""
     if feature_shape is not None:
+        if not isinstance(feature_shape, Sequence) or not all(type(size) is int for size in feature_shape):
+            raise TypeError(f"feature_shape must be a sequence of integers; got {feature_shape!r}")
         shape = tuple(feature_shape)
         if any(size < 1 for size in shape):
             raise ValueError(f"feature_shape must hold positive integers; got {shape}")
@@ -63,6 +65,8 @@ def spread(name: str, value: float | Tensor, num_steps: int, feature_shape: tupl
 
     It may be a number, one value per feature (as snnTorch's parameters are), one per step, or in full.
     """
+    if not isinstance(value, int | float | Tensor):
+        raise TypeError(f"{name} must be a real number or tensor; got {value!r}")
     tensor = torch.as_tensor(value)
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise TypeError(f"{name} must be a real number or tensor; got {tensor.dtype}")
@@ -102,12 +106,12 @@ def constrain(raw: Tensor, constraint: BetaConstraint) -> Tensor:
     return torch.sigmoid(raw) if constraint == "sigmoid" else raw
 
 
-def unconstrain(leak: Tensor, constraint: BetaConstraint) -> Tensor:
+def unconstrain(leak: Tensor, constraint: BetaConstraint, name: str = "beta") -> Tensor:
     """The raw parameter that gives ``leak``."""
     if constraint != "sigmoid":
         return leak
     if not bool(((leak > 0) & (leak < 1)).all()):
-        raise ValueError(f"beta must lie strictly between 0 and 1 with beta_constraint='sigmoid'; got {leak}")
+        raise ValueError(f"{name} must lie strictly between 0 and 1 with beta_constraint='sigmoid'; got {leak}")
     return torch.logit(leak)
 
 
