@@ -23,13 +23,17 @@ html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+napoleon_custom_sections = ["Shapes"]
 napoleon_numpy_docstring = False
 python_maximum_signature_line_length = 88
 copybutton_exclude = ".linenos, .gp, .go"
 
 # References to this package must resolve; those to others would need the network.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!snntorch_asnn\.).*")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!snntorch_asnn\.).*"),
+    ("py:class", r".*\.Builder"),  # a type variable
+]
 
 myst_enable_extensions = ["amsmath", "dollarmath"]
 nb_execution_mode = "force"

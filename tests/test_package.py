@@ -31,9 +31,7 @@ OPTIONAL = {
 def public_modules() -> list[str]:
     """Every module without a leading underscore that imports with the packages at hand."""
     names = ["snntorch_asnn"]
-    for info in pkgutil.walk_packages(
-        snntorch_asnn.__path__, "snntorch_asnn.", onerror=lambda _: None
-    ):
+    for info in pkgutil.walk_packages(snntorch_asnn.__path__, "snntorch_asnn.", onerror=lambda _: None):
         if not any(part.startswith("_") for part in info.name.split(".")):
             names.append(info.name)
     return names
@@ -90,4 +88,7 @@ def test_core_needs_no_more_than_it_declares():
 def test_readme_runs():
     blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
     assert blocks
-    exec(compile("\n".join(blocks), str(README), "exec"), {})
+    process = subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks)], capture_output=True, text=True, timeout=300
+    )
+    assert process.returncode == 0, process.stderr
