@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.collections import Collection
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
 
 __all__ = ["code", "firing_rates", "learning_curve", "raster", "time_parameters"]
 
@@ -53,9 +53,7 @@ def raster(spikes: Tensor, *, ax: Axes | None = None) -> Axes:
     steps, neurons = fired.shape
     axes = ax if ax is not None else _new_axes(6.4, 3.6)
     axes.add_collection(_ticks(fired.nonzero().cpu()))
-    axes.set(
-        xlabel="time step", ylabel="neuron", xlim=(-0.5, steps - 0.5), ylim=(-0.5, neurons - 0.5)
-    )
+    axes.set(xlabel="time step", ylabel="neuron", xlim=(-0.5, steps - 0.5), ylim=(-0.5, neurons - 0.5))
     _whole_numbers(axes.xaxis, axes.yaxis)
     _open_frame(axes, grid="x")
     rate = fired.float().mean().item()
@@ -63,9 +61,7 @@ def raster(spikes: Tensor, *, ax: Axes | None = None) -> Axes:
     return axes
 
 
-def time_parameters(
-    model: nn.Module, *, figure: Figure | SubFigure | None = None
-) -> Figure | SubFigure:
+def time_parameters(model: nn.Module, *, figure: Figure | None = None) -> Figure:
     """Draw the leak and the gain of every adaptive neuron of a model at each step.
 
     Parameters with a feature shape (one per channel, for instance) are averaged over it.
@@ -86,9 +82,7 @@ def time_parameters(
     """
     neurons = {n: m for n, m in model.named_modules() if isinstance(m, AdaptiveLeaky)}
     if not neurons:
-        raise ValueError(
-            f"model must hold AdaptiveLeaky neurons; got {type(model).__name__} without any"
-        )
+        raise ValueError(f"model must hold AdaptiveLeaky neurons; got {type(model).__name__} without any")
     names = _layer_names(neurons)
     steps = max(neuron.gain.shape[0] for neuron in neurons.values())
     target = figure if figure is not None else _new_figure(*_heat_map_size(names, steps, columns=2))
@@ -122,16 +116,12 @@ def firing_rates(rates: Mapping[str, Sequence[float]], *, ax: Axes | None = None
         raise ValueError("rates must hold at least one layer; got none")
     names = _layer_names(rates)
     rows = [list(layer) for layer in rates.values()]
-    axes = (
-        ax if ax is not None else _new_axes(*_heat_map_size(names, max(map(len, rows)), columns=1))
-    )
+    axes = ax if ax is not None else _new_axes(*_heat_map_size(names, max(map(len, rows)), columns=1))
     _heat_map(axes, rows, names, cmap="Blues", title="spikes per neuron and step", low=0.0)
     return axes
 
 
-def learning_curve(
-    metrics: Sequence[Mapping[str, Any]], *, figure: Figure | SubFigure | None = None
-) -> Figure | SubFigure:
+def learning_curve(metrics: Sequence[Mapping[str, Any]], *, figure: Figure | None = None) -> Figure:
     """Draw loss and accuracy of training and validation over the epochs, and mark the best epoch.
 
     Args:
@@ -183,8 +173,8 @@ def code(
     planes: Tensor | Mapping[str, Tensor],
     *,
     image: Tensor | None = None,
-    figure: Figure | SubFigure | None = None,
-) -> Figure | SubFigure:
+    figure: Figure | None = None,
+) -> Figure:
     """Draw what a code shows at each time step, one row per code.
 
     Args:
@@ -232,7 +222,7 @@ def _ticks(places: Tensor) -> Collection:
 
     corners = torch.tensor([[-0.3, -0.35], [0.3, -0.35], [0.3, 0.35], [-0.3, 0.35]])
     boxes = places.unsqueeze(1) + corners
-    return PolyCollection(boxes.numpy(), facecolor=_BLUE, edgecolor=_BLUE, linewidth=0.3)
+    return PolyCollection(list(boxes.numpy()), facecolor=_BLUE, edgecolor=_BLUE, linewidth=0.3)
 
 
 def _show_plane(ax: Axes, plane: Tensor, *, title: str, note: str = "") -> None:
@@ -240,9 +230,7 @@ def _show_plane(ax: Axes, plane: Tensor, *, title: str, note: str = "") -> None:
     if pixels.ndim == 3:
         pixels = pixels.squeeze(0) if pixels.shape[0] == 1 else pixels.permute(1, 2, 0)
     if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
-        raise ValueError(
-            f"planes must be [H, W] or [C, H, W] each, C = 1 or 3; got {tuple(plane.shape)}"
-        )
+        raise ValueError(f"planes must be [H, W] or [C, H, W] each, C = 1 or 3; got {tuple(plane.shape)}")
     ax.imshow(pixels.clamp(0, 1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
     ax.set_title(title, fontsize=9, color=_INK)
@@ -308,9 +296,7 @@ def _write_values(ax: Axes, values: Tensor, image: Any) -> None:
                 red, green, blue, _ = image.cmap(image.norm(value))
                 dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
                 colour = "white" if dark else "black"
-                ax.text(
-                    step, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour
-                )
+                ax.text(step, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
 
 
 def _layer_names(layers: Iterable[str]) -> list[str]:
@@ -329,8 +315,7 @@ def _check_tensor(name: str, value: object, *, min_dim: int) -> None:
         raise TypeError(f"{name} must be a tensor; got {type(value).__name__}")
     if value.ndim < min_dim or 0 in value.shape:
         raise ValueError(
-            f"{name} must have at least {min_dim} dimensions, none of size 0;"
-            f" got shape {tuple(value.shape)}"
+            f"{name} must have at least {min_dim} dimensions, none of size 0; got shape {tuple(value.shape)}"
         )
 
 

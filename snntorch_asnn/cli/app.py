@@ -43,9 +43,7 @@ def run(args: Sequence[str] | None = None) -> None:
 def _fail(error: Exception, *, code: int, debug: bool) -> None:
     if debug:
         raise error
-    Console(stderr=True).print(
-        f"snntorch-asnn: {error}", style="red", markup=False, highlight=False
-    )
+    Console(stderr=True).print(f"snntorch-asnn: {error}", style="red", markup=False, highlight=False)
     sys.exit(code)
 
 
@@ -111,9 +109,11 @@ def _quickstart(
     console.print()
     console.print(comparison(results))
     console.print(
+        "Firing rates are spikes per neuron and step."
         "\nOne seed on 360 tiny test images shows that everything works, not which is better."
         f"\nPictures, checkpoints and metrics: {out}",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -134,7 +134,8 @@ def _encode(
 ) -> None:
     """Draw what a code shows of a picture at each time step."""
     pixels = _read_image(image, grey=grey)
-    planes = ImageEncoder(encoding, num_steps, pixels.shape)(pixels.unsqueeze(0))[:, 0]
+    channels, height, width = pixels.shape
+    planes = ImageEncoder(encoding, num_steps, (channels, height, width))(pixels.unsqueeze(0))[:, 0]
     plot.code({encoding: planes}, image=pixels).savefig(out)
     typer.echo(f"{out}: {encoding}, {num_steps} steps")
 

@@ -26,9 +26,7 @@ def with_options_of(cls: type, act: Callable[[Any], None]) -> Callable[..., None
         act(cls(**values))
 
     command.__doc__ = act.__doc__
-    command.__annotations__ = {
-        f.name: _annotated(f, types[f.name]) for f in dataclasses.fields(cls)
-    }
+    command.__annotations__ = {f.name: _annotated(f, types[f.name]) for f in dataclasses.fields(cls)}
     command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
             inspect.Parameter(
@@ -45,7 +43,5 @@ def with_options_of(cls: type, act: Callable[[Any], None]) -> Callable[..., None
 
 def _annotated(field: dataclasses.Field[Any], kind: Any) -> Any:
     flags = [f"--{field.name.replace('_', '-')}"] if kind is bool else []
-    option = typer.Option(
-        *flags, help=field.metadata["help"], rich_help_panel=field.metadata["group"]
-    )
+    option = typer.Option(*flags, help=field.metadata["help"], rich_help_panel=field.metadata["group"])
     return Annotated[kind, option]

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any
 
 import torch
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -41,9 +42,7 @@ class TerminalReporter(Reporter):
     ) -> None:
         self.progress.stop()
 
-    def started(
-        self, config: TrainConfig, data: ImageSplits, device: torch.device, parameters: int
-    ) -> None:
+    def started(self, config: TrainConfig, data: ImageSplits, device: torch.device, parameters: int) -> None:
         """Say what is about to be trained."""
         self.epochs = config.epochs
         sizes = data.sizes
@@ -73,7 +72,7 @@ class TerminalReporter(Reporter):
         self.console.print(
             f"epoch {metrics['epoch']:>{len(str(self.epochs))}}/{self.epochs}"
             f"  loss {metrics['train_loss']:.3f}  train {metrics['train_accuracy']:6.1%}"
-            f"  validation {metrics['val_accuracy']:6.1%}  firing {metrics['firing_rate']:.3f}"
+            f"  val {metrics['val_accuracy']:6.1%}  firing {metrics['firing_rate']:.3f}"
             f"  {metrics['images_per_second']:,.0f} images/s",
             highlight=False,
         )
@@ -97,9 +96,9 @@ def summary(result: RunResult) -> Table:
 
 def comparison(results: Mapping[str, RunResult]) -> Table:
     """Return several runs side by side as a table."""
-    table = Table(show_edge=False, pad_edge=False)
-    table.add_column("LeNet with")
-    for heading in ("test accuracy", "parameters", "seconds", "firing rate"):
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("LeNet with", vertical="bottom", no_wrap=True)
+    for heading in ("test\naccuracy", "parameters", "seconds", "firing\nrate"):
         table.add_column(heading, justify="right")
     for name, result in results.items():
         table.add_row(

@@ -60,9 +60,7 @@ class TrainConfig:
     val_fraction: float = field(
         default=0.1, metadata=_about("Data", "Part of the training images held out for validation.")
     )
-    model: str = field(
-        default="lenet", metadata=_about("Model", "Architecture; see `snntorch-asnn models`.")
-    )
+    model: str = field(default="lenet", metadata=_about("Model", "Architecture; see `snntorch-asnn models`."))
     encoding: str = field(
         default="hybrid", metadata=_about("Model", "Code that turns an image into time steps.")
     )
@@ -120,9 +118,7 @@ class TrainConfig:
         _check_choice("augment", self.augment, AUGMENTATIONS)
         _check_choice("schedule", self.schedule, SCHEDULES)
         default_out = f"runs/{self.data}-{self.model}-{self.encoding}-{self.neuron}-seed{self.seed}"
-        object.__setattr__(
-            self, "out", _as_path("out", default_out if self.out is None else self.out)
-        )
+        object.__setattr__(self, "out", _as_path("out", default_out if self.out is None else self.out))
         if self.data_dir is not None:
             object.__setattr__(self, "data_dir", _as_path("data_dir", self.data_dir))
 

@@ -113,13 +113,11 @@ def to_unit_range(images: Tensor) -> Tensor:
     return images if images.is_floating_point() else images.float().div_(255)
 
 
-def _as_fetched(batch: Batch) -> Batch:
+def _as_fetched(batch: Any) -> Any:
     return batch
 
 
-def _in_memory(
-    config: TrainConfig, train: Batch, test: Batch, classes: Sequence[str]
-) -> ImageSplits:
+def _in_memory(config: TrainConfig, train: Batch, test: Batch, classes: Sequence[str]) -> ImageSplits:
     images, labels = train
     train_part, val_part = _carve(labels, config)
     _, channels, height, _ = images.shape
@@ -140,9 +138,7 @@ def _subset(labels: Tensor, config: TrainConfig) -> Tensor:
     if wanted is None or wanted == len(labels):
         return everything
     if wanted > len(labels):
-        raise ValueError(
-            f"train_subset must be at most {len(labels)} for {config.data}; got {wanted}"
-        )
+        raise ValueError(f"train_subset must be at most {len(labels)} for {config.data}; got {wanted}")
     return _stratified(everything, labels, wanted, "train_subset")[0]
 
 
@@ -241,14 +237,9 @@ def _readable(name: str, root: Path) -> Iterator[None]:
         yield
     except (RuntimeError, OSError, EOFError) as error:
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        hint = (
-            " On Debian and Ubuntu: apt-get install dataset-fashion-mnist."
-            if "Fashion" in name
-            else ""
-        )
+        hint = " On Debian and Ubuntu: apt-get install dataset-fashion-mnist." if "Fashion" in name else ""
         raise ValueError(
-            f"data_dir must hold {name}; it is not in {root},"
-            f" and downloading failed: {reason[0]}.{hint}"
+            f"data_dir must hold {name}; it is not in {root}, and downloading failed: {reason[0]}.{hint}"
         ) from error
 
 
@@ -267,15 +258,11 @@ def _image_folder(config: TrainConfig) -> ImageSplits:
     try:
         parts = {name: image_folder(path, plain) for name, path in folders.items()}
     except FileNotFoundError as error:
-        raise ValueError(
-            f"data_dir must hold a folder of images for each class: {error}"
-        ) from error
+        raise ValueError(f"data_dir must hold a folder of images for each class: {error}") from error
     classes = parts["train"].classes
     for name, part in parts.items():
         if part.classes != classes:
-            raise ValueError(
-                f"data_dir must have the same classes everywhere; got others in {folders[name]}"
-            )
+            raise ValueError(f"data_dir must have the same classes everywhere; got others in {folders[name]}")
     train = image_folder(folders["train"], _folder_transform(config, augment=True))
     labels = torch.tensor(train.targets)
     if "val" in parts:
@@ -299,9 +286,7 @@ def _find_folders(data_dir: Path | None) -> dict[str, Path]:
         raise ValueError(
             "data_dir must be given for image-folder: it holds train/ and test/ or val/; got None"
         )
-    found = {
-        name: data_dir / name for name in ("train", "val", "test") if (data_dir / name).is_dir()
-    }
+    found = {name: data_dir / name for name in ("train", "val", "test") if (data_dir / name).is_dir()}
     if "train" not in found or len(found) < 2:
         raise ValueError(
             "data_dir must hold train/, and test/ or val/;"
@@ -316,9 +301,7 @@ def _folder_transform(config: TrainConfig, *, augment: bool) -> Callable[[Any], 
     v2 = require("torchvision.transforms.v2")
     steps = [v2.Resize(config.image_size, antialias=True), v2.CenterCrop(config.image_size)]
     steps.append(v2.PILToTensor())
-    augmentation = (
-        _augmentation(config.augment, config.image_size, colour=True) if augment else None
-    )
+    augmentation = _augmentation(config.augment, config.image_size, colour=True) if augment else None
     if augmentation is not None:
         steps.append(augmentation)
     transform: Callable[[Any], Tensor] = v2.Compose(steps)

@@ -76,8 +76,11 @@ def evaluate_run(
         0.98
     """
     config, model, classes = _load(Path(run))
-    changes = {"data_dir": data_dir, "batch_size": batch_size}
-    config = dataclasses.replace(config, **{k: v for k, v in changes.items() if v is not None})
+    config = dataclasses.replace(
+        config,
+        data_dir=config.data_dir if data_dir is None else Path(data_dir),
+        batch_size=config.batch_size if batch_size is None else batch_size,
+    )
     target = resolve_device(device)
     data = load_images(config)
     if data.classes != classes:
@@ -85,9 +88,7 @@ def evaluate_run(
     model = model.to(target)
     with record_firing_rates(model, config.num_steps) as rates:
         score = evaluate(model, batches(data.test, config, train=False, device=target), target)
-    return Evaluation(
-        score.accuracy, score.loss, score.images, score.images_per_second, rates.per_layer()
-    )
+    return Evaluation(score.accuracy, score.loss, score.images, score.images_per_second, rates.per_layer())
 
 
 def _load(path: Path) -> tuple[TrainConfig, nn.Module, tuple[str, ...]]:

@@ -32,9 +32,7 @@ class FiringRates:
         for layer, means in self._means.items():
             steps = torch.cat(means)
             whole_sequences = len(steps) // self.num_steps * self.num_steps
-            rates[layer] = tuple(
-                steps[:whole_sequences].view(-1, self.num_steps).mean(dim=0).tolist()
-            )
+            rates[layer] = tuple(steps[:whole_sequences].view(-1, self.num_steps).mean(dim=0).tolist())
         return rates
 
     def mean(self) -> float:

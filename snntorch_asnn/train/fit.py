@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -43,9 +43,7 @@ class RunResult:
 class Reporter:
     """Receives the progress of a run. This one is silent; override what is of interest."""
 
-    def started(
-        self, config: TrainConfig, data: ImageSplits, device: torch.device, parameters: int
-    ) -> None:
+    def started(self, config: TrainConfig, data: ImageSplits, device: torch.device, parameters: int) -> None:
         """Receive what is about to be trained."""
 
     def step(self, epoch: int, step: int, num_steps: int, loss: float, accuracy: float) -> None:
@@ -173,7 +171,7 @@ class _Run:
         loader = batches(self.data.train, config, train=True, device=self.device)
         optimizer = make_optimizer(self.model, config)
         schedule = make_schedule(optimizer, config, total_steps=config.epochs * len(loader))
-        callee = torch.compile(self.model) if config.compile else self.model
+        callee = cast(nn.Module, torch.compile(self.model)) if config.compile else self.model
         self.reporter.started(config, self.data, self.device, self.parameters)
         for epoch in range(1, config.epochs + 1):
             lr = optimizer.param_groups[0]["lr"]
@@ -227,6 +225,7 @@ class _Run:
     def _finish(self) -> RunResult:
         self.model.load_state_dict(self.folder.load_checkpoint()["model"])
         test, rates = self._evaluate("test")
+        warm = self.metrics[1:] or self.metrics  # the first epoch compiles
         result = RunResult(
             out=self.folder.path,
             test_accuracy=test.accuracy,
@@ -236,7 +235,7 @@ class _Run:
             parameters=self.parameters,
             firing_rate=rates.mean(),
             firing_rates=rates.per_layer(),
-            images_per_second=statistics.median(m["images_per_second"] for m in self.metrics),
+            images_per_second=statistics.median(m["images_per_second"] for m in warm),
             seconds=sum(m["seconds"] for m in self.metrics),
             metrics=tuple(self.metrics),
         )
@@ -250,4 +249,6 @@ class _Run:
         if any(isinstance(module, AdaptiveLeaky) for module in self.model.modules()):
             plot.time_parameters(self.model).savefig(self.folder.time_parameters)
         if result.firing_rates:
-            plot.firing_rates(result.firing_rates).figure.savefig(self.folder.firing_rates)
+            figure = plot.firing_rates(result.firing_rates).get_figure(root=True)
+            assert figure is not None
+            figure.savefig(self.folder.firing_rates)

@@ -90,7 +90,7 @@ def train_epoch(
         logits = model(images)
         loss = cross_entropy(logits, labels)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         schedule.step()
         totals.add(logits, labels, loss)

@@ -10,6 +10,7 @@ from snntorch_asnn.train.data import load_images
 from snntorch_asnn.train.fit import Reporter, RunResult, fit
 
 _NUM_STEPS = 4
+_A_CLEAR_ZERO = 12
 
 
 def quickstart_configs(out: Path, *, epochs: int = 20, seed: int = 0) -> dict[str, TrainConfig]:
@@ -69,9 +70,7 @@ def quickstart(
     """
     folder = Path(out)
     configs = quickstart_configs(folder, epochs=epochs, seed=seed)
-    _check_holds_only(
-        folder, {config.run_folder.name for config in configs.values()} | {"codes.png"}
-    )
+    _check_holds_only(folder, {config.run_folder.name for config in configs.values()} | {"codes.png"})
     results = {name: fit(config, reporter=reporter) for name, config in configs.items()}
     draw_codes(folder / "codes.png")
     return results
@@ -79,7 +78,7 @@ def quickstart(
 
 def draw_codes(file: Path) -> None:
     """Draw a digit as the direct and the hybrid code show it to a network."""
-    image = load_images(TrainConfig(data="digits")).test[0][0]
+    image = load_images(TrainConfig(data="digits")).test[_A_CLEAR_ZERO][0]
     planes = {
         "direct": spikegen.direct(image, _NUM_STEPS),
         "hybrid": spikegen.hybrid(image, _NUM_STEPS),

@@ -35,9 +35,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.lr)
 
 
-def make_schedule(
-    optimizer: torch.optim.Optimizer, config: TrainConfig, total_steps: int
-) -> LRScheduler:
+def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, total_steps: int) -> LRScheduler:
     """Return the schedule, to be stepped after every training step."""
     if config.schedule == "one-cycle":
         return OneCycleLR(optimizer, max_lr=config.lr, total_steps=total_steps)

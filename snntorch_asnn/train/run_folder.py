@@ -51,9 +51,7 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"out must be a folder; {self.path} is a file")
         if not overwrite and self.path.is_dir() and any(self.path.iterdir()):
-            raise ValueError(
-                f"out must be an empty folder unless overwrite is set; {self.path} holds files"
-            )
+            raise ValueError(f"out must be an empty folder unless overwrite is set; {self.path} holds files")
 
     def create(self) -> None:
         """Make the folder, without the files of an earlier run; other files in it stay."""
@@ -87,9 +85,7 @@ class RunFolder:
         try:
             content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            raise ValueError(
-                f"run must have a whole checkpoint; {self.checkpoint} is damaged"
-            ) from error
+            raise ValueError(f"run must have a whole checkpoint; {self.checkpoint} is damaged") from error
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             raise ValueError(
                 f"run must have a checkpoint of snntorch-asnn; {self.checkpoint} is another file"

@@ -66,17 +66,13 @@ def test_batches_are_whole_shuffled_and_repeatable():
 
 def test_evaluation_reads_every_image_once_in_order():
     dataset = load_images(TrainConfig(data="digits")).test
-    found = torch.cat(
-        [labels for _, labels in batches(dataset, TrainConfig(), train=False, device=CPU)]
-    )
+    found = torch.cat([labels for _, labels in batches(dataset, TrainConfig(), train=False, device=CPU)])
     assert torch.equal(found, dataset.labels)
 
 
 def test_a_transform_sees_single_images():
     seen = []
-    images = TensorImages(
-        torch.rand(4, 1, 2, 2), torch.arange(4), lambda x: seen.append(x.shape) or -x
-    )
+    images = TensorImages(torch.rand(4, 1, 2, 2), torch.arange(4), lambda x: seen.append(x.shape) or -x)
     batch, labels = images.__getitems__([1, 3])
     assert torch.equal(batch, -images.images[[1, 3]])
     assert seen == [(1, 2, 2)] * 2
@@ -125,9 +121,7 @@ def test_fashion_mnist_that_cannot_be_had_says_what_to_do(tmp_path, monkeypatch)
         raise RuntimeError("Error downloading train-images-idx3-ubyte.gz:\nno route to host")
 
     monkeypatch.setattr(datasets.FashionMNIST, "download", no_network)
-    with pytest.raises(
-        ValueError, match=r"data_dir must hold Fashion-MNIST;.*no route to host.*apt-get"
-    ):
+    with pytest.raises(ValueError, match=r"data_dir must hold Fashion-MNIST;.*no route to host.*apt-get"):
         load_images(TrainConfig(data="fashion-mnist", data_dir=tmp_path))
 
 

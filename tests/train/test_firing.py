@@ -28,8 +28,8 @@ def test_sequences_and_steps_give_the_same_rates():
 def test_batches_are_averaged_and_layers_named():
     net = nn.ModuleDict({"one": AdaptiveLeaky(beta=0.0, num_steps=2, sequence=True)})
     with record_firing_rates(net, num_steps=2) as rates:
-        net["one"](torch.tensor([[2.0], [0.0]]))
-        net["one"](torch.tensor([[2.0], [2.0]]))
+        net["one"](torch.tensor([[3.0], [0.0]]))
+        net["one"](torch.tensor([[3.0], [3.0]]))
     assert rates.per_layer() == {"one": (1.0, 0.5)}
 
 
