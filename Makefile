@@ -31,7 +31,7 @@ constraints: ## Renew constraints.txt and constraints-core.txt from fresh instal
 	PYTHON=$(PYTHON) .ci/lock
 
 clean: ## Remove the environment and everything built
-	rm -rf $(VENV) build dist docs/_build docs/api/generated .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_build docs/tutorials .mypy_cache .pytest_cache .ruff_cache
 
 # The stamp is written last, so an installation that was cut off starts again.
 $(VENV)/.stamp: pyproject.toml constraints.txt

@@ -1,6 +1,14 @@
 """Sphinx settings. `make docs` builds with warnings as errors."""
 
+import shutil
+from pathlib import Path
+
 import snntorch_asnn
+
+# Sphinx reads below this folder only.
+TUTORIALS = Path(__file__).with_name("tutorials")
+shutil.rmtree(TUTORIALS, ignore_errors=True)
+shutil.copytree(TUTORIALS.parents[1] / "tutorials", TUTORIALS)
 
 project = "snntorch-asnn"
 author = "The snntorch-asnn authors"
