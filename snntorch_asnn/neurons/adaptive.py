@@ -2,46 +2,110 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from abc import abstractmethod
+from typing import Any, Self, cast
 
 import torch
 from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
-from snntorch_asnn.neurons.arguments import check_count
+from snntorch_asnn.neurons.arguments import check_count, check_step
 from snntorch_asnn.neurons.checkpoint import adopt_snntorch_state
+from snntorch_asnn.neurons.plan import Plan
 from snntorch_asnn.neurons.registry import register
-from snntorch_asnn.neurons.time_parameters import Overrun, resample
+from snntorch_asnn.neurons.time_parameters import BetaConstraint, Overrun, constrain, resample
+from snntorch_asnn.neurons.whereabouts import Whereabouts
+from snntorch_asnn.ops.adaptive_leaky.api import Impl, check_input, check_mem, fits
+from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule
 
-__all__ = ["AdaptiveNeuron", "StepIndex"]
+__all__ = ["AdaptiveNeuron", "State", "StepIndex", "state_property"]
+
+State = tuple[Tensor, ...]
+"""A neuron's state tensors, in the order of its ``states``."""
 
 StepIndex = int | Tensor
 """A time step: a number in eager mode, a 1-element tensor in a compiled graph, which must not know it."""
 
 
+def state_property(name: str, meaning: str) -> property:
+    """A state tensor that snnTorch may assign to from outside, which starts a new sequence."""
+    held = f"_{name}"
+
+    def read(self: AdaptiveNeuron) -> Tensor:
+        value: Tensor = getattr(self, held)
+        return value
+
+    def write(self: AdaptiveNeuron, value: Tensor) -> None:
+        setattr(self, held, value)
+        self._restart()
+
+    return property(read, write, doc=f"{meaning}; assign to it to start a new sequence.")
+
+
 class AdaptiveNeuron(SpikingNeuron):
-    """Base of neurons whose parameters are ``[T, *feature_shape]``.
+    """Base of neurons whose parameters are ``[T, *feature_shape]``: what they share with ``AdaptiveLeaky``.
 
     It keeps the current time step beside the membrane: as a number, or, once a compiled graph has advanced
-    it, as a 1-element tensor, so that no graph is compiled anew for every step.
+    it, as a 1-element tensor, so that no graph is compiled anew for every step. A subclass says in
+    :meth:`_step_of` what one step computes.
     """
 
-    time_parameters: tuple[str, ...] = ()
+    time_parameters: tuple[str, ...] = ("beta", "gain", "threshold", "graded_spikes_factor")
     """Names of the parameters and buffers that may be indexed by time."""
 
+    leaks: tuple[str, ...] = ("beta",)
+    """Those among them that ``beta_constraint`` applies to."""
+
+    states: tuple[str, ...] = ("mem",)
+    """Names of the state tensors, in the order in which ``forward`` takes them; the membrane is the last."""
+
+    returned_states: tuple[str, ...] = ("mem",)
+    """Names of those that ``forward`` returns beside the spikes."""
+
+    beta: Tensor
     num_steps: int
     feature_shape: tuple[int, ...]
+    beta_constraint: BetaConstraint
     on_overrun: Overrun
+    exact_reset: bool
+    detach_reset: bool | None
+    sequence: bool
+    impl: Impl
     _step: Tensor | None
     _count: int
+    _mem: Tensor
 
-    def _init_time(self, num_steps: int, feature_shape: tuple[int, ...], on_overrun: Overrun) -> None:
-        self.num_steps = num_steps
-        self.feature_shape = feature_shape
-        self.on_overrun = on_overrun
+    def _follow(self, plan: Plan) -> None:
+        """Become what ``plan`` says, after snnTorch's constructor has run."""
+        # snnTorch keeps a bound method of its own reset, which would tie the neuron into a cycle.
+        del self.state_function
+        self.surrogate_disable = plan.surrogate_disable
+        self.beta_constraint = plan.beta_constraint
+        self.exact_reset = plan.rule.exact_reset
+        self.detach_reset = plan.rule.detach_reset
+        self.sequence = plan.sequence
+        self.impl = plan.impl
+        self.num_steps = plan.num_steps
+        self.feature_shape = plan.feature_shape
+        self.on_overrun = plan.on_overrun
         self._count = 0
+        self._whereabouts = Whereabouts()
         self.register_buffer("_step", None, persistent=False)
+        for name, (value, learn) in plan.values.items():
+            self._hold(name, value, learn)
         register(self)
+
+    def _init_mem(self) -> None:
+        for name in self.states:
+            self.register_buffer(f"_{name}", torch.zeros(0), persistent=False)
+
+    @property
+    def leak(self) -> Tensor:
+        """The membrane's leak at each step after the constraint, ``(T, *feature_shape)``, dimensionless."""
+        return constrain(self.beta, self.beta_constraint)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_whereabouts": Whereabouts()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -90,10 +154,198 @@ class AdaptiveNeuron(SpikingNeuron):
         self._step = None
         self._count = 0
 
+    def _start_over(self) -> State:
+        """Zero every state and go back to the first step."""
+        for name in self.states:
+            setattr(self, f"_{name}", torch.zeros_like(getattr(self, f"_{name}")))
+        self._restart()
+        return self._held()
+
+    def _held(self) -> State:
+        return tuple(getattr(self, f"_{name}") for name in self.states)
+
+    def _run(
+        self, x: Tensor, given: tuple[Tensor | None, ...], step: int | None
+    ) -> Tensor | tuple[Tensor, ...]:
+        """What ``forward`` does: one step, or with ``sequence=True`` all steps of a sequence."""
+        check_input("input_", x)
+        if self.init_hidden and any(state is not None for state in given):
+            names = " or ".join(f"`{name}`" for name in self.states)
+            raise TypeError(f"{names} should not be passed as an argument while `init_hidden=True`")
+        if step is not None:
+            check_step(step)
+        return self._run_sequence(x, given, step) if self.sequence else self._run_step(x, given, step)
+
+    def _run_step(
+        self, x: Tensor, given: tuple[Tensor | None, ...], step: int | None
+    ) -> Tensor | tuple[Tensor, ...]:
+        self._check_features(x)
+        before, position = self._resume(x, given, step)
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        rows = self._indices(position, 1)
+        parameters = {name: self._row(name, rows).to(dtype) for name in self.time_parameters}
+        previous = self._previous_threshold(position, parameters["threshold"])
+        arguments = self._arguments(parameters, previous)
+        spikes, after = self._step_of(x, before, arguments, self._rule())
+        self._keep(after)
+        self._advance(position, 1)
+        if not (self.init_hidden or torch.compiler.is_compiling()):
+            self._whereabouts.remember(self._mem, self._count)
+        return self._result(spikes.to(x.dtype), after)
+
+    def _run_sequence(
+        self, x: Tensor, given: tuple[Tensor | None, ...], step: int | None
+    ) -> Tensor | tuple[Tensor, ...]:
+        if x.ndim < 1 or x.shape[0] < 1:
+            raise ValueError(f"input_ must be [T, B, ...] with at least one step; got shape {tuple(x.shape)}")
+        self._check_features(x[0])
+        steps = x.shape[0]
+        before: tuple[Tensor | None, ...]
+        before, position = (
+            self._resume(x[0], given, step) if self.init_hidden else self._begin(x, given, step)
+        )
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        rows = self._indices(position, steps)
+        parameters = {name: self._rows(name, rows, steps).to(dtype) for name in self.time_parameters}
+        threshold = parameters["threshold"]
+        previous = self._previous_threshold(position, threshold)
+        if previous is not threshold:
+            previous = torch.cat([previous[None], threshold[:-1]])
+        arguments = self._arguments(parameters, previous)
+        spikes, after = self._sequence_of(x, before, arguments, self._rule())
+        if self.init_hidden:
+            # Copies, since snnTorch detaches the state in place, which no view allows.
+            self._keep(tuple((state[-1] if self.output else state).clone() for state in after))
+            self._advance(position, steps)
+        return self._result(spikes.to(x.dtype), after)
+
+    @abstractmethod
+    def _step_of(
+        self, x: Tensor, state: State, parameters: dict[str, Tensor], rule: Rule
+    ) -> tuple[Tensor, State]:
+        """Spikes and state after one step; ``parameters`` are that step's, in the dtype of the state."""
+
+    def _sequence_of(
+        self, x: Tensor, state: tuple[Tensor | None, ...], parameters: dict[str, Tensor], rule: Rule
+    ) -> tuple[Tensor, State]:
+        """Spikes of all steps, and the state after the last one, or with ``output`` after every one."""
+        dtype = parameters["beta"].dtype
+        now = tuple(torch.zeros_like(x[0], dtype=dtype) if s is None else s for s in state)
+        spikes: list[Tensor] = []
+        trace: list[State] = []
+        for x_t, *values in zip(x.unbind(0), *(p.unbind(0) for p in parameters.values()), strict=True):
+            spk, now = self._step_of(x_t, now, dict(zip(parameters, values, strict=True)), rule)
+            spikes.append(spk.to(x.dtype))
+            trace.append(now)
+        after = tuple(map(torch.stack, zip(*trace, strict=True))) if self.output else now
+        return torch.stack(spikes), after
+
+    def _arguments(self, parameters: dict[str, Tensor], previous_threshold: Tensor) -> dict[str, Tensor]:
+        """The parameters as the ops call them, with the leaks constrained."""
+        leaks = {name: constrain(parameters[name], self.beta_constraint) for name in self.leaks}
+        scale = parameters.pop("graded_spikes_factor")
+        return parameters | leaks | {"previous_threshold": previous_threshold, "scale": scale}
+
+    def _keep(self, state: State) -> None:
+        for name, value in zip(self.states, state, strict=True):
+            setattr(self, f"_{name}", value)
+
+    def _result(self, spikes: Tensor, state: State) -> Tensor | tuple[Tensor, ...]:
+        if self.init_hidden and not self.output:
+            return spikes
+        by_name = dict(zip(self.states, state, strict=True))
+        return spikes, *(by_name[name] for name in self.returned_states)
+
+    def _begin(
+        self, x: Tensor, given: tuple[Tensor | None, ...], step: int | None
+    ) -> tuple[tuple[Tensor | None, ...], StepIndex]:
+        """The state before a sequence whose state the caller keeps, and its first step."""
+        for name, state in zip(self.states, given, strict=True):
+            check_mem(state, x[0], name)
+            if state is not None and step is None and x.shape[0] < self.num_steps:
+                raise ValueError(
+                    f"step: with {name} passed by hand and {x.shape[0]} of num_steps={self.num_steps} steps, "
+                    "the time step of the first input is unknown; pass step="
+                )
+        return given, step or 0
+
+    def _resume(
+        self, x: Tensor, given: tuple[Tensor | None, ...], step: int | None
+    ) -> tuple[State, StepIndex]:
+        """The state before one step's input ``x``, and that step."""
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        state: list[Tensor] = []
+        fresh = False
+        for name, held, passed in zip(self.states, self._held(), given, strict=True):
+            before = held if passed is None else passed
+            check_input(name, before)
+            own = before is held or before.shape == (0,)
+            if own and before.shape != x.shape:
+                before, fresh = torch.zeros_like(x, dtype=dtype), True
+            elif not own:
+                check_mem(before, x, name)
+            state.append(before.to(dtype))
+        if fresh:
+            return tuple(state), 0 if step is None else step
+        mem = given[-1]
+        if step is None and mem is not None and mem is not self._mem:
+            return tuple(state), self._locate(mem)
+        return tuple(state), self._position(step)
+
+    def _locate(self, mem: Tensor) -> StepIndex:
+        """The time step of a membrane that the caller passes.
+
+        Raises:
+            ValueError: in the middle of a sequence, if it is none that this neuron returned: its step would
+                be a guess.
+        """
+        if torch.compiler.is_compiling() or self.step == 0:
+            return self._position(None)
+        position = self._whereabouts.find(mem)
+        if position is None:
+            raise ValueError(
+                f"mem is no membrane that this neuron has returned, and its last call was step {self.step - 1}, "
+                "so the time step is unknown: pass step=, or start a new sequence with reset_mem()"
+            )
+        return position
+
+    def _check_features(self, x: Tensor) -> None:
+        if not fits(self.feature_shape, x.shape):
+            raise ValueError(
+                f"input_ has the shape {tuple(x.shape)} at each step, against which "
+                f"feature_shape={self.feature_shape} does not broadcast"
+            )
+        if self.inhibition and x.ndim != 2:
+            raise ValueError(f"input_ must be [B, N] at each step with inhibition=True; got {tuple(x.shape)}")
+
+    def _previous_threshold(self, position: StepIndex, threshold: Tensor) -> Tensor:
+        """Threshold of the spike that a delayed reset answers; ``threshold`` where it does not vary."""
+        if self.exact_reset or self.threshold.ndim == 0:
+            return threshold
+        before = position - 1
+        if self.on_overrun == "cycle":
+            before = before % self.num_steps
+        elif isinstance(before, Tensor):
+            before = before.clamp(min=0)
+        else:
+            before = max(before, 0)
+        return self._row("threshold", self._indices(before, 1)).to(threshold.dtype)
+
+    def _rule(self) -> Rule:
+        return Rule(
+            self.spike_grad,
+            cast(ResetMechanism, self.reset_mechanism),
+            self.reset_delay,
+            self.exact_reset,
+            self.detach_reset,
+            self.inhibition,
+            self.state_quant or None,
+        )
+
     def _position(self, step: int | None) -> StepIndex:
         """The time step of this call: as the caller says, or the one after the last call's."""
         if step is not None:
-            return step
+            return self._as_tensor(step) if torch.compiler.is_compiling() else step
         if torch.compiler.is_compiling():
             return self._as_tensor(self._count) if self._step is None else self._step
         return self.step
@@ -173,3 +425,12 @@ class AdaptiveNeuron(SpikingNeuron):
         self.num_steps = num_steps
         self._restart()
         return self
+
+    def extra_repr(self) -> str:
+        """What ``print(net)`` shows of the neuron."""
+        shown = [f"num_steps={self.num_steps}", f"feature_shape={self.feature_shape}"]
+        shown += [f"reset_mechanism={self.reset_mechanism!r}", f"reset_delay={self.reset_delay}"]
+        shown += [
+            name for name in ("exact_reset", "init_hidden", "output", "sequence") if getattr(self, name)
+        ]
+        return ", ".join(shown)

@@ -6,24 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self, cast
 
 import snntorch as snn
-import torch
 from torch import Tensor
 
-from snntorch_asnn.neurons.adaptive import AdaptiveNeuron, StepIndex
-from snntorch_asnn.neurons.arguments import check_choice, check_count, check_flags, check_step
-from snntorch_asnn.neurons.time_parameters import (
-    BetaConstraint,
-    Overrun,
-    constrain,
-    shape_features,
-    spread,
-    spread_unless_fixed,
-    unconstrain,
-)
+from snntorch_asnn.neurons.adaptive import AdaptiveNeuron, State, state_property
+from snntorch_asnn.neurons.plan import Plan
+from snntorch_asnn.neurons.time_parameters import BetaConstraint, Overrun
 from snntorch_asnn.ops.adaptive_leaky import reference
-from snntorch_asnn.ops.adaptive_leaky.api import Impl, check_input, check_mem, fits, run
+from snntorch_asnn.ops.adaptive_leaky.api import Impl, run
 from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
-from snntorch_asnn.surrogate import atan, sigmoid
+from snntorch_asnn.surrogate import sigmoid
 
 __all__ = ["AdaptiveLeaky"]
 
@@ -96,6 +87,7 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
 
     Example::
 
+        >>> import torch
         >>> lif = AdaptiveLeaky(0.9, num_steps=3)
         >>> mem = lif.reset_mem()
         >>> for current in torch.tensor([[0.6], [0.6], [0.6]]):
@@ -110,9 +102,6 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
         >>> spk.shape, mem.shape
         (torch.Size([3, 8, 10]), torch.Size([8, 10]))
     """
-
-    time_parameters = ("beta", "gain", "threshold", "graded_spikes_factor")
-    _mem: Tensor
 
     def __init__(
         self,
@@ -223,23 +212,17 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
         Returns:
             ``spikes`` with ``init_hidden`` and without ``output``; otherwise ``(spikes, membrane)``.
         """
-        return self._run(input_, (mem,), step)
+        return cast(Tensor | tuple[Tensor, Tensor], self._run(input_, (mem,), step))
 
     def _step_of(
         self, x: Tensor, state: State, parameters: dict[str, Tensor], rule: Rule
     ) -> tuple[Tensor, State]:
-        spikes, mem = reference.step(x.to(state[0].dtype), *state, **_as_arguments(parameters), rule=rule)
+        (mem,) = state
+        spikes, mem = reference.step(x.to(mem.dtype), mem, rule=rule, **parameters)
         return spikes, (mem,)
 
     def _sequence_of(
         self, x: Tensor, state: tuple[Tensor | None, ...], parameters: dict[str, Tensor], rule: Rule
     ) -> tuple[Tensor, State]:
-        spikes, mem = run(
-            x, *state, **_as_arguments(parameters), rule=rule, output_mem=self.output, impl=self.impl
-        )
+        spikes, mem = run(x, state[0], rule=rule, output_mem=self.output, impl=self.impl, **parameters)
         return spikes, (mem,)
-
-
-def _as_arguments(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The parameters under the names that the op gives them."""
-    return {_ARGUMENTS.get(name, name): value for name, value in parameters.items()}

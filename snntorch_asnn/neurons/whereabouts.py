@@ -1,0 +1,46 @@
+"""Which time step a membrane belongs to that the caller keeps and passes back.
+
+One neuron may serve several layers, each with a membrane of its own, so that the step of the last call is
+not enough: a membrane is known by its memory, which ``detach()`` and views share.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+
+__all__ = ["Whereabouts"]
+
+MANY = 32
+"""Entries above which those of freed membranes are dropped."""
+
+
+class Whereabouts:
+    """From membranes, for as long as their memory lives, to the time step that comes after each."""
+
+    def __init__(self) -> None:
+        self._after: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def remember(self, mem: Tensor, step: int) -> None:
+        """Note that ``step`` comes after ``mem``."""
+        reference = _reference(mem)
+        if reference is None:
+            return
+        if len(self._after) > MANY:
+            self._after = {key: entry for key, entry in self._after.items() if not entry[0].expired()}
+        self._after[reference.cdata] = reference, step
+
+    def find(self, mem: Tensor) -> int | None:
+        """The step after ``mem``; None if it is unknown."""
+        reference = _reference(mem)
+        if reference is None:
+            return None
+        known, step = self._after.get(reference.cdata, (None, None))
+        return None if known is None or known.expired() else step
+
+
+def _reference(mem: Tensor) -> StorageWeakRef | None:
+    try:
+        return StorageWeakRef(mem.untyped_storage())
+    except (NotImplementedError, RuntimeError):
+        return None  # a tensor without storage, inside torch.func or torch.export
