@@ -36,7 +36,8 @@ def reset(net: nn.Module) -> None:
     """
     if not isinstance(net, nn.Module):
         raise TypeError(f"net must be a torch.nn.Module; got {type(net).__name__}")
-    for module in net.modules():
+    # All neurons first: Dynamo cannot walk modules that a reset has changed in the same graph.
+    for module in list(net.modules()):
         restart = getattr(module, "reset_mem", None)
         if callable(restart):
             restart()

@@ -137,15 +137,15 @@ class _Sequence(torch.autograd.Function):
         compile_here: bool,
     ) -> tuple[Tensor, ...]:
         run = _loop(_forward, compile_here, key, output_mem)
-        x, mem = x.detach(), None if mem is None else mem.detach()
-        parameters = [p.detach() for p in (beta, gain, threshold, previous_threshold)]
+        parameters = (beta, gain, threshold, previous_threshold)
+        mem = _bare(mem)
         spikes: list[Tensor] = []
         membranes: list[Tensor] = []
         starts: list[Tensor] = []
         for chunk in _chunks(x.shape[0]):
             if spikes and mem is not None:
                 starts.append(mem)
-            spikes_chunk, mem_chunk = run(x[chunk], mem, *(p[chunk] for p in parameters))
+            spikes_chunk, mem_chunk = run(_bare(x[chunk]), mem, *(_bare(p[chunk]) for p in parameters))
             spikes.append(spikes_chunk)
             membranes.append(mem_chunk)
             mem = mem_chunk[-1] if output_mem else mem_chunk
@@ -164,8 +164,7 @@ class _Sequence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Any, ...]:
         grad_spikes, grad_mem, *_ = grad_outputs
-        # Detached, so that Dynamo does not compile anew for tensors that happen to require a gradient.
-        x, start, *rest = (None if saved is None else saved.detach() for saved in ctx.saved_tensors)
+        x, start, *rest = ctx.saved_tensors
         parameters, starts = rest[:_PARAMETERS], [start, *rest[_PARAMETERS:]]
         wanted = tuple(ctx.needs_input_grad[2 : 2 + _PARAMETERS])
         run = _loop(_backward, ctx.compile_here, ctx.key, wanted)
@@ -173,12 +172,12 @@ class _Sequence(torch.autograd.Function):
         by_chunk: list[list[Tensor]] = []
         for chunk, start in reversed(list(zip(_chunks(x.shape[0]), starts, strict=True))):
             grad_last, *grads = run(
-                x[chunk],
-                start,
-                *(p[chunk] for p in parameters),
-                None if grad_spikes is None else grad_spikes[chunk],
-                None if grad_trace is None else grad_trace[chunk],
-                grad_last,
+                _bare(x[chunk]),
+                _bare(start),
+                *(_bare(p[chunk]) for p in parameters),
+                None if grad_spikes is None else _bare(grad_spikes[chunk]),
+                None if grad_trace is None else _bare(grad_trace[chunk]),
+                _bare(grad_last),
             )
             by_chunk.append(grads)
         grad_x, *grads = (_joined(list(pieces)) for pieces in zip(*reversed(by_chunk), strict=True))
@@ -193,6 +192,11 @@ class _Sequence(torch.autograd.Function):
 
 def _chunks(num_steps: int) -> Iterator[slice]:
     return (slice(at, min(at + CHUNK, num_steps)) for at in range(0, num_steps, CHUNK))
+
+
+def _bare(tensor: Tensor | None) -> Tensor | None:
+    """``tensor`` without its history and base, which Dynamo would otherwise guard and compile anew for."""
+    return None if tensor is None else tensor.detach()
 
 
 def _joined(pieces: list[Tensor]) -> Tensor:
