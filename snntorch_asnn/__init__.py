@@ -1,8 +1,21 @@
 """Time-adaptive spiking neurons, hybrid spike coding and a model zoo for snnTorch."""
 
-from snntorch_asnn import ops, surrogate
+from snntorch_asnn import encoding, layers, models, ops, plot, spikegen, surrogate
+from snntorch_asnn.layers import TimeWeightedReadout
 from snntorch_asnn.neurons import AdaptiveLeaky, reset
 
 __version__ = "0.1.0"
 
-__all__ = ["AdaptiveLeaky", "__version__", "ops", "reset", "surrogate"]
+__all__ = [
+    "AdaptiveLeaky",
+    "TimeWeightedReadout",
+    "__version__",
+    "encoding",
+    "layers",
+    "models",
+    "ops",
+    "plot",
+    "reset",
+    "spikegen",
+    "surrogate",
+]
