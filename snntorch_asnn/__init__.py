@@ -2,12 +2,21 @@
 
 from snntorch_asnn import encoding, layers, models, ops, plot, spikegen, surrogate
 from snntorch_asnn.layers import TimeWeightedReadout
-from snntorch_asnn.neurons import AdaptiveLeaky, reset
+from snntorch_asnn.neurons import (
+    AdaptiveLapicque,
+    AdaptiveLeaky,
+    AdaptiveRLeaky,
+    AdaptiveSynaptic,
+    reset,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptiveLapicque",
     "AdaptiveLeaky",
+    "AdaptiveRLeaky",
+    "AdaptiveSynaptic",
     "TimeWeightedReadout",
     "__version__",
     "encoding",

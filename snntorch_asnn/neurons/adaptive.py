@@ -304,8 +304,9 @@ class AdaptiveNeuron(SpikingNeuron):
         position = self._whereabouts.find(mem)
         if position is None:
             raise ValueError(
-                f"mem is no membrane that this neuron has returned, and its last call was step {self.step - 1}, "
-                "so the time step is unknown: pass step=, or start a new sequence with reset_mem()"
+                f"mem is no membrane that this neuron has returned, and its last call was step "
+                f"{self.step - 1}, so the time step is unknown: pass step=, or start a new sequence with "
+                "reset_mem()"
             )
         return position
 

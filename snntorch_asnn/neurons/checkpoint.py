@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from snntorch_asnn.neurons.time_parameters import BetaConstraint, unconstrain
+from snntorch_asnn.neurons.time_parameters import unconstrain
 
 if TYPE_CHECKING:
     from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
@@ -34,17 +34,12 @@ def adopt_snntorch_state(neuron: AdaptiveNeuron, state_dict: dict[str, Tensor], 
             continue
         try:
             state_dict[key] = _spread_over_steps(value, own, neuron.feature_shape)
-            if name == "beta":
-                state_dict[key] = unconstrain(state_dict[key], _constraint(neuron))
+            if name in neuron.leaks:
+                state_dict[key] = unconstrain(state_dict[key], neuron.beta_constraint, name)
         except ValueError as error:
             errors.append(f"{key}: {error}")
             state_dict[key] = own.detach()
     return errors
-
-
-def _constraint(neuron: AdaptiveNeuron) -> BetaConstraint:
-    constraint: BetaConstraint = neuron.beta_constraint
-    return constraint
 
 
 def _spread_over_steps(value: Tensor, own: Tensor, feature_shape: tuple[int, ...]) -> Tensor:

@@ -113,6 +113,11 @@ class Plan:
             values,
         )
 
+    def refuse_fused(self, reason: str) -> None:
+        """Refuse an ``impl`` that asks for a fused run, where there is none."""
+        if self.impl in ("compile", "triton"):
+            raise ValueError(f"impl={self.impl!r} does not cover {reason}; use impl='auto' or 'reference'")
+
     def snntorch_arguments(self) -> dict[str, Any]:
         """What snnTorch's own constructors are to be told of it."""
         return {
@@ -130,4 +135,3 @@ def _quantiser(state_quant: Callable[[Tensor], Tensor] | bool | None) -> Callabl
 
 def _heaviside(above: Tensor) -> Tensor:
     return (above > 0).to(above.dtype)
-

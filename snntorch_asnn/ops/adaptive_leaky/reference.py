@@ -61,7 +61,9 @@ def exact_step(mem: Tensor, threshold: Tensor, scale: Tensor, rule: Rule) -> tup
     return spikes * scale, mem
 
 
-def late_reset(u: Tensor, again: Callable[[], Tensor], reset: Tensor, threshold: Tensor, rule: Rule) -> Tensor:
+def late_reset(
+    u: Tensor, again: Callable[[], Tensor], reset: Tensor, threshold: Tensor, rule: Rule
+) -> Tensor:
     """The reset of snnTorch's other neurons, which at ``"zero"`` drops the step's input with the membrane.
 
     ``u`` is the membrane that leak and input have reached and ``again`` computes it once more: snnTorch
@@ -72,9 +74,7 @@ def late_reset(u: Tensor, again: Callable[[], Tensor], reset: Tensor, threshold:
     return u - reset * threshold if rule.reset_mechanism == "subtract" else u
 
 
-def settle(
-    mem: Tensor, reset: Tensor, threshold: Tensor, scale: Tensor, rule: Rule
-) -> tuple[Tensor, Tensor]:
+def settle(mem: Tensor, reset: Tensor, threshold: Tensor, scale: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
     """Scaled spikes of a membrane whose delayed ``reset`` has happened, and the membrane after this step."""
     if rule.state_quant is not None:
         mem = rule.state_quant(mem)

@@ -1,0 +1,220 @@
+"""The adaptive Lapicque neuron as a module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, cast
+
+import snntorch as snn
+from torch import Tensor
+
+from snntorch_asnn.neurons.adaptive import AdaptiveNeuron, State, state_property
+from snntorch_asnn.neurons.plan import Plan
+from snntorch_asnn.neurons.time_parameters import BetaConstraint, Overrun, spread, unconstrain
+from snntorch_asnn.ops import adaptive_lapicque
+from snntorch_asnn.ops.adaptive_leaky.api import Impl, run
+from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
+
+__all__ = ["AdaptiveLapicque"]
+
+
+class AdaptiveLapicque(AdaptiveNeuron, snn.Lapicque):
+    r"""A neuron given by its resistance and capacitance, with a leak and a gain for every time step.
+
+    .. math::
+
+        u[t] = \beta[t]\, v[t-1] + g[t]\, \frac{\Delta t}{C}\, x[t], \qquad
+        \beta[t] = 1 - \frac{\Delta t}{R C} \text{ at the start}
+
+    with the delayed reset of :class:`AdaptiveLeaky`. ``AdaptiveLapicque(beta, R, C, num_steps=T)`` starts as
+    an exact :class:`snntorch.Lapicque`, to the bit; its state and its time step are handled as
+    :class:`AdaptiveLeaky` handles them. snnTorch's reset to zero drops the input that arrives in the step of
+    the reset, and so does this one.
+
+    The argument ``beta`` is snnTorch's, :math:`e^{-\Delta t/RC}`, which only fixes the missing one of
+    :math:`R` and :math:`C`. The attribute ``beta`` is what the membrane is multiplied with, per step.
+
+    Args:
+        beta: :math:`e^{-\Delta t/RC}`, dimensionless, a number; False where R and C are given.
+        R: resistance, a number; False for 1, or for what beta and C imply.
+        C: capacitance, a number; False for what beta and R imply.
+        time_step: :math:`\Delta t`, in the unit of :math:`RC`.
+        threshold: membrane at which a neuron fires, in units of the membrane: a number, one per feature,
+            ``(T,)``, or ``(T, *feature_shape)``.
+        spike_grad, surrogate_disable, init_hidden, inhibition: see :class:`AdaptiveLeaky`.
+        learn_beta: whether the leak of every step is a Parameter.
+        learn_threshold: whether ``threshold`` is a Parameter, one value per step.
+        reset_mechanism: ``"subtract"``, ``"zero"`` or ``"none"``.
+        state_quant: a function that quantises the membrane, or False.
+        output: return the membrane beside the spikes also with ``init_hidden``.
+        num_steps: T, the number of time steps that have parameters.
+        gain: input gain on top of :math:`\Delta t/C`, dimensionless; shapes as ``threshold``.
+        learn_gain: whether ``gain`` is a Parameter.
+        beta_constraint: ``"none"`` as snnTorch does, ``"clamp"`` or ``"sigmoid"``: of the attribute ``beta``.
+        feature_shape, detach_reset, on_overrun, sequence, impl: see :class:`AdaptiveLeaky`; a reset to
+            zero runs as a loop.
+
+    Shapes:
+        As :class:`AdaptiveLeaky`'s.
+
+    Raises:
+        ValueError, TypeError: as :class:`AdaptiveLeaky`, and ValueError if neither ``beta`` nor both ``R``
+            and ``C`` are given.
+
+    Example::
+
+        >>> import torch
+        >>> neuron = AdaptiveLapicque(R=5, C=2, num_steps=3)
+        >>> neuron.leak.data
+        tensor([0.9000, 0.9000, 0.9000])
+        >>> mem = neuron.reset_mem()
+        >>> for current in torch.tensor([[1.2], [1.2], [1.2]]):
+        ...     spk, mem = neuron(current, mem)
+        ...     print(int(spk.item()), round(mem.item(), 3))
+        0 0.6
+        1 1.14
+        0 0.626
+    """
+
+    reset_delay = True
+
+    R: Tensor
+    C: Tensor
+    time_step: Tensor
+
+    mem = state_property("mem", "The membrane after the last step")
+
+    def __init__(
+        self,
+        beta: float | Tensor | Literal[False] = False,
+        R: float | Tensor | Literal[False] = False,
+        C: float | Tensor | Literal[False] = False,
+        time_step: float | Tensor = 1,
+        threshold: float | Tensor = 1.0,
+        spike_grad: SpikeFunction | None = None,
+        surrogate_disable: bool = False,
+        init_hidden: bool = False,
+        inhibition: bool = False,
+        learn_beta: bool = True,
+        learn_threshold: bool = False,
+        reset_mechanism: ResetMechanism = "subtract",
+        state_quant: Callable[[Tensor], Tensor] | Literal[False] | None = False,
+        output: bool = False,
+        *,
+        num_steps: int,
+        gain: float | Tensor = 1.0,
+        learn_gain: bool = True,
+        feature_shape: Sequence[int] | None = None,
+        beta_constraint: BetaConstraint = "none",
+        detach_reset: bool | None = None,
+        on_overrun: Overrun = "raise",
+        sequence: bool = False,
+        impl: Impl = "auto",
+    ) -> None:
+        _check_circuit(beta=beta, R=R, C=C, time_step=time_step)
+        plan = Plan.build(
+            leaks={"beta": (0.5, learn_beta)},
+            threshold=(threshold, learn_threshold),
+            spike_grad=spike_grad,
+            surrogate_disable=surrogate_disable,
+            init_hidden=init_hidden,
+            inhibition=inhibition,
+            reset_mechanism=reset_mechanism,
+            state_quant=state_quant,
+            output=output,
+            num_steps=num_steps,
+            gain=(gain, learn_gain),
+            feature_shape=feature_shape,
+            beta_constraint=beta_constraint,
+            detach_reset=detach_reset,
+            on_overrun=on_overrun,
+            sequence=sequence,
+            impl=impl,
+        )
+        if reset_mechanism == "zero":
+            plan.refuse_fused("the reset to zero of an AdaptiveLapicque")
+        super().__init__(
+            beta=_detached(beta),
+            R=_detached(R),
+            C=_detached(C),
+            time_step=_detached(time_step),
+            init_hidden=init_hidden,
+            output=output,
+            **plan.snntorch_arguments(),
+        )
+        leak = spread("beta", _leak(self.R, self.C, self.time_step), num_steps, plan.feature_shape)
+        plan.values["beta"] = (unconstrain(leak, beta_constraint), learn_beta)
+        self._follow(plan)
+
+    def reset_mem(self) -> Tensor:
+        """Start a new sequence: zero membrane, first time step. Returns the membrane."""
+        (mem,) = self._start_over()
+        return mem
+
+    def forward(
+        self, input_: Tensor, mem: Tensor | None = None, step: int | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Compute one step, or with ``sequence=True`` all steps of a sequence.
+
+        Args:
+            input_: input current ``[B, ...]``, or ``[T, B, ...]`` with ``sequence=True``.
+            mem: membrane before it ``[B, ...]``. None takes the one in the module; with ``sequence=True``
+                and without ``init_hidden`` it means zeros, and the module keeps nothing.
+            step: time step of the (first) input; None for the one after the last call's.
+
+        Returns:
+            ``spikes`` with ``init_hidden`` and without ``output``; otherwise ``(spikes, membrane)``.
+        """
+        return cast(Tensor | tuple[Tensor, Tensor], self._run(input_, (mem,), step))
+
+    def _step_of(
+        self, x: Tensor, state: State, parameters: dict[str, Tensor], rule: Rule
+    ) -> tuple[Tensor, State]:
+        (mem,) = state
+        spikes, mem = adaptive_lapicque.step(self._drive(x.to(mem.dtype)), mem, rule=rule, **parameters)
+        return spikes, (mem,)
+
+    def _sequence_of(
+        self, x: Tensor, state: tuple[Tensor | None, ...], parameters: dict[str, Tensor], rule: Rule
+    ) -> tuple[Tensor, State]:
+        if self.impl == "reference" or rule.reset_mechanism == "zero":
+            return super()._sequence_of(x, state, parameters, rule)
+        drive = self._drive(x.to(parameters["beta"].dtype))
+        spikes, mem = run(drive, state[0], rule=rule, output_mem=self.output, impl=self.impl, **parameters)
+        return spikes, (mem,)
+
+    def _drive(self, x: Tensor) -> Tensor:
+        # In snnTorch's order of operations, to agree with it to the bit.
+        return x * self.R * (1 / (self.R * self.C)) * self.time_step
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        circuit = [state_dict.get(f"{prefix}{name}") for name in ("R", "C", "time_step")]
+        if f"{prefix}gain" not in state_dict and f"{prefix}beta" in state_dict:
+            R, C, time_step = circuit
+            if R is not None and C is not None and time_step is not None:
+                state_dict[f"{prefix}beta"] = _leak(R, C, time_step)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _leak(R: Tensor, C: Tensor, time_step: Tensor) -> Tensor:
+    leak: Tensor = 1 - (time_step / (R * C))
+    return leak.detach()
+
+
+def _check_circuit(**values: Any) -> None:
+    given = {name: value for name, value in values.items() if value is not False}
+    for name, value in given.items():
+        if not isinstance(value, (int, float, Tensor)):
+            raise TypeError(f"{name} must be a number; got {value!r}")
+        if isinstance(value, Tensor) and value.numel() != 1:
+            raise ValueError(f"{name} must be one number; got shape {tuple(value.shape)}")
+        if float(value) <= 0 or float(value) != float(value):
+            raise ValueError(f"{name} must be positive; got {value!r}")
+    if float(given.get("beta", 0)) >= 1:
+        raise ValueError(f"beta must be below 1, or R and C are infinite; got {given['beta']!r}")
+
+
+def _detached(value: float | Tensor) -> float | Tensor:
+    return value.detach() if isinstance(value, Tensor) else value

@@ -1,0 +1,189 @@
+"""The adaptive recurrent leaky neuron as a module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, cast
+
+import snntorch as snn
+from torch import Tensor
+
+from snntorch_asnn.neurons.adaptive import AdaptiveNeuron, State, state_property
+from snntorch_asnn.neurons.arguments import check_flags
+from snntorch_asnn.neurons.plan import Plan
+from snntorch_asnn.neurons.time_parameters import BetaConstraint, Overrun
+from snntorch_asnn.ops import adaptive_rleaky
+from snntorch_asnn.ops.adaptive_leaky.api import Impl
+from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
+
+__all__ = ["AdaptiveRLeaky"]
+
+
+class AdaptiveRLeaky(AdaptiveNeuron, snn.RLeaky):
+    r"""A leaky neuron whose spikes come back to it, with a leak and a gain for every time step.
+
+    .. math::
+
+        u[t] = \beta[t]\, v[t-1] + g[t]\, x[t] + V(s[t-1])
+
+    with spikes and reset as in :class:`AdaptiveLeaky`; :math:`V` is a linear layer, a convolution, or one
+    weight per neuron, the same at every step. ``AdaptiveRLeaky(beta, ..., num_steps=T)`` starts as an exact
+    :class:`snntorch.RLeaky`, to the bit; its state and its time step are handled as :class:`AdaptiveLeaky`
+    handles them. snnTorch's reset to zero drops the input that arrives in the step of the reset, and so
+    does this one unless ``exact_reset``. Every step waits for the spikes of the one before, so a sequence is
+    a loop.
+
+    Args:
+        beta: leak, dimensionless: a number, one per feature, ``(T,)``, or ``(T, *feature_shape)``.
+        V: weight of the feedback with ``all_to_all=False``: a number or one per neuron.
+        all_to_all: feed back through a linear layer or a convolution instead of ``V``.
+        linear_features: width of that linear layer.
+        conv2d_channels: channels of that convolution.
+        kernel_size: its kernel size, a number or (height, width), odd.
+        threshold: membrane at which a neuron fires, in units of the input; shapes as ``beta``.
+        spike_grad, surrogate_disable, init_hidden, inhibition: see :class:`AdaptiveLeaky`.
+        learn_beta, learn_threshold: whether each is a Parameter.
+        learn_recurrent: whether the feedback's weights are learned.
+        reset_mechanism: ``"subtract"``, ``"zero"`` or ``"none"``.
+        state_quant: a function that quantises the membrane, or False.
+        output: return the membrane beside the spikes also with ``init_hidden``.
+        reset_delay: reset at the step after the spike (True) or at once.
+        num_steps: T, the number of time steps that have parameters.
+        gain: gain of the input, not of the feedback, dimensionless; shapes as ``beta``.
+        learn_gain: whether ``gain`` is a Parameter.
+        feature_shape, beta_constraint, detach_reset, exact_reset, on_overrun, sequence: see
+            :class:`AdaptiveLeaky`.
+        impl: ``"auto"`` or ``"reference"``.
+
+    Shapes:
+        As :class:`AdaptiveLeaky`'s; input ``[B, linear_features]`` or ``[B, conv2d_channels, H, W]``.
+
+    Raises:
+        ValueError, TypeError: as :class:`AdaptiveLeaky`, and TypeError unless the feedback is described in
+            exactly one way.
+
+    Example::
+
+        >>> import torch
+        >>> neuron = AdaptiveRLeaky(0.9, V=0.5, all_to_all=False, num_steps=3)
+        >>> spk, mem = neuron.reset_mem()
+        >>> for current in torch.tensor([[0.6], [0.6], [0.6]]):
+        ...     spk, mem = neuron(current, spk, mem)
+        ...     print(int(spk.item()), round(mem.item(), 3))
+        0 0.6
+        1 1.14
+        1 1.126
+    """
+
+    states = ("spk", "mem")
+
+    spk = state_property("spk", "The spikes of the last step")
+    mem = state_property("mem", "The membrane after the last step, in units of the input")
+
+    def __init__(
+        self,
+        beta: float | Tensor,
+        V: float | Tensor = 1.0,
+        all_to_all: bool = True,
+        linear_features: int | None = None,
+        conv2d_channels: int | None = None,
+        kernel_size: int | tuple[int, int] | None = None,
+        threshold: float | Tensor = 1.0,
+        spike_grad: SpikeFunction | None = None,
+        surrogate_disable: bool = False,
+        init_hidden: bool = False,
+        inhibition: bool = False,
+        learn_beta: bool = True,
+        learn_threshold: bool = False,
+        learn_recurrent: bool = True,
+        reset_mechanism: ResetMechanism = "subtract",
+        state_quant: Callable[[Tensor], Tensor] | Literal[False] | None = False,
+        output: bool = False,
+        reset_delay: bool = True,
+        *,
+        num_steps: int,
+        gain: float | Tensor = 1.0,
+        learn_gain: bool = True,
+        feature_shape: Sequence[int] | None = None,
+        beta_constraint: BetaConstraint = "clamp",
+        detach_reset: bool | None = None,
+        exact_reset: bool = False,
+        on_overrun: Overrun = "raise",
+        sequence: bool = False,
+        impl: Impl = "auto",
+    ) -> None:
+        check_flags(all_to_all=all_to_all, learn_recurrent=learn_recurrent)
+        plan = Plan.build(
+            leaks={"beta": (beta, learn_beta)},
+            threshold=(threshold, learn_threshold),
+            spike_grad=spike_grad,
+            surrogate_disable=surrogate_disable,
+            init_hidden=init_hidden,
+            inhibition=inhibition,
+            reset_mechanism=reset_mechanism,
+            state_quant=state_quant,
+            output=output,
+            reset_delay=reset_delay,
+            num_steps=num_steps,
+            gain=(gain, learn_gain),
+            feature_shape=feature_shape,
+            beta_constraint=beta_constraint,
+            detach_reset=detach_reset,
+            exact_reset=exact_reset,
+            on_overrun=on_overrun,
+            sequence=sequence,
+            impl=impl,
+        )
+        plan.refuse_fused("an AdaptiveRLeaky, whose steps wait for each other's spikes")
+        super().__init__(
+            beta=0.0,
+            V=V,
+            all_to_all=all_to_all,
+            linear_features=linear_features,
+            conv2d_channels=conv2d_channels,
+            kernel_size=kernel_size,
+            init_hidden=init_hidden,
+            learn_recurrent=learn_recurrent,
+            output=output,
+            reset_delay=reset_delay,
+            **plan.snntorch_arguments(),
+        )
+        self._follow(plan)
+
+    def reset_mem(self) -> tuple[Tensor, Tensor]:
+        """Start a new sequence: no spikes, zero membrane, first time step. Returns spikes and membrane."""
+        spk, mem = self._start_over()
+        return spk, mem
+
+    def forward(
+        self, input_: Tensor, spk: Tensor | None = None, mem: Tensor | None = None, step: int | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Compute one step, or with ``sequence=True`` all steps of a sequence.
+
+        Args:
+            input_: input current ``[B, ...]``, or ``[T, B, ...]`` with ``sequence=True``.
+            spk: this neuron's spikes in the step before it ``[B, ...]``; None as for ``mem``.
+            mem: membrane before it ``[B, ...]``. None takes the one in the module; with ``sequence=True``
+                and without ``init_hidden`` it means zeros, and the module keeps nothing.
+            step: time step of the (first) input; None for the one after the last call's.
+
+        Returns:
+            ``spikes`` with ``init_hidden`` and without ``output``; otherwise ``(spikes, membrane)``.
+        """
+        return cast(Tensor | tuple[Tensor, Tensor], self._run(input_, (spk, mem), step))
+
+    def _step_of(
+        self, x: Tensor, state: State, parameters: dict[str, Tensor], rule: Rule
+    ) -> tuple[Tensor, State]:
+        spk, mem = state
+
+        def feedback() -> Tensor:
+            return self._feed_back(spk.to(x.dtype)).to(mem.dtype)
+
+        spikes, mem = adaptive_rleaky.step(x.to(mem.dtype), feedback, mem, rule=rule, **parameters)
+        return spikes, (spikes.to(x.dtype), mem)
+
+    def _feed_back(self, spk: Tensor) -> Tensor:
+        # snnTorch's own module for V holds a copy that does not follow `.to()` when V is not learned.
+        fed: Tensor = self.recurrent(spk) if self.all_to_all else spk * self.V
+        return fed

@@ -1,0 +1,95 @@
+r"""The adaptive synaptic neuron: a leaky neuron behind a synapse whose current decays, too.
+
+.. math::
+
+    i[t] &= \alpha[t]\, i[t-1] + g[t]\, x[t] \\
+    u[t] &= \beta[t]\, v[t-1] + i[t]
+
+followed by spikes and reset as in :mod:`snntorch_asnn.ops.adaptive_leaky`. The current knows nothing of the
+membrane, so a sequence is two runs of the fused leaky op: one without a reset, one with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from snntorch_asnn.ops.adaptive_leaky import reference
+from snntorch_asnn.ops.adaptive_leaky.api import Impl, run
+from snntorch_asnn.ops.adaptive_leaky.rule import Rule
+
+__all__ = ["sequence", "step"]
+
+
+def step(
+    x: Tensor,
+    syn: Tensor,
+    mem: Tensor,
+    *,
+    alpha: Tensor,
+    beta: Tensor,
+    gain: Tensor,
+    threshold: Tensor,
+    previous_threshold: Tensor,
+    scale: Tensor,
+    rule: Rule,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One time step in the order of operations of :class:`snntorch.Synaptic`: spikes, current, membrane.
+
+    A reset to zero is :func:`~snntorch_asnn.ops.adaptive_leaky.reference.late_reset`'s.
+    """
+    current = gain * x
+    before = syn
+
+    def charge() -> tuple[Tensor, Tensor]:
+        charged = alpha * before + current
+        return charged, beta * mem + charged
+
+    syn, u = charge()
+    if rule.exact_reset:
+        spikes, mem = reference.exact_step(u, threshold, scale, rule)
+    else:
+        reset = reference.previous_spikes(mem, previous_threshold, rule)
+        u = reference.late_reset(u, lambda: charge()[1], reset, previous_threshold, rule)
+        spikes, mem = reference.settle(u, reset, threshold, scale, rule)
+    return spikes, syn if rule.state_quant is None else rule.state_quant(syn), mem
+
+
+def sequence(
+    x: Tensor,
+    syn: Tensor | None,
+    mem: Tensor | None,
+    *,
+    alpha: Tensor,
+    beta: Tensor,
+    gain: Tensor,
+    threshold: Tensor,
+    previous_threshold: Tensor,
+    scale: Tensor,
+    rule: Rule,
+    output_states: bool,
+    impl: Impl,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """All steps of ``x`` ``[T, B, ...]`` on the fused leaky op; parameters are ``[T, ...]``.
+
+    Current and membrane are those after the last step, or with ``output_states`` after every one. Only
+    for rules without a quantiser and, unless the reset is exact, without a reset to zero.
+    """
+    ones = torch.ones_like(gain)
+    silent = replace(rule, reset_mechanism="none", exact_reset=False)
+    _, currents = run(x, syn, alpha, gain, ones, ones, ones, silent, output_mem=True, impl=impl)
+    spikes, mem = run(
+        currents,
+        mem,
+        beta,
+        ones,
+        threshold,
+        previous_threshold,
+        scale,
+        rule,
+        output_mem=output_states,
+        impl=impl,
+    )
+    return spikes.to(x.dtype), currents if output_states else currents[-1], mem
