@@ -91,6 +91,9 @@ class TrainConfig:
     workers: int = field(
         default=0, metadata=_about("Machine", "Processes that load and augment; 0: this one.")
     )
+    threads: int | None = field(
+        default=None, metadata=_about("Machine", "CPU threads; all cores if not given.")
+    )
     out: Path | None = field(
         default=None,
         metadata=_about("Run", "Folder. Default: runs/DATA-MODEL-ENCODING-NEURON-seedN."),
@@ -127,8 +130,9 @@ class TrainConfig:
             _check_int(name, getattr(self, name), minimum=1)
         for name in ("seed", "workers"):
             _check_int(name, getattr(self, name), minimum=0)
-        if self.train_subset is not None:
-            _check_int("train_subset", self.train_subset, minimum=1)
+        for name in ("train_subset", "threads"):
+            if getattr(self, name) is not None:
+                _check_int(name, getattr(self, name), minimum=1)
         _check_number("lr", self.lr)
         if self.lr <= 0:
             raise ValueError(f"lr must be above 0; got {self.lr}")

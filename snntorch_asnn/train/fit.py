@@ -83,7 +83,7 @@ def fit(config: TrainConfig, *, reporter: Reporter | None = None) -> RunResult:
     require("matplotlib")
     folder, device = RunFolder(config.run_folder), resolve_device(config.device)
     folder.check_free(overwrite=config.overwrite)
-    with _seeded(config.seed, device):
+    with _seeded(config.seed, device), _on_threads(config.threads):
         data = load_images(config)
         model = build_model(config, data.classes, data.in_channels, data.image_size).to(device)
         folder.create()
@@ -135,6 +135,17 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def _on_threads(threads: int | None) -> Iterator[None]:
+    """Compute on so many CPU threads inside the context, and on as many as before after it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _describe(config: TrainConfig, data: ImageSplits, device: torch.device) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def test_every_setting_says_what_it_is():
         ("batch_size", 0),
         ("image_size", 0),
         ("train_subset", 0),
+        ("threads", 0),
         ("workers", -1),
         ("seed", -1),
         ("lr", 0.0),

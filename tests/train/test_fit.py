@@ -101,10 +101,12 @@ def test_a_seed_repeats_a_run_and_another_does_not(finished, tmp_path):
     assert without_times(other.metrics) != without_times(result.metrics)
 
 
-def test_the_random_state_of_the_caller_stays(tmp_path):
-    state = torch.get_rng_state()
-    fit(TrainConfig(**TINY | {"epochs": 1}, out=tmp_path / "run"))
+def test_random_state_and_threads_of_the_caller_stay(tmp_path):
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    fit(TrainConfig(**TINY | {"epochs": 1}, threads=threads + 1, out=tmp_path / "run"))
     assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["threads"] == threads + 1
 
 
 def test_training_learns_the_time_parameters_and_the_digits(tmp_path):
