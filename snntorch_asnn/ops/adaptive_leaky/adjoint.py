@@ -18,7 +18,10 @@ __all__ = ["Gradients", "Moment", "advance", "retreat"]
 
 
 class Moment(NamedTuple):
-    """What one step computed: the state before it, the membrane that was compared, spikes, new state."""
+    """What one step computed: the state before it, the membrane that was compared, spikes, new state.
+
+    The spikes are 0 or 1: what a spike is worth in the output is left to the caller.
+    """
 
     before: Tensor
     reset: Tensor | None

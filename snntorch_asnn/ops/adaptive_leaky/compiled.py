@@ -28,7 +28,7 @@ __all__ = ["CHUNK", "missing", "sequence"]
 CHUNK = 16
 """Most time steps in one compiled loop. A longer sequence keeps the membrane at every chunk's start."""
 
-_PARAMETERS = 4  # beta, gain, threshold, previous threshold
+_PARAMETERS = 5  # beta, gain, threshold, previous threshold, scale
 _RuleKey = tuple[ResetMechanism, bool, bool, bool | None, str, float, bool]
 
 
@@ -58,28 +58,22 @@ def sequence(
     output_mem: bool,
 ) -> tuple[Tensor, Tensor]:
     """As :func:`..reference.sequence`, for a rule that is fusable."""
-    parameters = (beta, gain, threshold, previous_threshold)
+    parameters = (beta, gain, threshold, previous_threshold, scale)
     if torch.compiler.is_compiling():
         # The surrounding compiler fuses the loops itself, whatever the memory format.
         spikes, mem_out = _in_graph(x, mem, *parameters, _key(rule), output_mem)
-    else:
-        folding = fold(x, beta.shape[1:])
-        spikes, mem_out, *_ = _Sequence.apply(
-            folding.sequence(x),
-            None if mem is None else folding.state(mem),
-            *(folding.parameter(p) for p in parameters),
-            _key(rule),
-            output_mem,
-            True,
-        )
-        spikes = folding.unfold(spikes)
-        mem_out = folding.unfold(mem_out) if output_mem else folding.unfold_state(mem_out)
-    return (spikes * _like(scale, spikes)).to(x.dtype), mem_out
-
-
-def _like(scale: Tensor, spikes: Tensor) -> Tensor:
-    """``scale`` ``[T, *features]`` with ones where ``spikes`` has a batch."""
-    return scale.reshape(scale.shape[0], *(1,) * (spikes.ndim - scale.ndim), *scale.shape[1:])
+        return spikes, mem_out
+    folding = fold(x, beta.shape[1:])
+    spikes, mem_out, *_ = _Sequence.apply(
+        folding.sequence(x),
+        None if mem is None else folding.state(mem),
+        *(folding.parameter(p) for p in parameters),
+        _key(rule),
+        output_mem,
+        True,
+    )
+    unfold = folding.unfold if output_mem else folding.unfold_state
+    return folding.unfold(spikes), unfold(mem_out)
 
 
 def _key(rule: Rule) -> _RuleKey:
@@ -110,11 +104,12 @@ def _in_graph(
     gain: Tensor,
     threshold: Tensor,
     previous_threshold: Tensor,
+    scale: Tensor,
     key: _RuleKey,
     output_mem: bool,
 ) -> tuple[Tensor, Tensor]:
     spikes, mem_out, *_ = _Sequence.apply(
-        x, mem, beta, gain, threshold, previous_threshold, key, output_mem, False
+        x, mem, beta, gain, threshold, previous_threshold, scale, key, output_mem, False
     )
     return spikes, mem_out
 
@@ -132,12 +127,13 @@ class _Sequence(torch.autograd.Function):
         gain: Tensor,
         threshold: Tensor,
         previous_threshold: Tensor,
+        scale: Tensor,
         key: _RuleKey,
         output_mem: bool,
         compile_here: bool,
     ) -> tuple[Tensor, ...]:
         run = _loop(_forward, compile_here, key, output_mem)
-        parameters = (beta, gain, threshold, previous_threshold)
+        parameters = (beta, gain, threshold, previous_threshold, scale)
         mem = _bare(mem)
         spikes: list[Tensor] = []
         membranes: list[Tensor] = []
@@ -167,10 +163,11 @@ class _Sequence(torch.autograd.Function):
         x, start, *rest = ctx.saved_tensors
         parameters, starts = rest[:_PARAMETERS], [start, *rest[_PARAMETERS:]]
         wanted = tuple(ctx.needs_input_grad[2 : 2 + _PARAMETERS])
-        run = _loop(_backward, ctx.compile_here, ctx.key, wanted)
         grad_last, grad_trace = (None, grad_mem) if ctx.output_mem else (grad_mem, None)
         by_chunk: list[list[Tensor]] = []
         for chunk, start in reversed(list(zip(_chunks(x.shape[0]), starts, strict=True))):
+            carries = chunk.start > 0 or ctx.needs_input_grad[1]
+            run = _loop(_backward, ctx.compile_here, ctx.key, (carries, wanted))
             grad_last, *grads = run(
                 _bare(x[chunk]),
                 _bare(start),
@@ -184,7 +181,7 @@ class _Sequence(torch.autograd.Function):
         remaining = iter(grads)
         return (
             grad_x,
-            grad_last if ctx.needs_input_grad[1] else None,
+            grad_last,
             *(next(remaining) if want else None for want in wanted),
             *(None, None, None),
         )
@@ -207,7 +204,7 @@ def _advance_all(rule: Rule, x: Tensor, mem: Tensor | None, parameters: tuple[Te
     state_dtype = parameters[0].dtype
     mem = torch.zeros_like(x[0], dtype=state_dtype) if mem is None else mem
     moments: list[Moment] = []
-    for x_t, beta, gain, threshold, previous in zip(x, *parameters, strict=True):
+    for x_t, beta, gain, threshold, previous, _ in zip(x, *parameters, strict=True):
         moments.append(advance(x_t.to(state_dtype), mem, beta, gain, threshold, previous, rule))
         mem = moments[-1].mem
     return moments
@@ -217,13 +214,15 @@ def _forward(
     rule: Rule, output_mem: bool, x: Tensor, mem: Tensor | None, *parameters: Tensor
 ) -> tuple[Tensor, Tensor]:
     moments = _advance_all(rule, x, mem, parameters)
-    spikes = torch.stack([moment.spikes.to(x.dtype) for moment in moments])
+    scale = parameters[-1]
+    spikes = torch.stack([(m.spikes * s).to(x.dtype) for m, s in zip(moments, scale, strict=True)])
     return spikes, torch.stack([m.mem for m in moments]) if output_mem else moments[-1].mem
 
 
 def _backward(
-    rule: Rule, wanted: tuple[bool, ...], x: Tensor, mem: Tensor | None, *rest: Any
-) -> tuple[Tensor, ...]:
+    rule: Rule, option: tuple[bool, tuple[bool, ...]], x: Tensor, mem: Tensor | None, *rest: Any
+) -> tuple[Tensor | None, ...]:
+    carries, wanted = option
     *parameters, grad_spikes, grad_trace, grad_mem = rest
     moments = _advance_all(rule, x, mem, tuple(parameters))
     zeros = torch.zeros_like(moments[0].mem)
@@ -231,23 +230,25 @@ def _backward(
     grads_x: list[Tensor] = []
     grads: list[list[Tensor]] = []
     for t in reversed(range(x.shape[0])):
-        beta, gain, threshold, previous = at_t = tuple(p[t] for p in parameters)
+        beta, gain, threshold, previous, scale = at_t = tuple(p[t] for p in parameters)
         if grad_trace is not None:
             grad_mem = grad_mem + grad_trace[t]
         ds = zeros if grad_spikes is None else grad_spikes[t].to(zeros.dtype)
         x_t = x[t].to(zeros.dtype)
-        gradients = retreat(moments[t], ds, grad_mem, x_t, beta, gain, threshold, previous, rule)
+        gradients = retreat(moments[t], ds * scale, grad_mem, x_t, beta, gain, threshold, previous, rule)
         grad_mem = gradients.mem
         grads_x.append(gradients.x.to(x.dtype))
         grads.append(
             [
                 gradient.sum_to_size(parameter.shape)
-                for gradient, parameter, want in zip(gradients[2:], at_t, wanted, strict=True)
+                for gradient, parameter, want in zip(
+                    (*gradients[2:], ds * moments[t].spikes), at_t, wanted, strict=True
+                )
                 if want
             ]
         )
     by_parameter = (torch.stack(steps[::-1]) for steps in zip(*grads, strict=True))
-    return grad_mem, torch.stack(grads_x[::-1]), *by_parameter
+    return grad_mem if carries else None, torch.stack(grads_x[::-1]), *by_parameter
 
 
 @functools.cache
