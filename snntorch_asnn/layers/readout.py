@@ -78,6 +78,7 @@ class TimeWeightedReadout(MeanReadout):
         [[1.0, 0.25]]
     """
 
+    time_parameters = ("scale",)
     scale: Tensor
 
     def __init__(self, num_steps: int, learn_scale: bool = True) -> None:

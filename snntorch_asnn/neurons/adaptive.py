@@ -159,7 +159,12 @@ class AdaptiveNeuron(SpikingNeuron):
         for name in self.states:
             setattr(self, f"_{name}", torch.zeros_like(getattr(self, f"_{name}")))
         self._restart()
+        self._remember()
         return self._held()
+
+    def _remember(self) -> None:
+        if not (self.init_hidden or torch.compiler.is_compiling()):
+            self._whereabouts.remember(self._mem, self._count)
 
     def _held(self) -> State:
         return tuple(getattr(self, f"_{name}") for name in self.states)
@@ -189,8 +194,7 @@ class AdaptiveNeuron(SpikingNeuron):
         spikes, after = self._step_of(x, before, arguments, self._rule())
         self._keep(after)
         self._advance(position, 1)
-        if not (self.init_hidden or torch.compiler.is_compiling()):
-            self._whereabouts.remember(self._mem, self._count)
+        self._remember()
         return self._result(spikes.to(x.dtype), after)
 
     def _run_sequence(

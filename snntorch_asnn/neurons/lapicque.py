@@ -142,9 +142,14 @@ class AdaptiveLapicque(AdaptiveNeuron, snn.Lapicque):
             output=output,
             **plan.snntorch_arguments(),
         )
-        leak = spread("beta", _leak(self.R, self.C, self.time_step), num_steps, plan.feature_shape)
+        leak = spread("beta", self.circuit_leak, num_steps, plan.feature_shape)
         plan.values["beta"] = (unconstrain(leak, beta_constraint), learn_beta)
         self._follow(plan)
+
+    @property
+    def circuit_leak(self) -> Tensor:
+        r"""The leak at which ``beta`` starts, :math:`1 - \Delta t/RC`, dimensionless."""
+        return _leak(self.R, self.C, self.time_step)
 
     def reset_mem(self) -> Tensor:
         """Start a new sequence: zero membrane, first time step. Returns the membrane."""

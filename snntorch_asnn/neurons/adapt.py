@@ -1,0 +1,236 @@
+"""Turning the neurons of a snnTorch network into adaptive ones, and back."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import Any, Literal, NamedTuple, TypeVar, cast
+
+import snntorch as snn
+import torch
+from torch import Tensor, nn
+
+from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
+from snntorch_asnn.neurons.arguments import check_choice, check_count, check_flags
+from snntorch_asnn.neurons.convert import TWINS, adapt_neuron, freeze_neuron, why_not_frozen
+
+__all__ = ["Description", "adapt", "describe", "freeze"]
+
+logger = logging.getLogger(__name__)
+
+Net = TypeVar("Net", bound=nn.Module)
+Sharing = Literal["layer", "channel"]
+
+
+class Description(NamedTuple):
+    """One spiking neuron of a network."""
+
+    names: tuple[str, ...]
+    """Where it stands, more than once if it is shared."""
+    kind: str
+    num_steps: int | None
+    """T; None for a neuron without time parameters."""
+    feature_shape: tuple[int, ...] | None
+    learned: tuple[str, ...]
+    """Names of its time parameters that are learned."""
+
+
+def adapt(
+    net: Net,
+    num_steps: int,
+    *,
+    learn_beta: bool = True,
+    learn_gain: bool = True,
+    feature_shape: Sharing = "layer",
+    sequence: bool = False,
+    sample: Any = None,
+) -> Net:
+    """Replace every ``Leaky``, ``Synaptic``, ``RLeaky`` and ``Lapicque`` of a network by its adaptive twin.
+
+    The network is changed in place, at any depth. Its outputs stay the same to the bit until it is trained.
+    A neuron that stands in several places stays shared; weights, recurrent weights, states, hooks, device,
+    dtype and train mode are kept. Surrogates of :mod:`snntorch.surrogate` are exchanged for this package's
+    where the two agree to the bit, so that fused implementations know them. Parameters of the neurons are
+    new objects: build the optimizer afterwards, for instance from :func:`optim_groups`.
+
+    Each replacement is logged at level INFO under ``snntorch_asnn.neurons.adapt``, each neuron that has
+    no adaptive twin (other classes, subclasses) at WARNING; :func:`describe` lists the result.
+
+    Args:
+        net: the network, or a single neuron.
+        num_steps: T, the number of time steps that get parameters of their own.
+        learn_beta: whether the leaks (of a ``Synaptic``, ``alpha`` too) become Parameters.
+        learn_gain: whether the gains do.
+        feature_shape: share one step's parameters over a ``"layer"`` or per ``"channel"``. A parameter that
+            is per neuron already stays so.
+        sequence: let the neurons take whole ``[T, B, ...]`` sequences; the network must then be called so.
+        sample: an input of the network, a tuple for several arguments, on which a copy of it is run once to
+            find the channels of each neuron. Only ``"channel"`` needs it.
+
+    Returns:
+        The network itself; of a single neuron, its adaptive twin.
+
+    Raises:
+        TypeError: if ``net`` is not a module or another argument is of the wrong type.
+        ValueError: if an argument's value does not fit, or the channels of a neuron are unknown. The
+            network is then unchanged.
+
+    Example::
+
+        >>> import snntorch as snn
+        >>> net = nn.Sequential(nn.Linear(3, 2), snn.Leaky(0.9, init_hidden=True))
+        >>> adapt(net, num_steps=25)
+        Sequential(
+          (0): Linear(in_features=3, out_features=2, bias=True)
+          (1): AdaptiveLeaky(num_steps=25, feature_shape=(), reset_mechanism='subtract', ...)
+        )
+    """
+    _check_net(net)
+    check_count("num_steps", num_steps)
+    check_choice("feature_shape", feature_shape, Sharing)
+    check_flags(learn_beta=learn_beta, learn_gain=learn_gain, sequence=sequence)
+    names = _names(net)
+    neurons = [module for module in names if type(module) in TWINS]
+    channels = _channels(net, neurons, sample) if feature_shape == "channel" else {}
+    replacements: dict[nn.Module, nn.Module] = {}
+    for neuron in neurons:
+        try:
+            replacements[neuron] = adapt_neuron(
+                neuron,
+                channels.get(neuron, ()),
+                num_steps=num_steps,
+                learn_beta=learn_beta,
+                learn_gain=learn_gain,
+                sequence=sequence,
+            )
+        except (TypeError, ValueError) as error:
+            error.add_note(f"while adapting the neuron {names[neuron][0]!r}")
+            raise
+    for module in names:
+        kept = module not in replacements and not isinstance(module, AdaptiveNeuron)
+        if kept and isinstance(module, snn.SpikingNeuron):
+            logger.warning("%s: %s has no adaptive twin", ", ".join(names[module]), type(module).__name__)
+    return _replace(net, replacements)
+
+
+def freeze(net: Net) -> Net:
+    """Replace adaptive neurons by snnTorch's own, where what they have learned allows it.
+
+    A neuron goes back if its gain is 1 and its other parameters do not change with time, and if it has none
+    of the options that snnTorch lacks (``sequence``, ``exact_reset``, another ``detach_reset``). Any other
+    is kept, with the reason logged at level WARNING under ``snntorch_asnn.neurons.adapt``. The network is
+    changed in place; its outputs stay the same to the bit.
+
+    Args:
+        net: the network, or a single neuron.
+
+    Returns:
+        The network itself; of a single neuron, what it became.
+
+    Raises:
+        TypeError: if ``net`` is not a module.
+
+    Example::
+
+        >>> import snntorch as snn
+        >>> freeze(adapt(snn.Leaky(0.9), num_steps=25))
+        Leaky()
+    """
+    _check_net(net)
+    replacements: dict[nn.Module, nn.Module] = {}
+    for module, names in _names(net).items():
+        if not isinstance(module, AdaptiveNeuron):
+            continue
+        reason = why_not_frozen(module)
+        if reason is None:
+            replacements[module] = freeze_neuron(module)
+        else:
+            logger.warning("%s: %s kept, %s", ", ".join(names), type(module).__name__, reason)
+    return _replace(net, replacements)
+
+
+def describe(net: nn.Module) -> list[Description]:
+    """List the spiking neurons of a network: which have time parameters, and which of these are learned.
+
+    Raises:
+        TypeError: if ``net`` is not a module.
+
+    Example::
+
+        >>> import snntorch as snn
+        >>> net = nn.Sequential(nn.Linear(3, 2), snn.Leaky(0.9), snn.Alpha(0.9, 0.8))
+        >>> for neuron in describe(adapt(net, num_steps=25)):
+        ...     print(neuron.names, neuron.kind, neuron.num_steps, neuron.learned)
+        ('1',) AdaptiveLeaky 25 ('beta', 'gain')
+        ('2',) Alpha None ()
+    """
+    _check_net(net)
+    return [
+        _describe(neuron, tuple(names))
+        for neuron, names in _names(net).items()
+        if isinstance(neuron, snn.SpikingNeuron)
+    ]
+
+
+def _describe(neuron: nn.Module, names: tuple[str, ...]) -> Description:
+    if not isinstance(neuron, AdaptiveNeuron):
+        return Description(names, type(neuron).__name__, None, None, ())
+    learned = [name for name in neuron.time_parameters if isinstance(getattr(neuron, name), nn.Parameter)]
+    return Description(names, type(neuron).__name__, neuron.num_steps, neuron.feature_shape, tuple(learned))
+
+
+def _check_net(net: nn.Module) -> None:
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"net must be a torch.nn.Module; got {type(net).__name__}")
+
+
+def _names(net: nn.Module) -> dict[nn.Module, list[str]]:
+    """Every module of ``net`` and all names that it goes by."""
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in net.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(name)
+    return names
+
+
+def _replace(net: Net, replacements: dict[nn.Module, nn.Module]) -> Net:
+    for module, names in _names(net).items():
+        if module in replacements:
+            logger.info("%s: %s -> %s", ", ".join(names), type(module).__name__, replacements[module])
+    for parent in list(net.modules()):
+        for name, child in parent._modules.items():
+            if child in replacements:
+                parent._modules[name] = replacements[child]
+    return cast(Net, replacements.get(net, net))
+
+
+def _channels(net: nn.Module, neurons: list[nn.Module], sample: Any) -> dict[nn.Module, tuple[int, ...]]:
+    """Shape of a parameter with one value per channel, for each neuron, read off its input."""
+    if sample is None:
+        raise ValueError(
+            "sample must be an input of the network for feature_shape='channel', which finds the channels "
+            "of each neuron by running the network on it once"
+        )
+    # States from an earlier call may hang on its graph, and such tensors refuse to be copied.
+    states = {id(buffer): buffer.detach().clone() for buffer in net.buffers() if not buffer.is_leaf}
+    twin = copy.deepcopy(net, states)
+    twins = dict(zip(twin.modules(), net.modules(), strict=True))
+    found: dict[nn.Module, tuple[int, ...]] = {}
+
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x: Tensor = args[0] if args else kwargs["input_"]
+        shape = (*x.shape[1:2], *(1 for _ in x.shape[2:]))
+        if found.setdefault(twins[module], shape) != shape:
+            raise ValueError(
+                f"feature_shape='channel' does not suit a neuron that is shared by inputs of "
+                f"{found[twins[module]]} and {shape} channels; use 'layer'"
+            )
+
+    for module, original in twins.items():
+        if original in neurons:
+            module.register_forward_pre_hook(note, with_kwargs=True)
+    with torch.no_grad(), torch.random.fork_rng():
+        twin(*sample) if isinstance(sample, tuple) else twin(sample)
+    names = _names(net)
+    if missed := [names[neuron][0] for neuron in neurons if neuron not in found]:
+        raise ValueError(f"sample does not reach the neuron {missed[0]!r}, so its channels are unknown")
+    return found
