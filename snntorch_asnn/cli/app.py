@@ -43,7 +43,9 @@ def run(args: Sequence[str] | None = None) -> None:
 def _fail(error: Exception, *, code: int, debug: bool) -> None:
     if debug:
         raise error
-    Console(stderr=True).print(f"snntorch-asnn: {error}", style="red", markup=False, highlight=False)
+    Console(stderr=True).print(
+        f"snntorch-asnn: {error}", style="red", markup=False, highlight=False, soft_wrap=True
+    )
     sys.exit(code)
 
 

@@ -28,10 +28,9 @@ class TerminalReporter(Reporter):
         columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
         columns += [TextColumn("{task.fields[state]}"), TimeRemainingColumn()]
         self.progress = Progress(*columns, console=console, transient=True)
-        self.task = self.progress.add_task("", visible=False, total=1, state="")
+        self.task = self.progress.add_task("", total=None, state="")
 
     def __enter__(self) -> TerminalReporter:
-        self.progress.start()
         return self
 
     def __exit__(
@@ -45,6 +44,8 @@ class TerminalReporter(Reporter):
     def started(self, config: TrainConfig, data: ImageSplits, device: torch.device, parameters: int) -> None:
         """Say what is about to be trained."""
         self.epochs = config.epochs
+        self._wait("first steps")
+        self.progress.start()
         sizes = data.sizes
         self.console.print(
             f"[bold]{config.model}[/], {config.encoding} code, {config.neuron} neurons, "
@@ -62,13 +63,16 @@ class TerminalReporter(Reporter):
             description=f"epoch {epoch}/{self.epochs}",
             completed=step,
             total=num_steps,
-            visible=True,
             state=f"loss {loss:.3f}  accuracy {accuracy:.1%}",
         )
 
+    def evaluating(self, split: str) -> None:
+        """Show that the split is being evaluated."""
+        self._wait(f"{split} images")
+
     def epoch(self, metrics: Mapping[str, Any]) -> None:
         """Write the epoch's line."""
-        self.progress.update(self.task, visible=False)
+        self._wait("first steps")
         self.console.print(
             f"epoch {metrics['epoch']:>{len(str(self.epochs))}}/{self.epochs}"
             f"  loss {metrics['train_loss']:.3f}  train {metrics['train_accuracy']:6.1%}"
@@ -76,6 +80,11 @@ class TerminalReporter(Reporter):
             f"  {metrics['images_per_second']:,.0f} images/s",
             highlight=False,
         )
+
+    def _wait(self, description: str) -> None:
+        """Show a bar of unknown length: a task's length cannot be taken away again."""
+        self.progress.remove_task(self.task)
+        self.task = self.progress.add_task(description, total=None, state="")
 
 
 def summary(result: RunResult) -> Table:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from snntorch_asnn.models import list_models
+
 DATA_NAMES = ("digits", "fashion-mnist", "cifar10", "cifar100", "image-folder")
 SCHEDULES = ("one-cycle", "cosine")
 AUGMENTATIONS = ("auto", "none", "crop-flip")
@@ -22,9 +24,8 @@ def _about(group: str, help: str) -> dict[str, str]:
 class TrainConfig:
     """All settings of one training run; the options of ``snntorch-asnn train`` are its fields.
 
-    Settings are checked when the object is made. Names that the model zoo knows (``model``,
-    ``encoding``, ``neuron``, ``readout``) are checked by
-    :func:`snntorch_asnn.models.create_model`, before anything is written.
+    Settings are checked when the object is made; ``encoding``, ``neuron`` and ``readout`` when
+    :func:`snntorch_asnn.models.create_model` gets them, before anything is written.
 
     Raises:
         ValueError: a setting is out of its range, or names something unknown.
@@ -118,6 +119,7 @@ class TrainConfig:
             _check_type(name, getattr(self, name), bool)
         self._check_numbers()
         _check_choice("data", self.data, DATA_NAMES)
+        _check_choice("model", self.model, tuple(list_models()))
         _check_choice("augment", self.augment, AUGMENTATIONS)
         _check_choice("schedule", self.schedule, SCHEDULES)
         default_out = f"runs/{self.data}-{self.model}-{self.encoding}-{self.neuron}-seed{self.seed}"

@@ -49,6 +49,9 @@ class Reporter:
     def step(self, epoch: int, step: int, num_steps: int, loss: float, accuracy: float) -> None:
         """Receive the mean loss and accuracy of the epoch so far."""
 
+    def evaluating(self, split: str) -> None:
+        """Receive the split, ``"val"`` or ``"test"``, that is about to be evaluated."""
+
     def epoch(self, metrics: Mapping[str, Any]) -> None:
         """Receive the epoch's line of ``metrics.jsonl``."""
 
@@ -75,10 +78,11 @@ def fit(config: TrainConfig, *, reporter: Reporter | None = None) -> RunResult:
 
     Example::
 
-        >>> from snntorch_asnn.train import TrainConfig, fit
-        >>> result = fit(TrainConfig(data="digits", epochs=1, out="runs/one"))  # doctest: +SKIP
-        >>> result.test_accuracy  # doctest: +SKIP
-        0.8
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = fit(TrainConfig(data="digits", train_subset=200, epochs=2, out=folder))
+        >>> result.best_epoch in (1, 2), result.parameters
+        (True, 62334)
     """
     require("matplotlib")
     folder, device = RunFolder(config.run_folder), resolve_device(config.device)
@@ -197,6 +201,7 @@ class _Run:
         return self._finish()
 
     def _evaluate(self, split: str) -> tuple[Score, FiringRates]:
+        self.reporter.evaluating(split)
         loader = batches(getattr(self.data, split), self.config, train=False, device=self.device)
         with record_firing_rates(self.model, self.config.num_steps) as rates:
             return evaluate(self.model, loader, self.device), rates

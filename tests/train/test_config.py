@@ -30,6 +30,7 @@ def test_every_setting_says_what_it_is():
     ("name", "value"),
     [
         ("data", "mnist3d"),
+        ("model", "lenett"),
         ("augment", "everything"),
         ("schedule", "linear"),
         ("epochs", -1),

@@ -138,7 +138,6 @@ def test_compile_trains_the_compiled_model_and_saves_the_plain_one(tmp_path, mon
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model": "lenett"}, "lenett"),
         ({"encoding": "morse"}, "encoding must be .*; got 'morse'"),
         ({"neuron": "izhikevich"}, "neuron must be .*; got 'izhikevich'"),
         ({"readout": "median"}, "readout must be .*; got 'median'"),
