@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from snntorch_asnn.neurons import AdaptiveLeaky
+from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ def time_parameters(model: nn.Module, *, figure: Figure | None = None) -> Figure
     Parameters with a feature shape (one per channel, for instance) are averaged over it.
 
     Args:
-        model: network that holds :class:`~snntorch_asnn.AdaptiveLeaky` neurons.
+        model: network of adaptive neurons, :class:`~snntorch_asnn.AdaptiveLeaky` and its like.
         figure: figure to draw into; a new one if None.
 
     Returns:
@@ -79,13 +79,14 @@ def time_parameters(model: nn.Module, *, figure: Figure | None = None) -> Figure
 
     Example::
 
-        >>> figure = time_parameters(AdaptiveLeaky(beta=0.9, num_steps=4))
+        >>> import snntorch_asnn as asnn
+        >>> figure = time_parameters(asnn.AdaptiveLeaky(beta=0.9, num_steps=4))
         >>> [ax.get_title(loc="left") for ax in figure.axes[:2]]
         ['leak: factor of the membrane', 'gain: factor of the input']
     """
-    neurons = {n: m for n, m in model.named_modules() if isinstance(m, AdaptiveLeaky)}
+    neurons = {n: m for n, m in model.named_modules() if isinstance(m, AdaptiveNeuron)}
     if not neurons:
-        raise ValueError(f"model must hold AdaptiveLeaky neurons; got {type(model).__name__} without any")
+        raise ValueError(f"model must hold adaptive neurons; got {type(model).__name__} without any")
     names = _layer_names(neurons)
     steps = max(neuron.gain.shape[0] for neuron in neurons.values())
     target = figure if figure is not None else _new_figure(*_heat_map_size(names, steps, columns=2))

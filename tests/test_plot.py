@@ -11,7 +11,7 @@ pytest.importorskip("matplotlib")
 
 from matplotlib.figure import Figure
 
-from snntorch_asnn import AdaptiveLeaky, plot
+from snntorch_asnn import AdaptiveLeaky, AdaptiveRLeaky, AdaptiveSynaptic, plot
 
 METRICS = [
     {
@@ -63,8 +63,15 @@ def test_time_parameters_show_leak_and_gain_of_every_layer(tmp_path):
     figure.savefig(tmp_path / "time_parameters.png")
 
 
+def test_time_parameters_show_every_kind_of_adaptive_neuron():
+    recurrent = AdaptiveRLeaky(beta=0.7, num_steps=2, linear_features=3)
+    synaptic = AdaptiveSynaptic(alpha=0.8, beta=0.6, num_steps=2)
+    figure = plot.time_parameters(nn.ModuleList([recurrent, synaptic]))
+    assert_same(shown(figure.axes[0]), torch.tensor([[0.7, 0.7], [0.6, 0.6]]))
+
+
 def test_time_parameters_need_an_adaptive_neuron():
-    with pytest.raises(ValueError, match="model must hold AdaptiveLeaky neurons; got Linear"):
+    with pytest.raises(ValueError, match="model must hold adaptive neurons; got Linear"):
         plot.time_parameters(nn.Linear(1, 1))
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from snntorch_asnn import models, plot
-from snntorch_asnn.neurons import AdaptiveLeaky
+from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.data import ImageSplits, batches, load_images
 from snntorch_asnn.train.extras import require
@@ -262,7 +262,7 @@ class _Run:
 
     def _draw(self, result: RunResult) -> None:
         plot.learning_curve(self.metrics).savefig(self.folder.learning_curve)
-        if any(isinstance(module, AdaptiveLeaky) for module in self.model.modules()):
+        if any(isinstance(module, AdaptiveNeuron) for module in self.model.modules()):
             plot.time_parameters(self.model).savefig(self.folder.time_parameters)
         if result.firing_rates:
             figure = plot.firing_rates(result.firing_rates).get_figure(root=True)
