@@ -40,7 +40,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!snntorch_asnn\.).*"),
-    ("py:class", r".*\.Builder"),  # a type variable
+    ("py:class", r".*\.(Builder|Net)"),  # type variables
 ]
 
 myst_enable_extensions = ["amsmath", "dollarmath"]
