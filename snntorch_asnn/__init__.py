@@ -1,6 +1,6 @@
 """Time-adaptive spiking neurons, hybrid spike coding and a model zoo for snnTorch."""
 
-from snntorch_asnn import encoding, layers, models, ops, plot, spikegen, surrogate
+from snntorch_asnn import encoding, layers, models, nir, ops, plot, spikegen, surrogate
 from snntorch_asnn.layers import TimeWeightedReadout
 from snntorch_asnn.neurons import (
     AdaptiveLapicque,
@@ -29,6 +29,7 @@ __all__ = [
     "freeze",
     "layers",
     "models",
+    "nir",
     "ops",
     "optim_groups",
     "plot",

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import logging
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import snntorch as snn
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 from snntorch_asnn.neurons.arguments import check_choice, check_count, check_flags
 from snntorch_asnn.neurons.convert import TWINS, adapt_neuron, freeze_neuron, why_not_frozen
+from snntorch_asnn.neurons.network import check_net, input_shapes, names_of, replace
 
 __all__ = ["Description", "adapt", "describe", "freeze"]
 
@@ -85,11 +84,11 @@ def adapt(
           (1): AdaptiveLeaky(num_steps=25, feature_shape=(), reset_mechanism='subtract', ...)
         )
     """
-    _check_net(net)
+    check_net(net)
     check_count("num_steps", num_steps)
     check_choice("feature_shape", feature_shape, Sharing)
     check_flags(learn_beta=learn_beta, learn_gain=learn_gain, sequence=sequence)
-    names = _names(net)
+    names = names_of(net)
     neurons = [module for module in names if type(module) in TWINS]
     channels = _channels(net, neurons, sample) if feature_shape == "channel" else {}
     replacements: dict[nn.Module, nn.Module] = {}
@@ -110,7 +109,7 @@ def adapt(
         kept = module not in replacements and not isinstance(module, AdaptiveNeuron)
         if kept and isinstance(module, snn.SpikingNeuron):
             logger.warning("%s: %s has no adaptive twin", ", ".join(names[module]), type(module).__name__)
-    return _replace(net, replacements)
+    return _told(net, replacements)
 
 
 def freeze(net: Net) -> Net:
@@ -136,9 +135,9 @@ def freeze(net: Net) -> Net:
         >>> freeze(adapt(snn.Leaky(0.9), num_steps=25))
         Leaky()
     """
-    _check_net(net)
+    check_net(net)
     replacements: dict[nn.Module, nn.Module] = {}
-    for module, names in _names(net).items():
+    for module, names in names_of(net).items():
         if not isinstance(module, AdaptiveNeuron):
             continue
         reason = why_not_frozen(module)
@@ -146,7 +145,7 @@ def freeze(net: Net) -> Net:
             replacements[module] = freeze_neuron(module)
         else:
             logger.warning("%s: %s kept, %s", ", ".join(names), type(module).__name__, reason)
-    return _replace(net, replacements)
+    return _told(net, replacements)
 
 
 def describe(net: nn.Module) -> list[Description]:
@@ -164,10 +163,10 @@ def describe(net: nn.Module) -> list[Description]:
         ('1',) AdaptiveLeaky 25 ('beta', 'gain')
         ('2',) Alpha None ()
     """
-    _check_net(net)
+    check_net(net)
     return [
         _describe(neuron, tuple(names))
-        for neuron, names in _names(net).items()
+        for neuron, names in names_of(net).items()
         if isinstance(neuron, snn.SpikingNeuron)
     ]
 
@@ -179,28 +178,11 @@ def _describe(neuron: nn.Module, names: tuple[str, ...]) -> Description:
     return Description(names, type(neuron).__name__, neuron.num_steps, neuron.feature_shape, tuple(learned))
 
 
-def _check_net(net: nn.Module) -> None:
-    if not isinstance(net, nn.Module):
-        raise TypeError(f"net must be a torch.nn.Module; got {type(net).__name__}")
-
-
-def _names(net: nn.Module) -> dict[nn.Module, list[str]]:
-    """Every module of ``net`` and all names that it goes by."""
-    names: dict[nn.Module, list[str]] = {}
-    for name, module in net.named_modules(remove_duplicate=False):
-        names.setdefault(module, []).append(name)
-    return names
-
-
-def _replace(net: Net, replacements: dict[nn.Module, nn.Module]) -> Net:
-    for module, names in _names(net).items():
+def _told(net: Net, replacements: dict[nn.Module, nn.Module]) -> Net:
+    for module, names in names_of(net).items():
         if module in replacements:
             logger.info("%s: %s -> %s", ", ".join(names), type(module).__name__, replacements[module])
-    for parent in list(net.modules()):
-        for name, child in parent._modules.items():
-            if child in replacements:
-                parent._modules[name] = replacements[child]
-    return cast(Net, replacements.get(net, net))
+    return replace(net, replacements)
 
 
 def _channels(net: nn.Module, neurons: list[nn.Module], sample: Any) -> dict[nn.Module, tuple[int, ...]]:
@@ -210,27 +192,13 @@ def _channels(net: nn.Module, neurons: list[nn.Module], sample: Any) -> dict[nn.
             "sample must be an input of the network for feature_shape='channel', which finds the channels "
             "of each neuron by running the network on it once"
         )
-    # States from an earlier call may hang on its graph, and such tensors refuse to be copied.
-    states = {id(buffer): buffer.detach().clone() for buffer in net.buffers() if not buffer.is_leaf}
-    twin = copy.deepcopy(net, states)
-    twins = dict(zip(twin.modules(), net.modules(), strict=True))
-    found: dict[nn.Module, tuple[int, ...]] = {}
-
-    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        x: Tensor = args[0] if args else kwargs["input_"]
-        shape = (*x.shape[1:2], *(1 for _ in x.shape[2:]))
-        if found.setdefault(twins[module], shape) != shape:
+    found = {}
+    for neuron, shapes in input_shapes(net, neurons, sample).items():
+        channels = {(*shape[:1], *(1 for _ in shape[1:])) for shape in shapes}
+        if len(channels) > 1:
             raise ValueError(
-                f"feature_shape='channel' does not suit a neuron that is shared by inputs of "
-                f"{found[twins[module]]} and {shape} channels; use 'layer'"
+                f"feature_shape='channel' does not suit {names_of(net)[neuron]}, one neuron for inputs of "
+                f"different channels {sorted(channels)}; use 'layer'"
             )
-
-    for module, original in twins.items():
-        if original in neurons:
-            module.register_forward_pre_hook(note, with_kwargs=True)
-    with torch.no_grad(), torch.random.fork_rng():
-        twin(*sample) if isinstance(sample, tuple) else twin(sample)
-    names = _names(net)
-    if missed := [names[neuron][0] for neuron in neurons if neuron not in found]:
-        raise ValueError(f"sample does not reach the neuron {missed[0]!r}, so its channels are unknown")
+        found[neuron] = channels.pop()
     return found

@@ -21,7 +21,7 @@ from snntorch_asnn.neurons.synaptic import AdaptiveSynaptic
 from snntorch_asnn.neurons.time_parameters import constrain
 from snntorch_asnn.ops.adaptive_leaky.rule import SpikeFunction
 
-__all__ = ["TWINS", "adapt_neuron", "freeze_neuron", "own_surrogate", "why_not_frozen"]
+__all__ = ["TWINS", "adapt_neuron", "constrained", "freeze_neuron", "own_surrogate", "why_not_frozen"]
 
 TWINS: dict[type[nn.Module], type[AdaptiveNeuron]] = {
     snn.Leaky: AdaptiveLeaky,
@@ -81,13 +81,13 @@ def adapt_neuron(
     return twin
 
 
-def freeze_neuron(neuron: AdaptiveNeuron) -> nn.Module:
-    """The neuron of snnTorch that an adaptive one has become equal to: see :func:`why_not_frozen`."""
+def freeze_neuron(neuron: AdaptiveNeuron, step: int = 0) -> nn.Module:
+    """The neuron of snnTorch that an adaptive one equals at ``step``, but for a gain or an exact reset."""
     counterpart = next(theirs for theirs, ours in TWINS.items() if type(neuron) is ours)
     arguments = _shared_arguments(neuron)
     for name in neuron.time_parameters:
-        value = _constrained(neuron, name)
-        arguments[name] = value if value.ndim == 0 else value[0].clone()
+        value = constrained(neuron, name)
+        arguments[name] = value if value.ndim == 0 else value[step].clone()
         arguments[f"learn_{name}"] = isinstance(getattr(neuron, name), nn.Parameter)
     arguments = {name: value for name, value in arguments.items() if not name.endswith("gain")}
     if not isinstance(neuron, snn.Leaky):
@@ -112,7 +112,7 @@ def why_not_frozen(neuron: AdaptiveNeuron) -> str | None:
     if not bool((neuron.gain == 1).all()):
         return "its gain is not 1"
     for name in neuron.time_parameters:
-        value = _constrained(neuron, name)
+        value = constrained(neuron, name)
         if value.ndim > 0 and not bool((value == value[:1]).all()):
             return f"its {name} changes with time"
     if isinstance(neuron, AdaptiveLapicque) and not bool((neuron.leak == neuron.circuit_leak).all()):
@@ -190,6 +190,7 @@ def _build(cls: type[nn.Module], neuron: nn.Module, arguments: dict[str, Any], *
     return twin
 
 
-def _constrained(neuron: AdaptiveNeuron, name: str) -> Tensor:
+def constrained(neuron: AdaptiveNeuron, name: str) -> Tensor:
+    """The values of a time parameter as the neuron uses them, without a gradient."""
     value: Tensor = getattr(neuron, name).detach()
     return constrain(value, neuron.beta_constraint) if name in neuron.leaks else value

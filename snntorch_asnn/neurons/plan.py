@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from snntorch_asnn.neurons.arguments import check_choice, check_count, check_flags
@@ -67,6 +69,10 @@ class Plan:
         detach_reset: bool | None = None,
     ) -> Plan:
         """Check everything; the leaks are those that ``beta_constraint`` applies to."""
+        leaks = {name: (_as_tensor(value), learn) for name, (value, learn) in leaks.items()}
+        threshold = _as_tensor(threshold[0]), threshold[1]
+        gain = _as_tensor(gain[0]), gain[1]
+        graded_spikes_factor = _as_tensor(graded_spikes_factor[0]), graded_spikes_factor[1]
         check_count("num_steps", num_steps)
         check_choice("beta_constraint", beta_constraint, BetaConstraint)
         check_choice("on_overrun", on_overrun, Overrun)
@@ -131,6 +137,11 @@ class Plan:
 def _quantiser(state_quant: Callable[[Tensor], Tensor] | bool | None) -> Callable[[Tensor], Tensor] | None:
     # snnTorch's "no quantiser" is False; whatever else is not callable, Rule refuses.
     return None if state_quant is False else state_quant  # type: ignore[return-value]
+
+
+def _as_tensor(value: Any) -> Any:
+    """NumPy's numbers and arrays, which snnTorch takes and its NIR import passes, as tensors."""
+    return torch.as_tensor(value) if isinstance(value, (np.ndarray, np.generic)) else value
 
 
 def _heaviside(above: Tensor) -> Tensor:

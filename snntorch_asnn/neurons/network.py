@@ -1,0 +1,67 @@
+"""Walking over the modules of a network: their names, their inputs, their replacement."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["check_net", "copy_net", "input_shapes", "names_of", "replace"]
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def check_net(net: nn.Module) -> None:
+    """Refuse what is not a module."""
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"net must be a torch.nn.Module; got {type(net).__name__}")
+
+
+def names_of(net: nn.Module) -> dict[nn.Module, list[str]]:
+    """Every module of ``net`` and all names that it goes by."""
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in net.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(name)
+    return names
+
+
+def replace(net: Net, replacements: dict[nn.Module, nn.Module]) -> Net:
+    """Put new modules into ``net``, in place; what was shared stays so."""
+    for parent in list(net.modules()):
+        for name, child in parent._modules.items():
+            if child in replacements:
+                parent._modules[name] = replacements[child]
+    return cast(Net, replacements.get(net, net))
+
+
+def copy_net(net: Net) -> Net:
+    """A deep copy of ``net``, also in the middle of a sequence."""
+    # States from an earlier call may hang on its graph, and such tensors refuse to be copied.
+    states = {id(buffer): buffer.detach().clone() for buffer in net.buffers() if not buffer.is_leaf}
+    return copy.deepcopy(net, states)
+
+
+def input_shapes(
+    net: nn.Module, modules: Sequence[nn.Module], sample: Any
+) -> dict[nn.Module, set[tuple[int, ...]]]:
+    """Shapes of the inputs of ``modules``, without the batch, when a copy of ``net`` gets ``sample``."""
+    twin = copy_net(net)
+    twins = dict(zip(twin.modules(), net.modules(), strict=True))
+    found: dict[nn.Module, set[tuple[int, ...]]] = {module: set() for module in modules}
+
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x: Tensor = args[0] if args else kwargs["input_"]
+        found[twins[module]].add(tuple(x.shape[1:]))
+
+    for module, original in twins.items():
+        if original in found:
+            module.register_forward_pre_hook(note, with_kwargs=True)
+    with torch.no_grad(), torch.random.fork_rng():
+        twin(*sample) if isinstance(sample, tuple) else twin(sample)
+    names = names_of(net)
+    if missed := [names[module][0] for module, shapes in found.items() if not shapes]:
+        raise ValueError(f"sample does not reach the neuron {missed[0]!r}, so its shape is unknown")
+    return found

@@ -1,0 +1,121 @@
+"""Exporting to NIR and coming back through snnTorch's import."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import snntorch as snn
+import torch
+from torch import Tensor, nn
+
+import snntorch_asnn as asnn
+
+nir = pytest.importorskip("nir")
+pytest.importorskip("nirtorch")
+
+STEPS = 6
+NIRS: dict[str, Any] = {
+    "init_hidden": True,
+    "reset_mechanism": "zero",
+    "reset_delay": False,
+    "num_steps": STEPS,
+}
+
+
+def build(**options: Any) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(3, 8),
+        asnn.AdaptiveLeaky(torch.rand(8) * 0.9, threshold=0.7, feature_shape=(8,), **NIRS | options),
+        nn.Linear(8, 4),
+        asnn.AdaptiveSynaptic(0.6, 0.83, threshold=0.3, **NIRS | options),
+    )
+
+
+def run(net: nn.Module, x: Tensor) -> Tensor:
+    asnn.reset(net)
+    spikes = [net(current) for current in x]
+    return torch.stack([s[0] if isinstance(s, tuple) else s for s in spikes])
+
+
+def import_back(graph: Any) -> nn.Module:
+    from snntorch.import_nir import import_from_nir
+
+    net: nn.Module = import_from_nir(graph)
+    return net.float()
+
+
+def test_a_network_without_change_comes_back_the_same(tmp_path: Any) -> None:
+    net, x = build(), torch.rand(STEPS, 5, 3) * 4
+    nir.write(tmp_path / "net.nir", asnn.nir.export(net, x[0]))
+    back = import_back(nir.read(tmp_path / "net.nir"))
+    leaky, synaptic = (m for m in back.modules() if isinstance(m, (snn.Leaky, snn.Synaptic)))
+    assert torch.equal(leaky.beta, net[1].beta[0])
+    assert torch.equal(synaptic.alpha, net[3].alpha[0])
+    assert torch.equal(synaptic.threshold, net[3].threshold)
+    spikes = run(net, x)
+    assert 0 < spikes.mean() < 1
+    assert torch.equal(run(back, x), spikes)
+    assert torch.equal(run(asnn.adapt(back, STEPS), x), spikes)
+    assert type(net[1]) is asnn.AdaptiveLeaky
+
+
+def test_one_step_of_a_network_that_changes() -> None:
+    net, x = build(), torch.rand(STEPS, 5, 3) * 4
+    with torch.no_grad():
+        for neuron in (net[1], net[3]):
+            neuron.beta[2] *= 0.5
+            neuron.gain[2] = 0.5
+    with pytest.raises(ValueError, match=r"1: this AdaptiveLeaky .* its beta changes"):
+        asnn.nir.export(net, x[0])
+    back = import_back(asnn.nir.export(net, x[0], step=2))
+    with torch.no_grad():
+        for neuron in (net[1], net[3]):
+            neuron.beta.copy_(neuron.beta[2].expand_as(neuron.beta).clone())
+            neuron.gain.fill_(0.5)
+    spikes = run(net, x)
+    assert 0 < spikes.mean() < 1
+    assert torch.equal(run(back, x), spikes)
+
+
+def test_recurrent() -> None:
+    neuron = asnn.AdaptiveRLeaky(0.8, linear_features=4, **NIRS)
+    graph = asnn.nir.export(nn.Sequential(nn.Linear(3, 4), neuron), torch.rand(1, 3))
+    assert torch.equal(torch.as_tensor(graph.nodes["1.w_rec"].weight), neuron.recurrent.weight)
+    with torch.no_grad():
+        neuron.gain.fill_(2.0)
+    with pytest.raises(ValueError, match="its gain is not 1"):
+        asnn.nir.export(nn.Sequential(nn.Linear(3, 4), neuron), torch.rand(1, 3))
+
+
+@pytest.mark.parametrize(
+    ("neuron", "arguments", "message"),
+    [
+        (asnn.AdaptiveLeaky(0.9, init_hidden=True, num_steps=2), {}, "does not reset to zero"),
+        (asnn.AdaptiveLeaky(0.9, **NIRS), {"step": 6}, "step=6 is past its num_steps=6"),
+        (asnn.AdaptiveLeaky(0.9, **NIRS, sequence=True), {}, "one step at a time"),
+        (asnn.AdaptiveLeaky(0.9, **NIRS, graded_spikes_factor=2.0), {}, "graded_spikes_factor is not 1"),
+        (asnn.AdaptiveLapicque(0.9, init_hidden=True, num_steps=2), {}, "exports no Lapicque"),
+    ],
+)
+def test_refuses_with_the_reason(neuron: nn.Module, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        asnn.nir.export(nn.Sequential(nn.Linear(3, 4), neuron), torch.rand(1, 3), **arguments)
+
+
+def test_resets_can_be_ignored_as_snntorch_does() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), asnn.AdaptiveLeaky(0.9, init_hidden=True, num_steps=2))
+    assert asnn.nir.export(net, torch.rand(1, 3), ignore_reset=True).nodes["1"].tau.shape == (4,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"net": 1}, TypeError, "net must be"),
+        ({"step": 1.5}, TypeError, "step must be an integer"),
+        ({"step": -1}, ValueError, "step must not be negative"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        asnn.nir.export(**{"net": build(), "sample": torch.rand(1, 3)} | arguments)
