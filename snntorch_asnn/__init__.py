@@ -1,6 +1,7 @@
 """Time-adaptive spiking neurons, hybrid spike coding and a model zoo for snnTorch."""
 
 from snntorch_asnn import encoding, layers, models, nir, ops, plot, spikegen, surrogate
+from snntorch_asnn.early_exit import anytime
 from snntorch_asnn.layers import TimeWeightedReadout
 from snntorch_asnn.neurons import (
     AdaptiveLapicque,
@@ -24,6 +25,7 @@ __all__ = [
     "TimeWeightedReadout",
     "__version__",
     "adapt",
+    "anytime",
     "describe",
     "encoding",
     "freeze",

@@ -1,0 +1,238 @@
+"""Anytime inference: stop each image as soon as the network is sure of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from types import MethodType
+from typing import Any, Literal, NamedTuple
+
+import torch
+from snntorch import SpikingNeuron
+from torch import Tensor, nn
+
+from snntorch_asnn.layers import HybridStem, OverTime
+from snntorch_asnn.layers.maps import ConvLayers
+from snntorch_asnn.models.base import SpikingModel
+from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
+from snntorch_asnn.neurons.arguments import check_choice, check_count
+from snntorch_asnn.neurons.network import check_net
+
+__all__ = ["AnytimeResult", "anytime"]
+
+Criterion = Literal["confidence", "entropy"]
+
+
+class AnytimeResult(NamedTuple):
+    """What :func:`anytime` found."""
+
+    logits: Tensor
+    """Mean of the logits over the steps that each image ran, ``[B, classes]``."""
+    steps: Tensor
+    """Number of those steps, ``[B]``."""
+
+
+@torch.no_grad()
+def anytime(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    threshold: float,
+    criterion: Criterion = "confidence",
+    num_steps: int | None = None,
+    encode: Callable[[Tensor], Tensor] | None = None,
+) -> AnytimeResult:
+    """Classify images with as few steps as each one needs.
+
+    After every step, images whose readout so far is sure enough leave the batch, so that the next step
+    computes a smaller one. An image that runs all steps gets the logits of ``model(images)``. The model and
+    the states of its neurons are left as they are.
+
+    Args:
+        model: in evaluation mode: one of :mod:`snntorch_asnn.models`, or any network that maps one step's
+            input ``[B, ...]`` to that step's logits ``[B, classes]``, or to a tuple that starts with them,
+            and whose neurons hide their state (``init_hidden=True``).
+        images: what the model takes, ``[B, ...]``.
+        threshold: stop at a confidence of at least, or an entropy of at most this.
+        criterion: ``"confidence"``, the highest probability, in (0, 1], or ``"entropy"`` of the
+            probabilities, in nats, from 0 to ln(classes).
+        num_steps: the most steps to run. None for all that a model of the zoo has; required for others.
+        encode: from images to the inputs of all steps ``[T, B, ...]``; None shows the images in every step.
+            A model of the zoo brings its own.
+
+    Raises:
+        TypeError: if ``model`` is not a module.
+        ValueError: if it is in training mode or has neurons that cannot run step by step, or another
+            argument's value does not fit.
+
+    Example::
+
+        >>> from snntorch_asnn.models import create_model
+        >>> model = create_model("lenet", num_classes=10, num_steps=4).eval()
+        >>> logits, steps = anytime(model, torch.rand(8, 3, 32, 32), threshold=0.1)
+        >>> logits.shape, steps.tolist()
+        (torch.Size([8, 10]), [1, 1, 1, 1, 1, 1, 1, 1])
+    """
+    check_net(model)
+    check_choice("criterion", criterion, Criterion)
+    if not (0 < threshold <= 1 if criterion == "confidence" else threshold >= 0):
+        wanted = "in (0, 1]" if criterion == "confidence" else "at least 0"
+        raise ValueError(f"threshold must be {wanted} for criterion={criterion!r}; got {threshold!r}")
+    model = getattr(model, "_orig_mod", model)
+    if model.training:
+        raise ValueError("model must be in evaluation mode; call model.eval()")
+    stepper = _stepper(model, images, num_steps, encode)
+    active = torch.arange(stepper.batch, device=images.device)
+    logits = total = steps = None
+    for t in range(stepper.num_steps):
+        now = stepper(t, active)
+        total = now if total is None else total + now
+        mean = total / (t + 1)
+        if logits is None or steps is None:
+            logits = mean.new_zeros(stepper.batch, *mean.shape[1:])
+            steps = torch.zeros_like(active)
+        logits[active] = mean
+        steps[active] = t + 1
+        unsure = ~_is_sure(mean, threshold, criterion)
+        if not bool(unsure.any()):
+            break
+        active, total = active[unsure], total[unsure]
+        stepper.keep(unsure)
+    assert logits is not None
+    assert steps is not None
+    return AnytimeResult(logits, steps)
+
+
+def _is_sure(logits: Tensor, threshold: float, criterion: Criterion) -> Tensor:
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    probabilities = logits.softmax(-1)
+    if criterion == "confidence":
+        return probabilities.amax(-1) >= threshold
+    return torch.special.entr(probabilities).sum(-1) <= threshold
+
+
+class _Stepper:
+    """A network that runs one step at a time, on the images that are still in."""
+
+    def __init__(self, net: nn.Module, inputs: Callable[[int, Tensor], Tensor], num_steps: int, batch: int):
+        self.net = _view(net)
+        self.inputs = inputs
+        self.num_steps = num_steps
+        self.batch = batch
+        self.neurons = [module for module in self.net.modules() if isinstance(module, SpikingNeuron)]
+        for neuron in self.neurons:
+            neuron.reset_mem()
+
+    def __call__(self, t: int, active: Tensor) -> Tensor:
+        """Logits ``[B, classes]`` of step ``t``."""
+        out = self.net(self.inputs(t, active))
+        logits: Tensor = out[0] if isinstance(out, tuple) else out
+        return logits
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop the others from the states of the neurons."""
+        for neuron in self.neurons:
+            for name in neuron._non_persistent_buffers_set - {"_step"}:
+                state = getattr(neuron, name)
+                if state.ndim > 0 and len(state) == len(rows):
+                    neuron._buffers[name] = state[rows]
+
+
+class _ZooStepper(_Stepper):
+    """A model of the zoo, whose layers take sequences: here of one step each."""
+
+    net: SpikingModel
+
+    def __init__(self, model: SpikingModel, planes: Tensor, num_steps: int):
+        super().__init__(model, lambda t, active: planes[t, active], num_steps, planes.shape[1])
+        self.stems = [(m, m.direct_steps) for m in self.net.modules() if isinstance(m, HybridStem)]
+        self.firsts = [
+            (m, m._analog) for m in self.net.modules() if isinstance(m, ConvLayers) and hasattr(m, "_analog")
+        ]
+
+    def __call__(self, t: int, active: Tensor) -> Tensor:
+        for stem, analog in self.stems:
+            stem.direct_steps = int(t < analog)
+        for first, analog in self.firsts:
+            first._analog = int(t < analog)
+        logits = self.net.step_logits(self.inputs(t, active)[None])
+        # The readout weighs every step on its own, so the other steps may hold anything.
+        weighed: Tensor = self.net.readout.weigh(logits.expand(self.net.num_steps, *logits.shape[1:]))
+        return weighed[t]
+
+
+def _stepper(
+    model: nn.Module, images: Tensor, num_steps: int | None, encode: Callable[[Tensor], Tensor] | None
+) -> _Stepper:
+    if num_steps is not None:
+        check_count("num_steps", num_steps)
+    if isinstance(model, SpikingModel):
+        if encode is not None:
+            raise ValueError("encode must be None: a model of the zoo has its own encoding")
+        if num_steps is not None and num_steps > model.num_steps:
+            raise ValueError(f"num_steps must be at most the model's, {model.num_steps}; got {num_steps}")
+        return _ZooStepper(model, model.encode(images), num_steps or model.num_steps)
+    if encode is None:
+        if num_steps is None:
+            raise ValueError("num_steps must be given for a model that is not of the zoo")
+        return _Stepper(model, lambda _, active: images[active], num_steps, len(images))
+    planes = encode(images)
+    if num_steps is not None and num_steps > len(planes):
+        raise ValueError(f"num_steps must be at most what encode gives, {len(planes)}; got {num_steps}")
+    return _Stepper(model, lambda t, active: planes[t, active], num_steps or len(planes), planes.shape[1])
+
+
+class _Continued(nn.Module):
+    """:class:`OverTime`, but the state goes on from one call to the next."""
+
+    def __init__(self, neuron: nn.Module) -> None:
+        super().__init__()
+        self.neuron = neuron
+        self.by_step = any(
+            isinstance(m, SpikingNeuron) and not getattr(m, "sequence", False) for m in neuron.modules()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.neuron(x[0] if self.by_step else x)
+        spikes: Tensor = out[0] if isinstance(out, tuple) else out
+        return spikes[None] if self.by_step else spikes
+
+
+def _view(net: nn.Module) -> nn.Module:
+    """``net`` with the same parameters, but with neurons that keep a state of their own between calls."""
+    views: dict[nn.Module, nn.Module] = {}
+
+    def view(module: nn.Module, name: str, over_time: bool) -> nn.Module:
+        if module in views:
+            return views[module]
+        own = views[module] = copy.copy(module)
+        inner = over_time or isinstance(module, OverTime)
+        own._modules = {
+            child_name: None if child is None else view(child, f"{name}.{child_name}", inner)
+            for child_name, child in module._modules.items()
+        }
+        if isinstance(module, SpikingNeuron):
+            _own_state(module, own, name.removeprefix("."), over_time)
+        if isinstance(module, OverTime):
+            neuron = own._modules["neuron"]
+            assert neuron is not None
+            if not any(isinstance(m, SpikingNeuron) for m in neuron.modules()):
+                raise ValueError(
+                    f"model: {name.removeprefix('.')} keeps no state, so it cannot run step by step"
+                )
+            views[module] = _Continued(neuron).eval()
+        return views[module]
+
+    return view(net, "", False)
+
+
+def _own_state(neuron: nn.Module, own: Any, name: str, over_time: bool) -> None:
+    own._buffers = dict(neuron._buffers)
+    if isinstance(neuron, AdaptiveNeuron) and over_time:
+        own.init_hidden, own.output = True, False
+    elif not own.init_hidden or getattr(own, "sequence", False):
+        raise ValueError(f"model: {name} must hide its state (init_hidden=True) and take one step at a time")
+    for attribute, value in vars(own).items():
+        # snnTorch binds its reset to the neuron that it was built in.
+        if isinstance(value, MethodType) and value.__self__ is neuron:
+            setattr(own, attribute, MethodType(value.__func__, own))

@@ -1,0 +1,166 @@
+"""Early exit: the right logits, the steps used, and really smaller batches."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import snntorch as snn
+import torch
+from torch import Tensor, nn
+
+import snntorch_asnn as asnn
+from snntorch_asnn import spikegen
+from snntorch_asnn.models import create_model
+
+STEPS = 4
+NEVER = {"confidence": 1.0, "entropy": 0.0}
+
+
+def by_step(neuron: Any = None) -> nn.Module:
+    neuron = neuron or (lambda: asnn.AdaptiveLeaky(0.9, init_hidden=True, num_steps=STEPS))
+    return nn.Sequential(nn.Linear(6, 16), neuron(), nn.Linear(16, 3)).eval()
+
+
+def mean_over_steps(net: nn.Module, inputs: list[Tensor]) -> Tensor:
+    asnn.reset(net)
+    return torch.stack([net(x) for x in inputs]).mean(0)
+
+
+@pytest.mark.parametrize("criterion", ["confidence", "entropy"])
+@pytest.mark.parametrize("neuron", ["asnn", "lif"])
+@pytest.mark.parametrize(("encoding", "readout"), [("hybrid", "time_weighted"), ("direct", "mean")])
+def test_all_steps_give_the_models_own_logits(
+    criterion: Any, neuron: str, encoding: str, readout: str
+) -> None:
+    model = create_model(
+        "lenet",
+        num_classes=5,
+        num_steps=STEPS,
+        neuron=neuron,
+        encoding=encoding,
+        readout=readout,
+        in_channels=1,
+        image_size=8,
+    ).eval()
+    if readout == "time_weighted":
+        nn.init.uniform_(model.readout.scale)
+    images = torch.rand(6, 1, 8, 8)
+    logits, steps = asnn.anytime(model, images, threshold=NEVER[criterion], criterion=criterion)
+    torch.testing.assert_close(logits, model(images))
+    assert (steps == STEPS).all()
+
+
+@pytest.mark.parametrize(
+    "neuron",
+    [
+        lambda: snn.Leaky(0.9, init_hidden=True),
+        lambda: snn.Synaptic(0.5, 0.9, init_hidden=True),
+        lambda: snn.RLeaky(0.9, linear_features=16, init_hidden=True),
+        lambda: asnn.AdaptiveRLeaky(0.9, linear_features=16, init_hidden=True, num_steps=STEPS),
+        lambda: asnn.AdaptiveSynaptic(0.5, 0.9, init_hidden=True, num_steps=STEPS),
+        lambda: asnn.AdaptiveLeaky(torch.rand(STEPS), init_hidden=True, num_steps=STEPS, feature_shape=()),
+    ],
+    ids=["Leaky", "Synaptic", "RLeaky", "AdaptiveRLeaky", "AdaptiveSynaptic", "AdaptiveLeaky"],
+)
+def test_leaves_early_with_the_logits_of_that_step(neuron: Any) -> None:
+    net = by_step(neuron)
+    with torch.no_grad():
+        net[2].weight.mul_(10)
+    images = torch.randn(40, 6) * 3
+    sizes = []
+    net[0].register_forward_hook(lambda _, args, out: sizes.append(len(out)))
+    logits, steps = asnn.anytime(net, images, threshold=0.9, num_steps=STEPS)
+    assert steps.unique().numel() > 1
+    assert sizes == [int((steps > t).sum()) for t in range(len(sizes))]
+    assert sum(sizes) == steps.sum()
+    for count in steps.unique().tolist():
+        rows = steps == count
+        expected = mean_over_steps(net, [images[rows]] * count)
+        torch.testing.assert_close(logits[rows], expected)
+        confidence = logits[rows].softmax(-1).amax(-1)
+        assert count == STEPS or (confidence >= 0.9).all()
+
+
+def test_leaves_model_and_states_alone() -> None:
+    net = by_step()
+    net(torch.randn(2, 6))
+    mem, step, keys = net[1].mem.clone(), net[1].step, list(net.state_dict())
+    asnn.anytime(net, torch.randn(5, 6), threshold=0.5, num_steps=STEPS)
+    assert torch.equal(net[1].mem, mem)
+    assert net[1].step == step
+    assert list(net.state_dict()) == keys
+
+
+def test_encoded_inputs_and_fewer_steps() -> None:
+    net, images = by_step(), torch.rand(5, 6)
+    planes = spikegen.temporal(images, STEPS)
+    logits, steps = asnn.anytime(
+        net, images, threshold=1.0, encode=lambda x: spikegen.temporal(x, STEPS), num_steps=3
+    )
+    assert (steps == 3).all()
+    torch.testing.assert_close(logits, mean_over_steps(net, list(planes[:3])))
+
+
+def test_a_compiled_model_of_the_zoo_is_unwrapped() -> None:
+    model = create_model("lenet", num_classes=3, num_steps=2, in_channels=1, image_size=8).eval()
+    images = torch.rand(2, 1, 8, 8)
+    compiled = torch.compile(model, backend="eager")
+    torch.testing.assert_close(asnn.anytime(compiled, images, threshold=1.0).logits, model(images))
+
+
+def test_entropy_is_in_nats() -> None:
+    net = nn.Sequential(nn.Linear(6, 3), asnn.AdaptiveLeaky(0.9, init_hidden=True, num_steps=1)).eval()
+    nn.init.constant_(net[0].weight, -1.0)
+    _, steps = asnn.anytime(
+        net, torch.rand(2, 6), threshold=math.log(3) + 1e-5, criterion="entropy", num_steps=1
+    )
+    assert (steps == 1).all()
+
+
+class Stateless(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x > 1).to(x.dtype)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"model": 1}, TypeError, "net must be"),
+        ({"threshold": 0.0}, ValueError, r"threshold must be in \(0, 1\]"),
+        ({"threshold": 1.1}, ValueError, r"threshold must be in \(0, 1\]"),
+        ({"threshold": -1.0, "criterion": "entropy"}, ValueError, "threshold must be at least 0"),
+        ({"criterion": "margin"}, ValueError, "criterion must be one of"),
+        ({"num_steps": None}, ValueError, "num_steps must be given"),
+        ({"num_steps": 0}, ValueError, "num_steps must be at least 1"),
+        ({"model": by_step().train()}, ValueError, "evaluation mode"),
+        ({"model": by_step(lambda: snn.Leaky(0.9))}, ValueError, "1 must hide its state"),
+        ({"encode": lambda x: x[None]}, ValueError, "num_steps must be at most what encode gives"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    own = {"model": by_step(), "images": torch.rand(2, 6), "threshold": 0.9, "num_steps": STEPS}
+    with pytest.raises(error, match=message):
+        asnn.anytime(**own | arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_steps": 9}, "num_steps must be at most the model's, 2"),
+        ({"encode": lambda x: x}, "encode must be None"),
+    ],
+)
+def test_wrong_arguments_for_the_zoo(arguments: dict[str, Any], message: str) -> None:
+    model = create_model("lenet", num_classes=3, num_steps=2, in_channels=1, image_size=8).eval()
+    with pytest.raises(ValueError, match=message):
+        asnn.anytime(model, torch.rand(2, 1, 8, 8), threshold=0.9, **arguments)
+
+
+def test_a_neuron_that_keeps_no_state_is_refused() -> None:
+    model = create_model(
+        "lenet", num_classes=3, num_steps=2, in_channels=1, image_size=8, neuron=lambda: Stateless()
+    ).eval()
+    with pytest.raises(ValueError, match="spike1 keeps no state"):
+        asnn.anytime(model, torch.rand(2, 1, 8, 8), threshold=0.9)
