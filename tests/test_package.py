@@ -21,6 +21,7 @@ README = Path(__file__).parents[1] / "README.md"
 OPTIONAL = {
     "matplotlib",
     "rich",
+    "safetensors",
     "sklearn",
     "torchvision",
     "triton",

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from snntorch_asnn.layers.attention import SpikingSelfAttention, TokenQKAttention, spiking_attention
 from snntorch_asnn.layers.hybrid_stem import HybridStem
 from snntorch_asnn.layers.over_time import OverTime
 from snntorch_asnn.layers.readout import MeanReadout, TimeWeightedReadout
+from snntorch_asnn.layers.shortcut import Residual, sew_add, sew_and, sew_iand
 from snntorch_asnn.layers.time_folded import TimeFolded, fold_time
+from snntorch_asnn.layers.tokens import Pointwise, SpikingMLP, to_maps, to_tokens
 
 __all__ = [
     "HybridStem",
     "MeanReadout",
     "OverTime",
+    "Pointwise",
+    "Residual",
+    "SpikingMLP",
+    "SpikingSelfAttention",
     "TimeFolded",
     "TimeWeightedReadout",
+    "TokenQKAttention",
     "fold_time",
+    "sew_add",
+    "sew_and",
+    "sew_iand",
+    "spiking_attention",
+    "to_maps",
+    "to_tokens",
 ]

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from snntorch_asnn.models.base import SpikingModel
+from snntorch_asnn.models.checkpoint import from_pretrained
 from snntorch_asnn.models.lenet import LeNet
+from snntorch_asnn.models.maxformer import MaxFormer
+from snntorch_asnn.models.qkformer import QKFormer
 from snntorch_asnn.models.reference_weights import LoadReport, load_reference_weights
 from snntorch_asnn.models.registry import create_model, list_models, register_model
+from snntorch_asnn.models.resnet import SpikingResNet
+from snntorch_asnn.models.spikformer import Spikformer
+from snntorch_asnn.models.spikingformer import Spikingformer
 
 __all__ = [
     "LeNet",
     "LoadReport",
+    "MaxFormer",
+    "QKFormer",
+    "Spikformer",
     "SpikingModel",
+    "SpikingResNet",
+    "Spikingformer",
     "create_model",
+    "from_pretrained",
     "list_models",
     "load_reference_weights",
     "register_model",

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
+from snntorch_asnn.layers import OverTime
+from snntorch_asnn.models import tensor_file
 from snntorch_asnn.models.encodings import EncodingLike, ImageEncoder
 from snntorch_asnn.models.readouts import ReadoutLike, build_readout
 from snntorch_asnn.neurons.arguments import check_count
 
-__all__ = ["Place", "SpikingModel"]
+__all__ = ["Copies", "Place", "SpikingModel"]
+
+
+class Copies(tuple[str, ...]):
+    """Keys of a model that all take the same tensor of a reference checkpoint."""
+
+    __slots__ = ()
+
 
 Place = str | tuple[str, ...] | None
-"""Where a tensor of a reference checkpoint goes: to one key, row by row to several, or nowhere."""
+"""Where a tensor of a reference checkpoint goes: to one key, row by row to several, or nowhere.
+
+In :class:`Copies` each key takes it whole.
+"""
 
 
 class SpikingModel(nn.Module, ABC):
@@ -29,6 +43,10 @@ class SpikingModel(nn.Module, ABC):
         readout: see :func:`~snntorch_asnn.models.create_model`.
         in_channels: channels of the images.
         image_size: height and width of the images, one number if they are equal.
+
+    Attributes:
+        recipe: name and settings that :func:`~snntorch_asnn.models.create_model` made the model from;
+            None where it did not.
     """
 
     def __init__(
@@ -36,12 +54,13 @@ class SpikingModel(nn.Module, ABC):
         *,
         num_classes: int,
         num_steps: int,
-        encoding: EncodingLike,
-        readout: ReadoutLike,
-        in_channels: int,
-        image_size: int | tuple[int, int],
+        encoding: EncodingLike = "hybrid",
+        readout: ReadoutLike = "time_weighted",
+        in_channels: int = 3,
+        image_size: int | tuple[int, int] = 32,
     ) -> None:
         super().__init__()
+        self.recipe: dict[str, Any] | None = None
         check_count("num_classes", num_classes)
         check_count("num_steps", num_steps)
         check_count("in_channels", in_channels)
@@ -75,17 +94,49 @@ class SpikingModel(nn.Module, ABC):
         weighed: Tensor = self.readout.weigh(logits) if return_steps else self.readout(logits)
         return weighed
 
+    @property
+    def direct_steps(self) -> int:
+        """Number of steps that need a first layer of their own: the analog ones of a hybrid code."""
+        return self.encode.direct_steps if self.encode.direct_steps < self.num_steps else 0
+
     @abstractmethod
     def step_logits(self, planes: Tensor) -> Tensor:
         """Map encoded images, ``[T, B, C, H, W]``, to logits, ``[T, B, num_classes]``."""
+
+    def save_pretrained(self, path: str | os.PathLike[str]) -> None:
+        """Write weights and settings to one safetensors file, to be read by ``from_pretrained``.
+
+        The file appears under its name only when it is complete. Settings that are no plain values, such
+        as a callable for ``neuron``, are left out: :func:`~snntorch_asnn.models.from_pretrained` asks for
+        them.
+
+        Args:
+            path: the file, in a folder that exists.
+
+        Raises:
+            ValueError: the model was made without :func:`~snntorch_asnn.models.create_model`, so that its
+                settings are not known, or ``path`` is a folder or in one that does not exist.
+            ModuleNotFoundError: safetensors is not installed.
+        """
+        if self.recipe is None:
+            raise ValueError("model must be made by create_model, which notes the settings")
+        tensor_file.write(path, self.state_dict(), self.recipe)
 
     def reference_keys(self) -> Mapping[str, Place]:
         """Return where each key of the reference's checkpoint goes, for ``load_reference_weights``.
 
         A key of this model's ``state_dict`` takes the tensor whole; of a tuple each entry takes one
-        row; None marks what the checkpoint holds and this model has no use for.
+        row, and of :class:`Copies` each takes it whole; None marks what the checkpoint holds and this
+        model has no use for.
         """
         raise TypeError(f"model must have reference checkpoints; {type(self).__name__} has none")
+
+    def network_keys(self) -> list[str]:
+        """Return the keys of ``state_dict`` less those of neurons, code and readout."""
+        others = ["encode", "readout"]
+        others += [name for name, module in self.named_modules() if isinstance(module, OverTime)]
+        prefixes = tuple(f"{name}." for name in others)
+        return [key for key in self.state_dict() if not key.startswith(prefixes)]
 
 
 def _height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:

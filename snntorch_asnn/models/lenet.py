@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from snntorch_asnn.layers import HybridStem, OverTime, TimeFolded, TimeWeightedReadout
 from snntorch_asnn.models.base import Place, SpikingModel
 from snntorch_asnn.models.encodings import EncodingLike
-from snntorch_asnn.models.neurons import NeuronLike, build_neuron
+from snntorch_asnn.models.neurons import NeuronLike, Sharing, build_neuron
 from snntorch_asnn.models.readouts import ReadoutLike
 from snntorch_asnn.models.registry import register_model
 from snntorch_asnn.neurons import AdaptiveLeaky
@@ -37,6 +37,7 @@ class LeNet(SpikingModel):
         num_classes: number of classes.
         num_steps: T.
         neuron: see :func:`~snntorch_asnn.models.create_model`.
+        sharing: see :func:`~snntorch_asnn.models.create_model`.
         encoding: see :func:`~snntorch_asnn.models.create_model`.
         readout: see :func:`~snntorch_asnn.models.create_model`.
         in_channels: channels of the images.
@@ -64,6 +65,7 @@ class LeNet(SpikingModel):
         num_classes: int,
         num_steps: int,
         neuron: NeuronLike = "asnn",
+        sharing: Sharing = "layer",
         encoding: EncodingLike = "hybrid",
         readout: ReadoutLike = "time_weighted",
         in_channels: int = 3,
@@ -88,7 +90,7 @@ class LeNet(SpikingModel):
             check_count("channels", count)
         check_count("hidden", hidden)
         first, second, third = channels
-        spiking = partial(build_neuron, neuron, self.num_steps)
+        spiking = partial(build_neuron, neuron, self.num_steps, sharing=sharing)
 
         stem = partial(_conv_norm, self.in_channels, first)
         self.stem = HybridStem.build(stem, self.encode.direct_steps, self.num_steps)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from snntorch_asnn.models.base import Place, SpikingModel
+from snntorch_asnn.models.base import Copies, Place, SpikingModel
 
 __all__ = ["LoadReport", "load_reference_weights"]
 
@@ -95,6 +95,8 @@ def _shape(place: Place, own: Mapping[str, Tensor]) -> tuple[int, ...]:
     """Return the checkpoint's shape: that of the one key, or a row of T for each of several."""
     if isinstance(place, str):
         return tuple(own[place].shape)
+    if isinstance(place, Copies):
+        return tuple(own[place[0]].shape)
     rows = _targets(place)
     return (len(rows), own[rows[0]].shape[0])
 
@@ -112,6 +114,8 @@ def _stage(key: str, value: Tensor, place: Place, own: Mapping[str, Tensor]) -> 
         raise ValueError(f"state_dict[{key!r}] must be finite; got NaN or infinity")
     if isinstance(place, str):
         return {place: value}
+    if isinstance(place, Copies):
+        return dict.fromkeys(place, value)
     return {name: _spread(row, own[name]) for name, row in zip(place, value, strict=True)}
 
 

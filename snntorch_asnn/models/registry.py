@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from snntorch_asnn.models.base import SpikingModel
 from snntorch_asnn.models.encodings import EncodingLike
-from snntorch_asnn.models.neurons import NeuronLike
+from snntorch_asnn.models.neurons import NeuronLike, Sharing
 from snntorch_asnn.models.readouts import ReadoutLike
 
-__all__ = ["create_model", "list_models", "register_model"]
+__all__ = ["builder", "create_model", "list_models", "register_model"]
 
 Builder = TypeVar("Builder", bound=Callable[..., SpikingModel])
 
@@ -49,13 +49,28 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(name for name in _BUILDERS if fnmatchcase(name, pattern))
 
 
+def builder(name: str) -> Callable[..., SpikingModel]:
+    """Return the function that was registered under a name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in _BUILDERS:
+        nearest = get_close_matches(str(name), _BUILDERS, n=3, cutoff=0.0)
+        raise ValueError(
+            f"name must be one of list_models(); got {name!r}, nearest: {', '.join(map(repr, nearest))}"
+        )
+    return _BUILDERS[name]
+
+
 def create_model(
     name: str,
     *,
     num_classes: int,
     num_steps: int,
     neuron: NeuronLike = "asnn",
-    encoding: EncodingLike = "hybrid",
+    sharing: Sharing = "layer",
+    encoding: EncodingLike | None = None,
     readout: ReadoutLike = "time_weighted",
     in_channels: int | None = None,
     image_size: int | tuple[int, int] | None = None,
@@ -67,17 +82,21 @@ def create_model(
         name: one of :func:`list_models`.
         num_classes: number of classes.
         num_steps: T, the number of time steps.
-        neuron: ``"asnn"``, the paper's neuron, with a learned leak and gain for each step;
-            ``"lif"``, a fixed LIF (time constant 2, hard reset that is cut out of the gradient); or
-            a callable that builds one neuron, such as ``lambda: snn.Leaky(beta=0.9,
-            init_hidden=True)``. The callable is given, by keyword, those of ``num_steps``,
-            ``threshold`` and ``channel_shape`` (shape of a parameter with one value per channel)
+        neuron: ``"asnn"``, the paper's neuron, with a learned leak and gain for each step; ``"lif"``, a
+            fixed LIF (time constant 2, hard reset that is cut out of the gradient), or ``"if"``, the same
+            without a leak; ``"tebn"`` (learned gain per step), ``"dalif"`` (learned leak and gain, the
+            same at every step) or ``"plif"`` (learned time constant), to compare with; or a callable that
+            builds one neuron, such as ``lambda: snn.Leaky(beta=0.9, init_hidden=True)``. The callable is
+            given, by keyword, those of ``num_steps``, ``threshold``, ``channel_shape`` (shape of a
+            parameter with one value per channel) and ``feature_shape`` (shape that ``sharing`` asks for)
             that it has no default for.
+        sharing: whether a neuron's parameters are one for each ``"layer"`` or one for each
+            ``"channel"``.
         encoding: how images become a sequence: the name of a code of :mod:`snntorch_asnn.spikegen`;
             a callable ``(images, num_steps) -> [T, B, C, H, W]``; a module such as
             :class:`~snntorch_asnn.encoding.HybridEncoder`; or ``"none"`` for input that is a
             sequence already. A hybrid code gives the analog steps a first convolution and norm of
-            their own.
+            their own. None for the model's default: ``"hybrid"``, or ``"none"`` for event data.
         readout: ``"time_weighted"``, ``"mean"``, or a :class:`~snntorch_asnn.layers.MeanReadout`.
         in_channels: channels of the images; None for the model's default.
         image_size: height and width of the images, one number if they are equal; None for the
@@ -98,18 +117,28 @@ def create_model(
         >>> model(torch.rand(2, 1, 8, 8)).shape
         torch.Size([2, 10])
     """
-    if name not in _BUILDERS:
-        nearest = get_close_matches(str(name), _BUILDERS, n=3, cutoff=0.0)
-        raise ValueError(
-            f"name must be one of list_models(); got {name!r}, nearest: {', '.join(map(repr, nearest))}"
-        )
-    given = {"in_channels": in_channels, "image_size": image_size}
-    return _BUILDERS[name](
-        num_classes=num_classes,
-        num_steps=num_steps,
-        neuron=neuron,
-        encoding=encoding,
-        readout=readout,
-        **{key: value for key, value in given.items() if value is not None},
+    optional = {"encoding": encoding, "in_channels": in_channels, "image_size": image_size}
+    settings = {
+        "num_classes": num_classes,
+        "num_steps": num_steps,
+        "neuron": neuron,
+        "sharing": sharing,
+        "readout": readout,
+        **{key: value for key, value in optional.items() if value is not None},
         **model_args,
-    )
+    }
+    model = builder(name)(**settings)
+    model.recipe = _recipe(name, settings)
+    return model
+
+
+def _recipe(name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """What :func:`from_pretrained` needs to build the model again, less what is no plain value."""
+    plain = {key: value for key, value in settings.items() if _is_plain(value)}
+    return {"name": name, "settings": plain, "by_hand": sorted(settings.keys() - plain.keys())}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)

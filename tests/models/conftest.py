@@ -75,13 +75,57 @@ def reference_lenet() -> dict[str, torch.Tensor]:
     return fill(lenet_shapes(7), seed=11)
 
 
+def read_golden(name: str) -> dict[str, torch.Tensor | str | int]:
+    """Arrays of a golden vector, and its settings less their prefix."""
+    with np.load(GOLDEN / f"{name}.npz") as arrays:
+        found = {key: arrays[key] for key in arrays}
+    assert not found.get("meta.train")
+    settings = {key.removeprefix("meta."): v.item() for key, v in found.items() if key.startswith("meta.")}
+    return settings | {key: torch.from_numpy(v) for key, v in found.items() if not key.startswith("meta.")}
+
+
 @pytest.fixture(params=["lenet_hybrid_t7", "lenet_temporal_t7"])
 def golden(request) -> dict[str, torch.Tensor | str]:
     """Input, output and gradients of the reference LeNet, and its weights under ``weights``."""
-    with np.load(GOLDEN / f"{request.param}.npz") as arrays:
-        found = {key: arrays[key] for key in arrays}
-    vectors = {key: torch.from_numpy(v) for key, v in found.items() if not key.startswith("meta")}
-    assert not found["meta.train"]
-    vectors["code"] = str(found["meta.code"])
-    vectors["weights"] = fill(lenet_shapes(int(found["meta.num_steps"])), int(found["meta.seed"]))
-    return vectors
+    vectors = read_golden(request.param)
+    return vectors | {"weights": fill(lenet_shapes(vectors["num_steps"]), vectors["seed"])}
+
+
+@pytest.fixture
+def golden_vectors():
+    """Reads golden vectors by name."""
+    return read_golden
+
+
+@pytest.fixture
+def fill_weights():
+    """Draws the weights of golden vectors from shapes and a seed."""
+    return fill
+
+
+@pytest.fixture
+def assert_reproduces():
+    """Asserts that logits, and gradients under the reference's keys, are the golden ones."""
+
+    def check(model, logits, vectors):
+        assert_within_spread(logits, vectors["logits"])
+        (logits * torch.linspace(-1, 1, logits.numel()).view_as(logits)).sum().backward()
+        stored = [key.removeprefix("grad.") for key in vectors if key.startswith("grad.")]
+        assert stored
+        for key in stored:
+            assert_within_spread(gradient(model, key), vectors[f"grad.{key}"])
+
+    return check
+
+
+def assert_within_spread(found, wanted):
+    assert found.shape == wanted.shape
+    assert (found - wanted).abs().max() / (wanted.max() - wanted.min()) < 1e-5
+
+
+def gradient(model, key):
+    """The gradient under the reference's key, gathered where it is spread over layers."""
+    place, parameters = model.reference_keys()[key], dict(model.named_parameters())
+    if isinstance(place, tuple):
+        return torch.stack([parameters[name].grad for name in place])
+    return parameters[place].grad

@@ -1,28 +1,61 @@
-"""Whatever ``list_models()`` names is tested here: a new model is tested by being registered."""
+"""Whatever ``list_models()`` names is tested here: a new model is tested by being registered.
+
+Every entry runs on the meta device, which knows shapes only. Those of fewer than 200,000 parameters, of which
+every family must have one, are run, trained, compiled, exported and copied.
+"""
 
 from __future__ import annotations
 
 import copy
 import io
 import pickle
+from types import SimpleNamespace
 
 import pytest
 import snntorch as snn
 import torch
 
 import snntorch_asnn as asnn
-from snntorch_asnn.models import create_model, list_models, register_model, registry
+from snntorch_asnn.models import create_model, from_pretrained, list_models, register_model, registry
 
 NUM_STEPS = 3
+TINY = [name for name in list_models() if name.endswith("_tiny") or name == "lenet"]
 
 
-@pytest.fixture(params=list_models())
+@pytest.fixture(params=TINY)
 def name(request) -> str:
     return request.param
 
 
 def build(name, **settings):
-    return create_model(name, **{"num_classes": 10, "num_steps": NUM_STEPS, **settings})
+    smallest = 16 if "dvs" in name else 8
+    defaults = {"num_classes": 10, "num_steps": NUM_STEPS, "encoding": "hybrid", "image_size": smallest}
+    return create_model(name, **defaults | settings)
+
+
+def analog_first(images, num_steps, direct_steps=1):
+    """A hybrid code that looks at no values."""
+    return images.expand(num_steps, *images.shape)
+
+
+def meta_neuron(num_steps, threshold):
+    with torch.device("cpu"):
+        neuron = asnn.AdaptiveLeaky.paper(num_steps, threshold=threshold, sequence=True, impl="reference")
+    return neuron.to("meta")
+
+
+def on_meta(name, **settings):
+    with torch.device("meta"):
+        return create_model(
+            name,
+            **{
+                "num_classes": 10,
+                "num_steps": 2,
+                "encoding": analog_first,
+                "neuron": meta_neuron,
+                **settings,
+            },
+        )
 
 
 def pickle_round_trip(module):
@@ -33,8 +66,33 @@ def step_neuron():
     return snn.Leaky(0.9, init_hidden=True)
 
 
-def images_for(model, batch=2):
-    return torch.rand(batch, model.in_channels, *model.image_size)
+def images_for(model, batch=2, **options):
+    return torch.rand(batch, model.in_channels, *model.image_size, **options)
+
+
+@pytest.mark.parametrize("any_name", list_models())
+def test_every_entry_gives_logits_and_reaches_every_parameter(any_name):
+    model = on_meta(any_name)
+    logits = model(images_for(model, device="meta"))
+    assert logits.shape == (2, 10)
+    logits.sum().backward()
+    assert [key for key, p in model.named_parameters() if p.grad is None or p.grad.shape != p.shape] == []
+
+
+@pytest.mark.parametrize("any_name", list_models())
+def test_every_entry_is_documented(any_name):
+    build = registry.builder(any_name)
+    assert build.__doc__
+    assert "Source:" in type(on_meta(any_name)).__doc__
+
+
+def test_every_family_has_a_tiny_one():
+    families = {type(on_meta(name)) for name in list_models()}
+    tiny = {name: on_meta(name) for name in TINY}
+    assert {type(model) for model in tiny.values()} == families
+    for name, model in tiny.items():
+        if name != "lenet":
+            assert sum(p.numel() for p in model.parameters()) < 200_000
 
 
 def test_forward_gives_logits(name):
@@ -157,10 +215,12 @@ def test_dtypes(name, dtype):
     assert all(p.grad.dtype == dtype for p in model.parameters())
 
 
-@pytest.mark.parametrize("encoding", ["hybrid", "temporal", "none"])
+@pytest.mark.parametrize(
+    ("name", "encoding"), [(name, "hybrid") for name in TINY] + [("lenet", "temporal"), ("lenet", "none")]
+)
 def test_compiles_as_one_graph(name, encoding):
-    model = build(name, encoding=encoding)
-    images = torch.rand(*([NUM_STEPS] if encoding == "none" else []), 2, model.in_channels, *model.image_size)
+    model = build(name, encoding=encoding, num_steps=2)
+    images = torch.rand(*([2] if encoding == "none" else []), 2, model.in_channels, *model.image_size)
     eager = copy.deepcopy(model)
     wanted = eager(images)
     wanted.square().sum().backward()
@@ -175,6 +235,7 @@ def test_compiles_as_one_graph(name, encoding):
         compiled(images).sum().backward()
 
 
+@pytest.mark.parametrize("name", ["lenet"])
 def test_compiles_with_inductor(name):
     model = build(name).eval()
     images = images_for(model)
@@ -184,6 +245,7 @@ def test_compiles_with_inductor(name):
         torch.testing.assert_close(compiled, model(images), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["lenet", "spiking_resnet_tiny"])
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_step_neurons_compile_as_one_graph(name):
     model = build(name, neuron=step_neuron).eval()
@@ -195,9 +257,81 @@ def test_step_neurons_compile_as_one_graph(name):
     torch.testing.assert_close(compiled(images), wanted)
 
 
+def test_exports_for_any_batch(name):
+    model = build(name, num_steps=2).eval()
+    images = images_for(model)
+    sizes = {"images": {0: torch.export.Dim("batch", min=1)}}
+    exported = torch.export.export(model, (images,), dynamic_shapes=sizes).module()
+    for batch in (2, 5):
+        images = images_for(model, batch)
+        torch.testing.assert_close(exported(images), model(images))
+
+
+def test_safetensors_round_trip(name, tmp_path):
+    pytest.importorskip("safetensors")
+    model = build(name, num_classes=7, sharing="channel")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.rand_like(parameter) * 0.1)
+    model(images_for(model))  # moves the running averages
+    model.save_pretrained(tmp_path / "model.safetensors")
+    other = from_pretrained(tmp_path / "model.safetensors")
+    assert type(other) is type(model)
+    images = images_for(model)
+    assert torch.equal(other.eval()(images), model.eval()(images))
+
+
+@pytest.mark.parametrize("neuron", ["if", "tebn", "dalif", "plif"])
+def test_other_neurons_learn_what_they_say(name, neuron):
+    model = build(name, neuron=neuron)
+    model(images_for(model)).square().sum().backward()
+    learned = {key.rsplit(".")[-1]: p for key, p in model.named_parameters() if ".neuron." in key}
+    assert {key: tuple(p.shape) for key, p in learned.items()} == {
+        "if": {},
+        "tebn": {"gain": (NUM_STEPS,)},
+        "dalif": {"beta": (1,), "gain": (1,)},
+        "plif": {"w": ()},
+    }[neuron]
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_one_parameter_for_each_channel(name):
+    per_layer, model = build(name), build(name, sharing="channel")
+    betas = [p for key, p in model.named_parameters() if key.endswith("neuron.beta")]
+    assert all(beta.shape[0] == NUM_STEPS and beta.numel() > NUM_STEPS for beta in betas)
+    own = model.state_dict()
+    per_layer.load_state_dict(
+        {k: v.flatten(1)[:, 0] if k.endswith(("neuron.beta", "neuron.gain")) else v for k, v in own.items()}
+    )
+    images = images_for(model)
+    torch.testing.assert_close(model.eval()(images), per_layer.eval()(images))
+
+
+def test_attention_keeps_its_threshold(name):
+    model = build(name)
+    thresholds = {
+        key: m.threshold.item() for key, m in model.named_modules() if isinstance(m, asnn.AdaptiveLeaky)
+    }
+    for key, threshold in thresholds.items():
+        assert threshold == (0.5 if "attn_lif" in key else 1), key
+
+
+def test_hybrid_code_puts_one_analog_and_then_binary_planes_in(name):
+    model = build(name)
+    planes = []
+    model.encode.register_forward_hook(lambda _, args, out: planes.append(out))
+    images = images_for(model)
+    model(images)
+    assert torch.equal(planes[0][0], images)
+    assert planes[0].shape[0] == NUM_STEPS
+    assert planes[0][1:].unique().tolist() == [0, 1]
+
+
 def test_defaults_of_a_model_can_be_left_out(name):
     model = create_model(name, num_classes=7, num_steps=1)
-    assert model(images_for(model)).shape == (2, 7)
+    images = images_for(model)
+    images = images[None] if model.encode.encoder is None else images
+    assert model(images).shape == (2, 7)
 
 
 @pytest.mark.parametrize(
@@ -211,8 +345,9 @@ def test_defaults_of_a_model_can_be_left_out(name):
         ({"image_size": 0}, ValueError, "image_size must be at least 1"),
         ({"image_size": (32, 32, 3)}, ValueError, r"image_size must be one number or \(height"),
         ({"image_size": "32"}, TypeError, "image_size must be an integer"),
-        ({"neuron": "lifs"}, ValueError, "neuron must be one of 'asnn', 'lif', or a callable"),
+        ({"neuron": "lifs"}, ValueError, "neuron must be one of 'asnn', 'lif', .*'plif', or a callable"),
         ({"encoding": "mix"}, ValueError, "encoding must be one of .*'hybrid'.*; got 'mix'"),
+        ({"sharing": "neuron"}, ValueError, "sharing must be one of 'layer', 'channel'; got 'neuron'"),
         ({"readout": "sum"}, ValueError, "readout must be one of 'time_weighted', 'mean'; got"),
         ({"depth_of_nothing": 3}, TypeError, "unexpected keyword argument 'depth_of_nothing'"),
     ],
@@ -253,9 +388,19 @@ def test_lists_by_pattern():
     assert list_models("nothing*") == []
 
 
-@pytest.mark.parametrize("unknown", ["lenett", "LeNet", "net", "", 5])
-def test_unknown_name_lists_the_nearest(unknown):
-    with pytest.raises(ValueError, match=r"name must be one of list_models\(\); got .*'lenet'"):
+@pytest.mark.parametrize(
+    ("unknown", "nearest"),
+    [
+        ("lenett", "lenet"),
+        ("LeNet", "lenet"),
+        ("spikformer_4_348", "spikformer_4_384"),
+        ("sew_resnet", "sew_resnet18"),
+        ("", ""),
+        (5, ""),
+    ],
+)
+def test_unknown_name_lists_the_nearest(unknown, nearest):
+    with pytest.raises(ValueError, match=rf"name must be one of list_models\(\); got .*nearest: .*{nearest}"):
         create_model(unknown, num_classes=10, num_steps=4)
 
 
@@ -272,9 +417,9 @@ def test_registers_under_the_functions_name(monkeypatch):
 
     @register_model
     def my_net(**settings):
-        return settings
+        return SimpleNamespace(**settings)
 
     assert list_models() == ["my_net"]
-    settings = create_model("my_net", num_classes=2, num_steps=3, depth=4)
-    assert settings["depth"] == 4
-    assert "image_size" not in settings
+    model = create_model("my_net", num_classes=2, num_steps=3, depth=4)
+    assert model.depth == 4
+    assert not hasattr(model, "image_size")

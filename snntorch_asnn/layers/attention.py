@@ -1,0 +1,172 @@
+"""Spiking attention: products of spikes without a softmax."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from snntorch_asnn.layers.checks import check_divides
+from snntorch_asnn.layers.tokens import NeuronBuilder, TokenLayers
+
+__all__ = ["SpikingSelfAttention", "TokenQKAttention", "spiking_attention"]
+
+ATTENTION_THRESHOLD = 0.5
+"""Threshold of the neuron after the product, in every published network."""
+
+
+def spiking_attention(q: Tensor, k: Tensor, v: Tensor, scale: float = 0.125) -> Tensor:
+    r"""Attention without a softmax, :math:`Q K^\top V` times ``scale``.
+
+    Without a softmax the product is associative. For ``N`` tokens of ``d`` channels per head, ``(q kᵀ) v``
+    costs :math:`2 N^2 d` multiply-accumulates and ``q (kᵀ v)`` costs :math:`2 N d^2`: linear in the number of
+    tokens, and the cheaper one as soon as ``N > d``. The shapes choose; for spikes both orders count the same
+    integers, so that in float32 the result is the same to the bit below :math:`2^{24}`.
+
+    Args:
+        q: queries ``[..., N, d]``.
+        k: keys ``[..., M, d]``.
+        v: values ``[..., M, e]``.
+        scale: factor of the result.
+
+    Returns:
+        ``[..., N, e]``.
+
+    Raises:
+        ValueError: the shapes do not fit each other.
+
+    Source: Zhou et al., Spikformer, ICLR 2023.
+
+    Example::
+
+        >>> import torch
+        >>> q = k = v = torch.ones(2, 64, 8)
+        >>> spiking_attention(q, k, v, scale=0.125)[0, 0, 0]  # 64 tokens times 8 channels
+        tensor(64.)
+    """
+    if q.shape[-1] != k.shape[-1] or k.shape[:-1] != v.shape[:-1] or q.shape[:-2] != k.shape[:-2]:
+        raise ValueError(
+            "q, k and v must be [..., N, d], [..., M, d] and [..., M, e]; "
+            f"got {tuple(q.shape)}, {tuple(k.shape)} and {tuple(v.shape)}"
+        )
+    (queries, d), (keys, e) = q.shape[-2:], v.shape[-2:]
+    if keys * d * e + queries * d * e < queries * keys * d + queries * keys * e:
+        return q @ (k.transpose(-2, -1) @ v * scale)
+    return (q @ k.transpose(-2, -1) * scale) @ v
+
+
+class SpikingSelfAttention(TokenLayers):
+    r"""Multi-head self-attention of spikes.
+
+    .. math::
+
+        Q, K, V &= \mathrm{SN}(\mathrm{BN}(W_{Q, K, V}\, x)) \\
+        y &= \mathrm{SN}(\mathrm{BN}(W\, \mathrm{SN}_{0.5}(c\, Q K^\top V)))
+
+    where :math:`\mathrm{SN}_{0.5}` has threshold 0.5. With ``spike_first``, for a residual stream of
+    membranes, a neuron comes before :math:`W_{Q, K, V}` and none at the end.
+
+    Args:
+        dim: C, channels of the tokens.
+        num_heads: number of heads, which divides ``dim``.
+        spiking: builds each neuron, see :data:`NeuronBuilder`.
+        scale: :math:`c`.
+        spike_first: whether the input is membranes instead of spikes.
+        qkv_bias: whether the query, key and value layers have a bias.
+        kernel_dims: see :class:`~snntorch_asnn.layers.Pointwise`.
+
+    Raises:
+        ValueError: ``num_heads`` does not divide ``dim``.
+
+    Source: Zhou et al., Spikformer, ICLR 2023; ``spike_first``: Zhou et al., Spikingformer,
+    arXiv 2304.11954.
+
+    Example::
+
+        >>> import torch
+        >>> from snntorch_asnn import AdaptiveLeaky
+        >>> from snntorch_asnn.layers import OverTime
+        >>> def spiking(channel_shape, threshold=1.0):
+        ...     return OverTime(AdaptiveLeaky.paper(num_steps=4, threshold=threshold, sequence=True))
+        >>> SpikingSelfAttention(16, 2, spiking)(torch.rand(4, 3, 9, 16)).shape
+        torch.Size([4, 3, 9, 16])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        spiking: NeuronBuilder,
+        *,
+        scale: float = 0.125,
+        spike_first: bool = False,
+        qkv_bias: bool = True,
+        kernel_dims: int = 0,
+    ) -> None:
+        super().__init__(kernel_dims)
+        check_divides("num_heads", num_heads, "dim", dim)
+        self.num_heads = num_heads
+        self.scale = scale
+        self.spike_first = spike_first
+        for name in ("q", "k", "v"):
+            self._add(name, dim, dim, bias=qkv_bias)
+            self.add_module(f"{name}_lif", spiking(channel_shape=(dim,)))
+        self.attn_lif = spiking(channel_shape=(dim,), threshold=ATTENTION_THRESHOLD)
+        self._add("proj", dim, dim)
+        self.proj_lif = spiking(channel_shape=(dim,))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[T, B, N, C]`` to ``[T, B, N, C]``."""
+        x = self.proj_lif(x) if self.spike_first else x
+        q, k, v = (self._heads(getattr(self, f"{name}_lif")(self._run(name, x))) for name in ("q", "k", "v"))
+        mixed = spiking_attention(q, k, v, self.scale).transpose(2, 3).flatten(3)
+        out = self._run("proj", self.attn_lif(mixed))
+        return out if self.spike_first else self.proj_lif(out)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """``[T, B, N, C]`` to ``[T, B, heads, N, C / heads]``."""
+        heads: Tensor = x.unflatten(3, (self.num_heads, -1))
+        return heads.transpose(2, 3)
+
+
+class TokenQKAttention(TokenLayers):
+    r"""Attention of queries and keys alone, linear in tokens and channels.
+
+    .. math::
+
+        Q, K &= \mathrm{SN}(\mathrm{BN}(W_{Q, K}\, x)) \\
+        A &= \mathrm{SN}_{0.5}\Big(\sum_{\text{channels of a head}} Q\Big) \\
+        y &= \mathrm{SN}(\mathrm{BN}(W\, (A \odot K)))
+
+    :math:`A` is one spike per token and head, which lets the token's keys pass or not.
+
+    Args:
+        dim: C, channels of the tokens.
+        num_heads: number of heads, which divides ``dim``.
+        spiking: builds each neuron, see :data:`NeuronBuilder`.
+        kernel_dims: see :class:`~snntorch_asnn.layers.Pointwise`.
+
+    Raises:
+        ValueError: ``num_heads`` does not divide ``dim``.
+
+    Source: Zhou et al., QKFormer, NeurIPS 2024.
+    """
+
+    def __init__(self, dim: int, num_heads: int, spiking: NeuronBuilder, *, kernel_dims: int = 1) -> None:
+        super().__init__(kernel_dims)
+        check_divides("num_heads", num_heads, "dim", dim)
+        self.num_heads = num_heads
+        for name in ("q", "k"):
+            self._add(name, dim, dim, bias=False)
+            self.add_module(f"{name}_lif", spiking(channel_shape=(dim,)))
+        self.attn_lif = spiking(channel_shape=(num_heads,), threshold=ATTENTION_THRESHOLD)
+        self._add("proj", dim, dim)
+        self.proj_lif = spiking(channel_shape=(dim,))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[T, B, N, C]`` to ``[T, B, N, C]``."""
+        q, k = (
+            getattr(self, f"{name}_lif")(self._run(name, x)).unflatten(3, (self.num_heads, -1))
+            for name in ("q", "k")
+        )
+        passes = self.attn_lif(q.sum(-1)).unsqueeze(-1)
+        out: Tensor = self.proj_lif(self._run("proj", (passes * k).flatten(3)))
+        return out

@@ -1,0 +1,73 @@
+"""Convolutions with batch norm, on sequences of images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from snntorch_asnn.layers.time_folded import fold_time
+
+__all__ = ["ConvLayers"]
+
+
+class ConvLayers(nn.Module):
+    """Base of modules made of convolutions with batch norm.
+
+    Each layer is a pair of children under the key names of published checkpoints. The first layer of a
+    hybrid-coded network has a second copy for the analog steps, ``direct``.
+
+    Attributes:
+        direct: convolution and norm of the analog steps, None where one copy serves all steps.
+        first: names of the first layer's convolution and norm.
+    """
+
+    direct: nn.Sequential | None
+    first: tuple[str, str]
+    _analog: int
+
+    def _add(
+        self,
+        conv: str,
+        norm: str,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+    ) -> None:
+        padding = kernel_size // 2
+        layer = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias)
+        self.add_module(conv, layer)
+        self.add_module(norm, nn.BatchNorm2d(out_channels))
+
+    def _add_first(
+        self,
+        conv: str,
+        norm: str,
+        in_channels: int,
+        out_channels: int,
+        direct_steps: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+    ) -> None:
+        """The first layer; ``direct_steps`` of the sequence are analog and have a copy of their own."""
+        self._add(conv, norm, in_channels, out_channels, kernel_size, stride)
+        self.first = (conv, norm)
+        self._analog = direct_steps
+        self.direct = None
+        if direct_steps:
+            own = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
+            self.direct = nn.Sequential(own, nn.BatchNorm2d(out_channels))
+
+    def _run(self, conv: str, norm: str, x: Tensor) -> Tensor:
+        """Convolution ``conv`` and its norm on ``[T, B, C, H, W]``."""
+        convolve, normalise = getattr(self, conv), getattr(self, norm)
+        return fold_time(lambda maps: normalise(convolve(maps)), x)
+
+    def _run_first(self, planes: Tensor) -> Tensor:
+        """The first layer, each step through the copy that it belongs to."""
+        if self.direct is None:
+            return self._run(*self.first, planes)
+        analog, spikes = planes[: self._analog], planes[self._analog :]
+        return torch.cat([fold_time(self.direct, analog), self._run(*self.first, spikes)])

@@ -1,0 +1,74 @@
+"""Shortcuts around spiking layers."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+__all__ = ["Residual", "sew_add", "sew_and", "sew_iand"]
+
+
+def sew_add(branch: Tensor, identity: Tensor) -> Tensor:
+    """Spike-element-wise ADD, ``A + S``: integers from spikes.
+
+    Source: Fang et al., Deep Residual Learning in Spiking Neural Networks, NeurIPS 2021, as the other two.
+
+    Example::
+
+        >>> import torch
+        >>> sew_add(torch.tensor([0.0, 1.0, 1.0]), torch.tensor([1.0, 0.0, 1.0]))
+        tensor([1., 1., 2.])
+    """
+    return branch + identity
+
+
+def sew_and(branch: Tensor, identity: Tensor) -> Tensor:
+    """Spike-element-wise AND, ``A * S``: a spike where both fire.
+
+    Example::
+
+        >>> import torch
+        >>> sew_and(torch.tensor([0.0, 1.0, 1.0]), torch.tensor([1.0, 0.0, 1.0]))
+        tensor([0., 0., 1.])
+    """
+    return branch * identity
+
+
+def sew_iand(branch: Tensor, identity: Tensor) -> Tensor:
+    """Spike-element-wise IAND, ``(1 - A) * S``: the identity's spike, unless the branch fires.
+
+    Example::
+
+        >>> import torch
+        >>> sew_iand(torch.tensor([0.0, 1.0, 1.0]), torch.tensor([1.0, 0.0, 1.0]))
+        tensor([1., 0., 0.])
+    """
+    return (1 - branch) * identity
+
+
+class Residual(nn.Module):
+    """Branches one after the other, each with its input added: ``x = x + branch(x)``.
+
+    With branches that end in a neuron the stream is integer; with branches that begin with one it is the
+    membrane shortcut (MS) of spike-driven residual networks.
+
+    Args:
+        **branches: modules from ``[T, B, ...]`` to the same shape, by name.
+
+    Example::
+
+        >>> import torch
+        >>> block = Residual(attn=nn.Identity(), mlp=nn.Identity())
+        >>> block(torch.ones(1))
+        tensor([4.])
+    """
+
+    def __init__(self, **branches: nn.Module) -> None:
+        super().__init__()
+        for name, branch in branches.items():
+            self.add_module(name, branch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[T, B, ...]`` to ``[T, B, ...]``."""
+        for branch in self.children():
+            x = x + branch(x)
+        return x

@@ -1,0 +1,37 @@
+"""Initial weights of the published networks, where they are not PyTorch's."""
+
+from __future__ import annotations
+
+from torch import nn
+
+__all__ = ["init_convolutions", "init_linear", "init_truncated"]
+
+
+def init_linear(model: nn.Module) -> None:
+    """Draw linear layers from a normal of spread 0.02, cut off at ±2, with zero biases.
+
+    Layers that stand for a convolution of kernel size 1 keep PyTorch's.
+    """
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear) and layer.weight.ndim == 2:
+            _truncated(layer)
+
+
+def _truncated(layer: nn.Linear | nn.Conv2d) -> None:
+    nn.init.trunc_normal_(layer.weight, std=0.02)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def init_truncated(model: nn.Module) -> None:
+    """Draw two-dimensional convolutions from that normal, and leave the other layers PyTorch's."""
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.ndim == 4:
+            _truncated(layer)
+
+
+def init_convolutions(model: nn.Module) -> None:
+    """Draw convolutions from a normal whose variance is 2 over the fan-out, as for rectifiers."""
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

@@ -1,0 +1,58 @@
+"""The parametric LIF neuron, a baseline."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from snntorch_asnn.ops.adaptive_leaky import adaptive_leaky
+from snntorch_asnn.surrogate import sigmoid
+
+__all__ = ["ParametricLeaky"]
+
+
+class ParametricLeaky(nn.Module):
+    r"""A leaky neuron that learns its time constant, the same at every step.
+
+    .. math:: u[t] = (1 - \sigma(w))\, v[t-1] + \sigma(w)\, x[t]
+
+    with one :math:`w` for leak and gain together, which starts at 0, a time constant of 2. Reset and
+    surrogate are those of :meth:`AdaptiveLeaky.paper() <snntorch_asnn.AdaptiveLeaky.paper>`, so that a
+    comparison sees what is learned and nothing else.
+
+    Args:
+        threshold: membrane at which it fires, in units of the input.
+        feature_shape: shape of :math:`w`, broadcast against one step's input without its batch.
+
+    Source: Fang et al., Incorporating Learnable Membrane Time Constants, ICCV 2021.
+
+    Example::
+
+        >>> neuron = ParametricLeaky()
+        >>> neuron(torch.full((4, 1, 1), 1.5)).flatten().tolist()
+        [0.0, 1.0, 0.0, 1.0]
+    """
+
+    def __init__(self, threshold: float = 1.0, feature_shape: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.threshold = threshold
+        self.w = nn.Parameter(torch.zeros(feature_shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map currents ``[T, B, ...]`` to spikes ``[T, B, ...]``."""
+        gain = torch.sigmoid(self.w).expand(len(x), *self.w.shape)
+        spikes, _ = adaptive_leaky(
+            x,
+            beta=1 - gain,
+            gain=gain,
+            threshold=self.threshold,
+            spike_grad=sigmoid(4.0),
+            reset_delay=False,
+            exact_reset=True,
+            detach_reset=False,
+        )
+        return spikes
+
+    def extra_repr(self) -> str:
+        """Show the threshold."""
+        return f"threshold={self.threshold}"

@@ -1,0 +1,80 @@
+"""Files of tensors with settings beside them, in the safetensors format, which holds no code."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ["read", "write"]
+
+_FIELD = "snntorch_asnn"
+
+
+def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], settings: dict[str, Any]) -> None:
+    """Write a file, which appears under its name only when it is complete.
+
+    Raises:
+        ValueError: ``path`` is a folder, or in one that does not exist.
+        ModuleNotFoundError: safetensors is not installed.
+    """
+    target = Path(path)
+    if target.is_dir() or not target.parent.is_dir():
+        raise ValueError(f"path must be a file in a folder that exists; got {str(path)!r}")
+    dense = {key: value.detach().contiguous() for key, value in tensors.items()}
+    data = _safetensors_torch().save(dense, metadata={_FIELD: json.dumps(settings)})
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.chmod(0o666 & ~_umask())
+        part.replace(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the settings and the tensors, on the CPU.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or :func:`write` did not write it.
+        ModuleNotFoundError: safetensors is not installed.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"path must be a file; got {str(path)!r}")
+    load = _safetensors_torch()
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            settings = json.loads((file.metadata() or {})[_FIELD])
+        return settings, load.load_file(path)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"path must be a file that save_pretrained wrote; got {str(path)!r}") from error
+
+
+def _safetensors_torch() -> ModuleType:
+    try:
+        import safetensors.torch
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "checkpoints need safetensors: pip install 'snntorch-asnn[checkpoint]'", name=error.name
+        ) from error
+    return safetensors.torch
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
