@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -78,9 +78,22 @@ class _Spike(torch.autograd.Function):
         return _BACKWARD[ctx.kind](u, grad_outputs[0], ctx.shape), None, None, None
 
 
-# Dynamo's own tracing of an autograd.Function under torch.func.grad drops its backward and returns zeros
-# (torch 2.13); left in the graph as it is, AOTAutograd traces it correctly and the compiler still fuses it.
-@torch.compiler.allow_in_graph  # type: ignore[untyped-decorator]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_AWAITING_DYNAMO: list[Callable[..., Any]] = []
+
+
+def leave_in_graph(function: _Function) -> _Function:
+    """Let Dynamo put calls of ``function`` into the graph untraced, from the first :class:`Surrogate` on.
+
+    Its own tracing of an autograd.Function under torch.func.grad drops the backward and returns zeros
+    (torch 2.13); AOTAutograd then traces it correctly, and the compiler still fuses it. Telling Dynamo
+    imports it, and with it Triton, which importing this package must not.
+    """
+    _AWAITING_DYNAMO.append(function)
+    return function
+
+
+@leave_in_graph
 def _spike(u: Tensor, kind: str, shape: float, fires_at_threshold: bool) -> Tensor:
     spikes: Tensor = _Spike.apply(u, kind, shape, fires_at_threshold)
     return spikes
@@ -124,6 +137,12 @@ class Surrogate:
             raise ValueError(
                 f"{self.kind}: its parameter must be a positive, finite number; got {self.shape!r}"
             )
+
+        while _AWAITING_DYNAMO:
+            torch.compiler.allow_in_graph(_AWAITING_DYNAMO.pop())
+
+    def __reduce__(self) -> tuple[type[Surrogate], tuple[str, float, bool]]:
+        return Surrogate, (self.kind, self.shape, self.fires_at_threshold)
 
     def __call__(self, u: Tensor) -> Tensor:
         """Spikes of ``u`` (membrane less threshold, any shape, floating point), in ``u``'s dtype."""

@@ -5,9 +5,7 @@ A code of ``n`` bins has ``n - 1`` levels, in descending order; bin 0 is the bri
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import Literal, TypeAlias
 
 import torch
@@ -24,20 +22,6 @@ from snntorch_asnn._codes.checks import (
 Levels: TypeAlias = Literal["uniform", "quantile"] | Tensor
 
 _MAX_UNROLLED = 64
-
-
-def _uniform(num_bins: int) -> list[float]:
-    # k / n, not 1 - i / n: correctly rounded, so that a pixel k / n reaches its own level.
-    return [k / num_bins for k in range(num_bins - 1, 0, -1)]
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _normal_quantile(num_bins: int) -> list[float]:
-    inv_cdf = NormalDist().inv_cdf
-    return [1 / (1 + math.exp(-inv_cdf(k / num_bins))) for k in range(num_bins - 1, 0, -1)]
-
-
-_CLOSED_FORMS = {"uniform": _uniform, "quantile": _normal_quantile}
 
 
 def constant(values: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -62,7 +46,19 @@ def resolve(
             _check_descending(levels)
         return levels.detach().to(device, dtype, non_blocking=True)
     closed_form = lookup(_CLOSED_FORMS, levels, "levels", "'uniform', 'quantile' or a Tensor")
-    return constant(closed_form(num_bins), dtype, device)
+    return closed_form(num_bins, dtype, device)
+
+
+def _uniform(num_bins: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # k / n, not 1 - i / n: correctly rounded, so that a pixel k / n reaches its own level.
+    return constant([k / num_bins for k in range(num_bins - 1, 0, -1)], dtype, device)
+
+
+def _normal_quantile(num_bins: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.sigmoid(torch.special.ndtri(_uniform(num_bins, dtype, device)))
+
+
+_CLOSED_FORMS = {"uniform": _uniform, "quantile": _normal_quantile}
 
 
 def _check_descending(levels: Tensor) -> None:
@@ -106,7 +102,7 @@ def quantile_levels(num_steps: int, *, data: Tensor | None = None) -> Tensor:
     check_num_steps(num_steps)
     if data is None:
         dtype = compute_dtype(torch.get_default_dtype())
-        return torch.tensor(_normal_quantile(num_steps), dtype=dtype)
+        return _normal_quantile(num_steps, dtype, torch.get_default_device())
     check_floating(data)
     check_range(data)
     values = data.detach().flatten().to(compute_dtype(data.dtype)).sort().values

@@ -91,7 +91,7 @@ def test_restarts_under_ddp(tmp_path: Any) -> None:
         "gloo", init_method=f"file://{tmp_path / 'rendezvous'}", rank=0, world_size=1
     )
     try:
-        net = nn.parallel.DistributedDataParallel(advanced())
+        net = nn.parallel.DistributedDataParallel(advanced(), broadcast_buffers=False)
         asnn.reset(net)
         assert [lif.step for lif in net.module.neurons()] == [0, 0]
         sum(net(torch.rand(2, 3)).sum() for _ in range(4)).backward()

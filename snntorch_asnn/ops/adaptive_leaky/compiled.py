@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 from snntorch_asnn.ops.adaptive_leaky.adjoint import Moment, advance, retreat
 from snntorch_asnn.ops.adaptive_leaky.layout import fold
 from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule
-from snntorch_asnn.surrogate import Surrogate
+from snntorch_asnn.surrogate import Surrogate, leave_in_graph
 
 __all__ = ["CHUNK", "missing", "sequence"]
 
@@ -96,7 +96,7 @@ def _rule(key: _RuleKey) -> Rule:
 
 
 # Dynamo's own tracing of an autograd.Function loses its backward under torch.func.grad (see surrogate.py).
-@torch.compiler.allow_in_graph  # type: ignore[untyped-decorator]
+@leave_in_graph
 def _in_graph(
     x: Tensor,
     mem: Tensor | None,
