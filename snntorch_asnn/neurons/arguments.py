@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, get_args
 
-__all__ = ["check_choice", "check_count", "check_flags", "check_step"]
+__all__ = ["check_choice", "check_count", "check_flags", "check_shape", "check_step"]
 
 
 def check_count(name: str, value: int) -> None:
@@ -21,6 +22,14 @@ def check_step(step: int) -> None:
         raise TypeError(f"step must be an integer; got {step!r}")
     if step < 0:
         raise ValueError(f"step must not be negative; got {step}")
+
+
+def check_shape(name: str, value: object) -> None:
+    """Refuse what is not a sequence of positive integers."""
+    if not isinstance(value, Sequence) or not all(type(size) is int for size in value):
+        raise TypeError(f"{name} must be a sequence of integers; got {value!r}")
+    if any(size < 1 for size in value):
+        raise ValueError(f"{name} must hold positive integers; got {tuple(value)}")
 
 
 def check_choice(name: str, value: str, choices: Any) -> None:

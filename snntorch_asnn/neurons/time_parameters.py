@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from snntorch_asnn.neurons.arguments import check_shape
+
 __all__ = [
     "BetaConstraint",
     "Overrun",
@@ -30,12 +32,8 @@ def shape_features(
 ) -> tuple[int, ...]:
     """The shape of one step's parameter: as given, or read off values shaped like snnTorch's, per neuron."""
     if feature_shape is not None:
-        if not isinstance(feature_shape, Sequence) or not all(type(size) is int for size in feature_shape):
-            raise TypeError(f"feature_shape must be a sequence of integers; got {feature_shape!r}")
-        shape = tuple(feature_shape)
-        if any(size < 1 for size in shape):
-            raise ValueError(f"feature_shape must hold positive integers; got {shape}")
-        return shape
+        check_shape("feature_shape", feature_shape)
+        return tuple(feature_shape)
     found: tuple[int, ...] = ()
     for name, value in values.items():
         if not isinstance(value, Tensor) or value.numel() == 1:
@@ -111,7 +109,9 @@ def unconstrain(leak: Tensor, constraint: BetaConstraint, name: str = "beta") ->
     if constraint != "sigmoid":
         return leak
     if not bool(((leak > 0) & (leak < 1)).all()):
-        raise ValueError(f"{name} must lie strictly between 0 and 1 with beta_constraint='sigmoid'; got {leak}")
+        raise ValueError(
+            f"{name} must lie strictly between 0 and 1 with beta_constraint='sigmoid'; got {leak}"
+        )
     return torch.logit(leak)
 
 
