@@ -75,6 +75,10 @@ class AdaptiveNeuron(SpikingNeuron):
     _count: int
     _mem: Tensor
 
+    def __getattr__(self, name: str) -> Any:
+        # snnTorch's monitors fetch a state by calling this method, past the property.
+        return super().__getattr__(f"_{name}" if name in self.states else name)
+
     def _follow(self, plan: Plan) -> None:
         """Become what ``plan`` says, after snnTorch's constructor has run."""
         # snnTorch keeps a bound method of its own reset, which would tie the neuron into a cycle.
