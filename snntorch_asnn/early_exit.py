@@ -108,7 +108,8 @@ def _is_sure(logits: Tensor, threshold: float, criterion: Criterion) -> Tensor:
     probabilities = logits.softmax(-1)
     if criterion == "confidence":
         return probabilities.amax(-1) >= threshold
-    return torch.special.entr(probabilities).sum(-1) <= threshold
+    entropy: Tensor = torch.special.entr(probabilities).sum(-1)
+    return entropy <= threshold
 
 
 class _Stepper:

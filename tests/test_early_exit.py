@@ -52,6 +52,16 @@ def test_all_steps_give_the_models_own_logits(
     assert (steps == STEPS).all()
 
 
+@pytest.mark.parametrize("name", ["sew_resnet18", "spikingformer_2_384"])
+def test_other_architectures_run_step_by_step(name: str) -> None:
+    model = create_model(name, num_classes=5, num_steps=3, image_size=32).eval()
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = model(images)
+    assert expected.any()
+    torch.testing.assert_close(asnn.anytime(model, images, threshold=1.0).logits, expected)
+
+
 @pytest.mark.parametrize(
     "neuron",
     [
