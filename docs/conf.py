@@ -1,9 +1,12 @@
 """Sphinx settings. `make docs` builds with warnings as errors."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import snntorch_asnn
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 # Sphinx reads below this folder only.
 TUTORIALS = Path(__file__).with_name("tutorials")
@@ -16,6 +19,7 @@ project_copyright = f"2026, {author}"
 version = release = snntorch_asnn.__version__
 
 extensions = [
+    "model_table",
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",

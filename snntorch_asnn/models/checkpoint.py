@@ -42,6 +42,8 @@ def from_pretrained(path: str | os.PathLike[str], **settings: Any) -> SpikingMod
         4
     """
     recipe, tensors = tensor_file.read(path)
+    if recipe.keys() != {"name", "settings", "by_hand"}:
+        raise ValueError(f"path must be a file that save_pretrained wrote; got {str(path)!r}")
     by_hand = set(recipe["by_hand"])
     if missing := sorted(by_hand - settings.keys()):
         raise ValueError(f"settings must hold {', '.join(missing)}, which {str(path)!r} could not hold")

@@ -156,5 +156,5 @@ def _conv_norm(in_channels: int, out_channels: int) -> nn.Sequential:
 
 @register_model
 def lenet(**settings: Any) -> LeNet:
-    """Return the reference's LeNet: :class:`LeNet` with its widths."""
+    """LeNet of the method's published code, for CIFAR."""
     return LeNet(**settings)

@@ -58,9 +58,9 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor
 
     try:
         with safe_open(path, framework="pt") as file:
-            settings = json.loads((file.metadata() or {})[_FIELD])
+            settings = dict(json.loads((file.metadata() or {})[_FIELD]))
         return settings, load.load_file(path)
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"path must be a file that save_pretrained wrote; got {str(path)!r}") from error
 
 

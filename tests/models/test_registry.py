@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 import snntorch as snn
 import torch
+from torch import nn
 
 import snntorch_asnn as asnn
 from snntorch_asnn.models import create_model, from_pretrained, list_models, register_model, registry
@@ -30,7 +31,25 @@ def name(request) -> str:
 def build(name, **settings):
     smallest = 16 if "dvs" in name else 8
     defaults = {"num_classes": 10, "num_steps": NUM_STEPS, "encoding": "hybrid", "image_size": smallest}
-    return create_model(name, **defaults | settings)
+    model = create_model(name, **defaults | settings)
+    return awake(model)
+
+
+def awake(model):
+    """The model with norms that let spikes through to its last layer, also in evaluation."""
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.constant_(norm.weight, 2.0)
+            nn.init.constant_(norm.bias, 0.5)
+            norm.momentum = 1.0
+    with torch.no_grad():
+        model(inputs_for(model, 8))
+    return model
+
+
+def inputs_for(model, batch=2):
+    images = images_for(model, batch)
+    return images.expand(model.num_steps, *images.shape) if model.encode.encoder is None else images
 
 
 def analog_first(images, num_steps, direct_steps=1):
@@ -96,10 +115,11 @@ def test_every_family_has_a_tiny_one():
 
 
 def test_forward_gives_logits(name):
-    model = build(name)
+    model = build(name).eval()
     logits = model(images_for(model))
     assert logits.shape == (2, 10)
     assert logits.isfinite().all()
+    assert logits.std(0).max() > 0  # spikes of the two images have reached the last layer
 
 
 @pytest.mark.parametrize("neuron", ["asnn", "lif"])
@@ -117,7 +137,7 @@ def test_learns(name):
     images, labels = images_for(model, 8), torch.arange(8) % 2
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     losses = []
-    for _ in range(12):
+    for _ in range(20):
         loss = torch.nn.functional.cross_entropy(model(images), labels)
         optimizer.zero_grad()
         loss.backward()
@@ -220,7 +240,7 @@ def test_dtypes(name, dtype):
 )
 def test_compiles_as_one_graph(name, encoding):
     model = build(name, encoding=encoding, num_steps=2)
-    images = torch.rand(*([2] if encoding == "none" else []), 2, model.in_channels, *model.image_size)
+    images = inputs_for(model)
     eager = copy.deepcopy(model)
     wanted = eager(images)
     wanted.square().sum().backward()
@@ -329,9 +349,7 @@ def test_hybrid_code_puts_one_analog_and_then_binary_planes_in(name):
 
 def test_defaults_of_a_model_can_be_left_out(name):
     model = create_model(name, num_classes=7, num_steps=1)
-    images = images_for(model)
-    images = images[None] if model.encode.encoder is None else images
-    assert model(images).shape == (2, 7)
+    assert model(inputs_for(model)).shape == (2, 7)
 
 
 @pytest.mark.parametrize(
