@@ -191,7 +191,7 @@ def _check_number(name: str, value: object) -> None:
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        nearest = get_close_matches(value, choices, n=1, cutoff=0.5)
+        nearest = get_close_matches(value, choices, n=1)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
         raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}{hint}")
 

@@ -51,7 +51,8 @@ def test_every_setting_says_what_it_is():
     ],
 )
 def test_values_out_of_range_are_named(name, value):
-    with pytest.raises(ValueError, match=rf"^{name} must be .*; got {re.escape(repr(value))}$"):
+    message = rf"^{name} must be .*; got {re.escape(repr(value))}(; did you mean '\w+'\?)?$"
+    with pytest.raises(ValueError, match=message):
         TrainConfig(**{name: value})
 
 
