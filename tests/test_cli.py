@@ -29,7 +29,9 @@ def call(capsys, monkeypatch):
         with pytest.raises(SystemExit) as stopped:
             main([str(arg) for arg in args])
         captured = capsys.readouterr()
-        return stopped.value.code or 0, captured.out, captured.err
+        # torch says so once in a process, when it compiles where the toolkit is installed but no GPU is.
+        errors = [line for line in captured.err.splitlines(True) if "No CUDA runtime is found" not in line]
+        return stopped.value.code or 0, captured.out, "".join(errors)
 
     return run
 
