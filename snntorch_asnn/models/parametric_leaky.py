@@ -33,6 +33,8 @@ class ParametricLeaky(nn.Module):
         [0.0, 1.0, 0.0, 1.0]
     """
 
+    time_parameters = ("w",)  # no weight decay, see optim_groups
+
     def __init__(self, threshold: float = 1.0, feature_shape: tuple[int, ...] = ()) -> None:
         super().__init__()
         self.threshold = threshold
