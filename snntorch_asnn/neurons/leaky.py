@@ -26,8 +26,11 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
 
         u[t] &= \beta[t]\, v[t-1] + g[t]\, x[t] \\
         s[t] &= H(u[t] - \theta[t]) \\
-        v[t] &= u[t] - \theta[t]\, s[t] \quad (\text{"subtract"}), \quad
-                u[t]\,(1 - s[t]) \quad (\text{"zero"}), \quad u[t] \quad (\text{"none"})
+        v[t] &= \begin{cases}
+            u[t] - \theta[t]\, s[t] & \text{subtract} \\
+            u[t]\,(1 - s[t]) & \text{zero} \\
+            u[t] & \text{none}
+        \end{cases}
 
     with ``exact_reset=True``; by default the reset follows :class:`snntorch.Leaky`, one step later. A
     drop-in replacement: ``AdaptiveLeaky(beta, num_steps=T)`` starts as an exact ``snn.Leaky(beta)``, to the
