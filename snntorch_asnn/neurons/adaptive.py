@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from snntorch_asnn.neurons.arguments import check_count, check_step
 from snntorch_asnn.neurons.checkpoint import adopt_snntorch_state
 from snntorch_asnn.neurons.plan import Plan
-from snntorch_asnn.neurons.registry import register
+from snntorch_asnn.neurons.registry import register, unregister
 from snntorch_asnn.neurons.time_parameters import BetaConstraint, Overrun, constrain, resample
 from snntorch_asnn.neurons.whereabouts import Whereabouts
 from snntorch_asnn.ops.adaptive_leaky.api import Impl, check_input, check_mem, fits
@@ -75,6 +75,15 @@ class AdaptiveNeuron(SpikingNeuron):
     _count: int
     _mem: Tensor
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().__init__(*args, **kwargs)
+        except BaseException:
+            # snnTorch lists a neuron before it has checked it, and would reset the half-built one for ever.
+            unregister(self)
+            raise
+        register(self)
+
     def __getattr__(self, name: str) -> Any:
         # snnTorch's monitors fetch a state by calling this method, past the property.
         return super().__getattr__(f"_{name}" if name in self.states else name)
@@ -97,7 +106,6 @@ class AdaptiveNeuron(SpikingNeuron):
         self.register_buffer("_step", None, persistent=False)
         for name, (value, learn) in plan.values.items():
             self._hold(name, value, learn)
-        register(self)
 
     def _init_mem(self) -> None:
         for name in self.states:

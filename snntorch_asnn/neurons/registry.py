@@ -12,13 +12,18 @@ from typing import Any
 
 from snntorch import SpikingNeuron
 
-__all__ = ["register"]
+__all__ = ["register", "unregister"]
 
 
 def register(neuron: SpikingNeuron) -> None:
     """Put ``neuron`` into snnTorch's registry weakly, in place of any strong reference to it there."""
+    unregister(neuron)
+    SpikingNeuron.instances.append(weakref.proxy(neuron, _vacate))
+
+
+def unregister(neuron: SpikingNeuron) -> None:
+    """Take a strong reference to ``neuron`` out of snnTorch's registry, and entries of dead neurons."""
     kept = [entry for entry in SpikingNeuron.instances if entry is not None and entry is not neuron]
-    kept.append(weakref.proxy(neuron, _vacate))
     SpikingNeuron.instances[:] = kept
 
 

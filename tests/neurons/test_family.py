@@ -166,6 +166,9 @@ def test_feedback_that_is_not_learned_follows_the_module() -> None:
 def test_wrong_arguments(build: str, arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         FAMILY[build](**arguments)
+    # Nothing half-built stays where snnTorch would reset it.
+    snn.RLeaky.reset_hidden()
+    snn.Lapicque.reset_hidden()
 
 
 def test_wrong_states(kind: str) -> None:
