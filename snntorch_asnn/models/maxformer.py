@@ -91,15 +91,9 @@ class MaxFormer(SpikingModel):
         self.patch_embed2 = _MaxEmbedding(widths[0], widths[1], spiking)
         self.patch_embed3 = _MaxEmbedding(widths[1], widths[2], spiking)
         height, width = (size if small_images else size // 4 for size in self.image_size)
-        sizes = ((height, width), (height // 2, width // 2))
-        for index, (size, kernel_size) in enumerate(zip(sizes, kernel_sizes, strict=True)):
-            stage = nn.ModuleList()
-            for _ in range(depths[index]):
-                block: dict[str, nn.Module] = {"mlp": _mlp(widths[index], mlp_ratio, spiking)}
-                if kernel_size:
-                    block = {"mixer": _DepthwiseMixer(widths[index], kernel_size, size, spiking)} | block
-                stage.append(Residual(**block))
-            self.add_module(f"stage{index + 1}", stage)
+        self.stage1 = _early(widths[0], depths[0], kernel_sizes[0], (height, width), mlp_ratio, spiking)
+        half = (height // 2, width // 2)
+        self.stage2 = _early(widths[1], depths[1], kernel_sizes[1], half, mlp_ratio, spiking)
         self.stage3 = nn.ModuleList(
             Residual(
                 attn=SpikingSelfAttention(
@@ -155,6 +149,24 @@ def _check_stages(depths: tuple[int, ...], kernel_sizes: tuple[int, ...]) -> Non
 
 def _mlp(dim: int, ratio: int, spiking: NeuronBuilder) -> SpikingMLP:
     return SpikingMLP(dim, ratio * dim, spiking, spike_first=True, kernel_dims=2)
+
+
+def _early(
+    width: int,
+    depth: int,
+    kernel_size: int,
+    size: tuple[int, int],
+    mlp_ratio: int,
+    spiking: NeuronBuilder,
+) -> nn.ModuleList:
+    """Blocks of one of the first two stages, on tokens that form images of ``size``."""
+    blocks = nn.ModuleList()
+    for _ in range(depth):
+        branches: dict[str, nn.Module] = {}
+        if kernel_size:
+            branches["mixer"] = _DepthwiseMixer(width, kernel_size, size, spiking)
+        blocks.append(Residual(**branches, mlp=_mlp(width, mlp_ratio, spiking)))
+    return blocks
 
 
 class _DepthwiseMixer(ConvLayers):

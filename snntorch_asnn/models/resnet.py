@@ -107,22 +107,34 @@ class SpikingResNet(ConvLayers, SpikingModel):
         self.sn1 = None if membranes else spiking(channel_shape=(stem_width, 1, 1))
         self.maxpool = None if small_images else nn.MaxPool2d(3, stride=2, padding=1)
         self.stages = tuple(f"layer{index + 1}" for index in range(len(blocks)))
+        features = self._add_stages(blocks, widths, stem_width, bottleneck, shortcut, spiking)
+        self.sn_last = spiking(channel_shape=(features, 1, 1)) if membranes else None
+        self.hidden: nn.Module | None = None
+        if hidden is not None:
+            check_count("hidden", hidden)
+            self.hidden = nn.Sequential(nn.Linear(features, hidden), spiking(channel_shape=(hidden,)))
+        self.fc = nn.Linear(features if hidden is None else hidden, self.num_classes)
+        init_convolutions(self)
+
+    def _add_stages(
+        self,
+        blocks: tuple[int, ...],
+        widths: tuple[int, ...],
+        channels: int,
+        bottleneck: bool,
+        shortcut: Shortcut,
+        spiking: NeuronBuilder,
+    ) -> int:
+        """Add ``layer1`` and so on, the first block of each but ``layer1`` with stride 2; return channels."""
         build = _bottleneck if bottleneck else _basic
-        before = stem_width
         for name, count, width in zip(self.stages, blocks, widths, strict=True):
             stage: list[_Block] = []
             for index in range(count):
                 stride = 2 if index == 0 and name != "layer1" else 1
-                stage.append(build(before, width, stride, shortcut, spiking))
-                before = stage[-1].out_channels
+                stage.append(build(channels, width, stride, shortcut, spiking))
+                channels = stage[-1].out_channels
             self.add_module(name, nn.Sequential(*stage))
-        self.sn_last = spiking(channel_shape=(before, 1, 1)) if membranes else None
-        self.hidden: nn.Module | None = None
-        if hidden is not None:
-            check_count("hidden", hidden)
-            self.hidden = nn.Sequential(nn.Linear(before, hidden), spiking(channel_shape=(hidden,)))
-        self.fc = nn.Linear(before if hidden is None else hidden, self.num_classes)
-        init_convolutions(self)
+        return channels
 
     def step_logits(self, planes: Tensor) -> Tensor:
         """Map encoded images, ``[T, B, C, H, W]``, to logits, ``[T, B, num_classes]``."""
