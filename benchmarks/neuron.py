@@ -1,4 +1,4 @@
-"""Time of a leaky neuron over whole sequences, forward and backward, against its peers and against the memory.
+"""Time of a leaky neuron over whole sequences, forward and backward, against peers and against the memory.
 
 Contenders, interleaved in one run, each from an input that requires a gradient to that gradient:
 
