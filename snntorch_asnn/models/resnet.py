@@ -45,7 +45,8 @@ class SpikingResNet(ConvLayers, SpikingModel):
         \text{"ms"} \quad & y = F(\mathrm{SN}(x)) + S(x)
 
     In the three SEW blocks a convolution in the shortcut is followed by a neuron. With ``"ms"`` the stream
-    between the blocks is membranes, and one more neuron comes before the global pooling.
+    between the blocks is membranes, and one more neuron comes before the global pooling; its published code
+    has a first block of stride 2 where PyTorch's layout pools.
 
     Args:
         blocks: number of blocks in each stage.
