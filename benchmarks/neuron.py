@@ -9,6 +9,10 @@ Contenders, interleaved in one run, each from an input that requires a gradient 
 
 Usage: ``python benchmarks/neuron.py [--steps 4 16] [--shape 64 64 32 32] [--threads 1] [--json FILE]``.
 Ratios are medians over the rounds, so they hold where single times drift.
+
+On Linux, glibc gives large tensors back to the system after each call and pays for their pages anew at
+the next, which can cost more than the arithmetic. Before the command, ``MALLOC_MMAP_MAX_=0
+MALLOC_TRIM_THRESHOLD_=99999999999`` keeps them, as a GPU's allocator does; the table says if it was set.
 """
 
 from __future__ import annotations
@@ -196,6 +200,7 @@ def main() -> None:
         f"--shape {' '.join(map(str, options.shape))} --threads {options.threads} --rounds {options.rounds}",
         "device": torch.cuda.get_device_name() if options.device == "cuda" else platform.processor() or "CPU",
         "cores": os.cpu_count(),
+        "malloc": {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")},
         "threads": options.threads,
         "rounds": options.rounds,
         "python": platform.python_version(),
