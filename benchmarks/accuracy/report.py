@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import paired
 from changes import CHANGES
+from tables import CLAIMS
 
 RESULTS = Path(__file__).parents[1] / "results"
 NEURONS = {"lif": "LIF", "plif": "PLIF", "tebn": "TEBN", "dalif": "DA-LIF", "asnn": "ASNN"}
@@ -69,16 +70,17 @@ def against(found: Runs, kind: Kind, baseline: Kind) -> paired.Difference | None
     return paired.difference(accuracies(found[kind]), accuracies(found[baseline]))
 
 
-def grid() -> str:
+def grid(*tables: str) -> str:
     """Test accuracy of every neuron and code."""
-    found = runs("lenet", "carry")
-    heads = ["T", "neuron", *CODES.values()]
+    found = runs(*tables)
+    tried = [code for code in CODES if code in {(kind.code, kind.change) for kind in found}]
+    heads = ["T", "neuron", *(CODES[code] for code in tried)]
     rows = [
-        [str(steps), label, *(accuracy(found, Kind(code, neuron, steps, change)) for code, change in CODES)]
+        [str(steps), label, *(accuracy(found, Kind(code, neuron, steps, change)) for code, change in tried)]
         for steps in _steps(found)
         for neuron, label in NEURONS.items()
     ]
-    return _table(heads, rows) + "\n\n" + setting("lenet")
+    return _table(heads, rows) + "\n\n" + setting(tables[0])
 
 
 def neurons() -> str:
@@ -219,15 +221,16 @@ def ablation() -> str:
 
 def few(table: str) -> str:
     """The codes that the claims are about, on one more network or on all data."""
-    found = runs(table)
+    claims = [Kind(code, neuron, 4, change) for neuron, code, change in CLAIMS]
+    found = {kind: of for kind, of in runs(table).items() if kind in claims}
     heads = ["code", "neuron", "seeds", "accuracy", "− direct LIF", "first layer, MACs", "µJ", "parameters"]
     rows = []
-    for kind in sorted(found, key=lambda kind: (list(CODES).index((kind.code, kind.change)), kind.neuron)):
+    for kind in sorted(found, key=claims.index):
         parameters, _, first_layer, _, _, energy, _ = _costs(list(found[kind].values()))
         over = "" if kind == BASELINE else _text(against(found, kind, BASELINE))
         head = [CODES[kind.code, kind.change], NEURONS[kind.neuron], str(len(found[kind]))]
         rows.append([*head, accuracy(found, kind), over, first_layer, energy, parameters])
-    return f"{_table(heads, rows)}\n\n{setting(table)}" if rows else _table(heads, rows)
+    return f"{_table(heads, rows)}\n\n{setting(table)}"
 
 
 def verdict(differences: Iterable[tuple[str, paired.Difference | None]]) -> str:
@@ -284,13 +287,15 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "short": short,
-    "grid": grid,
+    "grid": lambda: grid("lenet", "carry"),
     "neurons": neurons,
     "codes": codes,
     "cost": cost,
     "ablation": ablation,
     "resnet": lambda: few("resnet"),
+    "resnet_grid": lambda: grid("resnet"),
     "spikformer": lambda: few("spikformer"),
+    "spikformer_grid": lambda: grid("spikformer"),
     "full": lambda: few("full"),
 }
 

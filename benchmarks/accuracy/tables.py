@@ -22,6 +22,13 @@ PROMISING = (
     "gain_1",
     "step_norm",
 )
+CLAIMS = (
+    ("lif", "direct", ""),
+    ("asnn", "direct", ""),
+    ("asnn", "hybrid", ""),
+    ("asnn", "hybrid", "carry"),
+    ("asnn", "hybrid", "carry+step_norm"),
+)
 SMALL_LENET = {"channels": [8, 16, 32], "hidden": 64}
 
 
@@ -45,28 +52,24 @@ def carry() -> list[Cell]:
     ]
 
 
-def _few(model: str, model_args: dict[str, Any]) -> list[Cell]:
-    """What the claims are about, on another network."""
-    rows = [
-        ("lif", "direct", ""),
-        ("asnn", "direct", ""),
-        ("asnn", "hybrid", ""),
-        ("asnn", "hybrid", "carry"),
-        ("asnn", "hybrid", "carry+step_norm"),
-    ]
+def _small(model: str, model_args: dict[str, Any]) -> list[Cell]:
+    """Another small network: three seeds of what the claims are about, and one of every other cell."""
+    grid = [(neuron, code, "") for code, neuron in product(CODES, NEURONS)]
+    grid += [(neuron, "hybrid", "carry") for neuron in ("lif", "asnn")]
+    order = [(4, seed, row) for seed in range(3) for row in CLAIMS]
+    order += [(steps, 0, row) for steps in (4, 2, 7) for row in grid]
     return [
-        Cell("fashion_mnist", model, model_args, neuron, code, 4, seed, 3000, epochs=4, change=change)
-        for seed in range(3)
-        for neuron, code, change in rows
+        Cell("fashion_mnist", model, model_args, neuron, code, steps, seed, 3000, epochs=4, change=change)
+        for steps, seed, (neuron, code, change) in dict.fromkeys(order)
     ]
 
 
 def resnet() -> list[Cell]:
-    return _few("spiking_resnet_tiny", {"widths": [8, 16, 32], "stem_width": 8})
+    return _small("spiking_resnet_tiny", {"widths": [8, 16, 32], "stem_width": 8})
 
 
 def spikformer() -> list[Cell]:
-    return _few("spikformer_tiny", {"dim": 32})
+    return _small("spikformer_tiny", {"dim": 32})
 
 
 def full() -> list[Cell]:
