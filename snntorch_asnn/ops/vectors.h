@@ -45,6 +45,32 @@ typedef uint16_t Halves __attribute__((vector_size(LANES * sizeof(uint16_t))));
 
 INLINE V splat(State value) { return V{} + value; }
 
+INLINE V larger(V a, V b) { return a > b ? a : b; }
+INLINE V magnitude(V x) { return larger(x, -x); }
+
+// a * b + c in one rounding where the machine has it: for gradients, since spikes must not depend on it.
+INLINE V fused(V a, V b, V c) {
+#ifdef __AVX512F__
+    if constexpr (std::is_same_v<State, float>) return (V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+    else return (V)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#else
+    return a * b + c;
+#endif
+}
+
+// 1 / x, in single precision within 1 ulp: a division takes as long as all that is around it.
+INLINE V reciprocal(V x) {
+#ifdef __AVX512F__
+    if constexpr (std::is_same_v<State, float>) {
+        // Newton's step would make NaN of infinity.
+        __m512 finite = _mm512_min_ps(_mm512_set1_ps(3.4028235e38f), (__m512)x);
+        V guess = (V)_mm512_rcp14_ps(finite);
+        return fused(guess, fused(-(V)finite, guess, splat(1)), guess);
+    }
+#endif
+    return 1 / x;
+}
+
 INLINE V as_states(V x) { return x; }
 INLINE V as_states(Halves x) {
     Words bits = __builtin_convertvector(x, Words) << 16;
@@ -93,17 +119,18 @@ INLINE void store(T* to, At at, V value) {
 }
 
 // Whether an output at this place is written past the cache, which would read it before it is overwritten.
-INLINE bool streams(const Input* to, int64_t total_length) {
+template <class T>
+INLINE bool streams(const T* to, int64_t total_length) {
 #ifdef __AVX__
-    return std::is_same_v<Input, State> && total_length * int64_t(sizeof(Input)) >= BYTES_PAST_CACHE &&
+    return std::is_same_v<T, State> && total_length * int64_t(sizeof(T)) >= BYTES_PAST_CACHE &&
            reinterpret_cast<uintptr_t>(to) % 32 == 0;
 #else
     return false;
 #endif
 }
 
-template <class At>
-INLINE void write(Input* to, At at, V value, bool past_cache) {
+template <class T, class At>
+INLINE void write(T* to, At at, V value, bool past_cache) {
 #ifdef __AVX__
     if constexpr (std::is_same_v<At, Whole>) {
         if (past_cache) {
@@ -126,8 +153,9 @@ INLINE void finish_writing() {
 #endif
 }
 
-// The caches' own prefetching stops at the end of a page, and the next step's stretch lies in another.
-INLINE void fetch(const Input* from, int64_t i) { __builtin_prefetch(from + i); }
+// The caches' own prefetching stops at the end of a page, and the next step's stretch lies in another. Into
+// the second cache: what is fetched into the first waits in the same few places as what is loaded.
+INLINE void fetch(const Input* from, int64_t i) { __builtin_prefetch(from + i, 0, 2); }
 
 template <class Body>
 INLINE void for_each_vector(int64_t length, Body body) {

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from snntorch_asnn import surrogate
 from snntorch_asnn.ops import adaptive_leaky, cpp_build
-from snntorch_asnn.ops.adaptive_leaky import Rule, cpp, dispatch, reference
+from snntorch_asnn.ops.adaptive_leaky import Rule, cpp, cpp_kernels, dispatch, reference
 from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
 
 # Each rule is a compilation of its own. Together they hold every value of every option, and most pairs.
@@ -231,7 +231,7 @@ def test_other_memory_formats_are_not_copied(layout: str) -> None:
 def operator_arguments(learned: bool) -> tuple[Any, ...]:
     x = torch.randn(3, 2, 4, 6, requires_grad=True)
     given = [torch.rand(3, 4, 1).requires_grad_(learned) for _ in range(5)]
-    return x, torch.randn(2, 4, 6), *given, None, cpp._macros(RULES[0]), 2.0, False
+    return x, torch.randn(2, 4, 6), *given, None, cpp_kernels.rule_macros(RULES[0]), 2.0, False
 
 
 @pytest.mark.parametrize("learned", [True, False])
@@ -273,7 +273,7 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Any:
         cpp_build.find_compiler,
         cpp_build.library,
         cpp.missing,
-        cpp._forward_kernel,
+        cpp_kernels._forward_kernel,
         dispatch._warn_of_the_reference,
     )
     for function in cached:
@@ -303,7 +303,7 @@ def test_auto_warns_once_and_runs_the_reference() -> None:
 def test_says_what_the_compiler_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(cpp_build, "_folder", lambda: tmp_path)
     with pytest.raises(cpp_build.BuildError, match="STATE"):
-        cpp_build.library(cpp._SOURCE, "INPUT=float", "WANTED=0")
+        cpp_build.library(cpp_kernels.SOURCE, "INPUT=float", "WANTED=0")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Coefficients"]
+__all__ = ["Coefficients", "summed_to"]
 
 
 class Coefficients(NamedTuple):
@@ -75,3 +75,11 @@ def _aligned(coefficient: Tensor, features: torch.Size) -> Tensor:
         return coefficient
     missing = (1,) * (len(features) - len(own))
     return coefficient.reshape(steps, *missing, *own).expand(steps, *features)
+
+
+def summed_to(grad: Tensor, shape: torch.Size) -> Tensor:
+    """``[T, *features]`` summed to a coefficient's own shape, which broadcasts against it."""
+    if grad.shape == shape:
+        return grad
+    steps, *own = shape
+    return grad.sum_to_size(steps, *(1,) * (grad.ndim - len(shape)), *own).reshape(shape)

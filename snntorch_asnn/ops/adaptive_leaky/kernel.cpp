@@ -33,7 +33,7 @@ constexpr int64_t BACKWARD_TILE = 1024;
 constexpr int64_t SHORTEST_TILE = 64;
 constexpr int64_t CACHED_STATES = 32768;
 // Steps that one sweep of the backward pass takes, with membranes in registers: as many as there is room for.
-constexpr int64_t BLOCK = LANES * sizeof(State) == 64 ? 4 : 2;
+constexpr int64_t BLOCK = 4;
 constexpr int64_t PADDING = 64;  // between the states of two steps, which must not fall into one cache set
 constexpr int64_t GROUP = 1 << 16;  // elements that have sums of their own at least: sums cost memory too
 constexpr int64_t ROWS_IN_ONE_SUM = 16;  // rows summed in the state's precision before a sum in double
@@ -44,8 +44,6 @@ constexpr bool wants(int which) { return (WANTED >> which) & 1; }
 constexpr int slot(int which) { return which == 0 ? 0 : slot(which - 1) + wants(which - 1); }
 
 constexpr int COUNT_WANTED = slot(COEFFICIENTS);
-
-INLINE V absolute(V x) { return x < 0 ? -x : x; }
 
 INLINE V exponential(V x) {
     if constexpr (sizeof(State) == sizeof(double)) {
@@ -67,26 +65,43 @@ INLINE V exponential(V x) {
     }
 }
 
-INLINE V spike(V above) { return (FIRES_AT_THRESHOLD ? above >= 0 : above > 0) ? splat(1) : splat(0); }
-
-// The order of operations is that of the surrogates in surrogate.py.
-INLINE V surrogate_backward(V above, V grad, State shape) {
-    if constexpr (SURROGATE == ATAN) {
-        V scaled = State(1.5707963267948966 * double(shape)) * above;
-        return shape / 2 / (1 + scaled * scaled) * grad;
-    } else if constexpr (SURROGATE == FAST_SIGMOID) {
-        V root = shape * absolute(above) + State(1);
-        return grad / (root * root);
-    } else if constexpr (SURROGATE == SIGMOID) {
-        V s = State(1) / (State(1) + exponential(-shape * above));
-        return grad * (shape * s * (State(1) - s));
-    } else if constexpr (SURROGATE == TRIANGULAR) {
-        V height = shape - absolute(above);
-        return grad * ((height < 0 ? splat(0) : height) / (shape * shape));
-    } else {
-        return grad;
-    }
+INLINE auto fires(V above) {
+    if constexpr (FIRES_AT_THRESHOLD) return above >= 0;
+    else return above > 0;
 }
+
+INLINE V spike(V above) { return fires(above) ? splat(1) : splat(0); }
+
+// The derivative of a spike by the membrane less the threshold.
+struct Surrogate {
+    V shape, first{}, second{};
+
+    explicit Surrogate(State shape_) : shape(splat(shape_)) {
+        double wide = double(shape_);
+        if constexpr (SURROGATE == ATAN) {  // (shape / 2) / (1 + (pi / 2 * shape * above)^2)
+            first = splat(State(3.141592653589793 * 3.141592653589793 / 2 * wide));
+            second = splat(State(2 / wide));
+        } else if constexpr (SURROGATE == TRIANGULAR) {
+            first = splat(State(1 / (wide * wide)));
+        }
+    }
+
+    INLINE V operator()(V above) const {
+        if constexpr (SURROGATE == ATAN) {
+            return reciprocal(fused(first * above, above, second));
+        } else if constexpr (SURROGATE == FAST_SIGMOID) {
+            V root = fused(shape, magnitude(above), splat(1));
+            return reciprocal(root * root);
+        } else if constexpr (SURROGATE == SIGMOID) {  // shape * s * (1 - s), which is even
+            V power = exponential(-shape * magnitude(above)), root = power + 1;
+            return shape * power * reciprocal(root * root);
+        } else if constexpr (SURROGATE == TRIANGULAR) {
+            return larger(shape - magnitude(above), V{}) * first;
+        } else {
+            return splat(1);
+        }
+    }
+};
 
 struct Now {
     V beta, gain, threshold, previous, scale, shift;
@@ -96,18 +111,22 @@ struct Moment {
     V reset, u, spikes, mem;
 };
 
+// Of the input current, the membrane before the step and the thresholds; and what beta multiplied.
 struct Gradients {
-    V current, mem, beta, threshold, previous;
+    V current, mem, threshold, previous, kept;
 };
 
 INLINE Moment advance(V x, V mem, const Now& now) {
-    V reset = RESETS_LATE ? spike(mem - now.previous) : V{};
-    V kept = RESETS_LATE && MECHANISM == ZERO ? (1 - reset) * mem : mem;
-    V current = HAS_SHIFT ? now.gain * x + now.shift : now.gain * x;
-    V u = now.beta * kept + current;
-    if constexpr (RESETS_LATE && MECHANISM == SUBTRACT) u = u - reset * now.previous;
-    V spikes = spike(u - now.threshold);
-    V after = u;
+    V reset{}, kept = mem;
+    if constexpr (RESETS_LATE) {
+        reset = spike(mem - now.previous);
+        if constexpr (MECHANISM == ZERO) kept = (1 - reset) * mem;
+    }
+    V u = now.beta * kept + (HAS_SHIFT ? now.gain * x + now.shift : now.gain * x);
+    if constexpr (RESETS_LATE && MECHANISM == SUBTRACT) {
+        u = fires(mem - now.previous) ? u - now.previous : u;
+    }
+    V spikes = spike(u - now.threshold), after = u;
     if constexpr (RESETS_NOW) {
         V fired = RESETS_LATE ? spikes - reset : spikes;
         after = u - fired * (MECHANISM == SUBTRACT ? now.threshold : u);
@@ -115,7 +134,8 @@ INLINE Moment advance(V x, V mem, const Now& now) {
     return {reset, u, spikes, after};
 }
 
-INLINE Gradients retreat(const Moment& at, V before, V grad_spikes, V grad_mem, const Now& now, State shape) {
+INLINE Gradients retreat(const Moment& at, V before, V grad_spikes, V grad_mem, const Now& now,
+                         const Surrogate& surrogate) {
     V grad_u = grad_mem, grad_reset{}, grad_threshold{};
     if constexpr (RESETS_NOW) {
         V fired = RESETS_LATE ? at.spikes - at.reset : at.spikes, grad_now;
@@ -129,9 +149,9 @@ INLINE Gradients retreat(const Moment& at, V before, V grad_spikes, V grad_mem, 
         if constexpr (!CUTS_CURRENT_RESET) grad_spikes = grad_spikes + grad_now;
         grad_reset = -grad_now;
     }
-    V grad_above = surrogate_backward(at.u - now.threshold, grad_spikes, shape);
-    grad_u = grad_u + grad_above;
-    grad_threshold = grad_threshold - grad_above;
+    V slope = surrogate(at.u - now.threshold);
+    grad_u = fused(slope, grad_spikes, grad_u);
+    grad_threshold = fused(-slope, grad_spikes, grad_threshold);
     V kept = before, grad_before = now.beta * grad_u, grad_previous{};
     if constexpr (RESETS_LATE) {
         if constexpr (MECHANISM == SUBTRACT) {
@@ -143,13 +163,19 @@ INLINE Gradients retreat(const Moment& at, V before, V grad_spikes, V grad_mem, 
             grad_before = (1 - at.reset) * grad_before;
         }
         if constexpr (!CUTS_PREVIOUS_RESET) {
-            V grad_crossing = surrogate_backward(before - now.previous, grad_reset, shape);
+            V grad_crossing = surrogate(before - now.previous) * grad_reset;
             grad_before = grad_before + grad_crossing;
             grad_previous = grad_previous - grad_crossing;
         }
     }
-    return {grad_u, grad_before, kept * grad_u, grad_threshold, grad_previous};
+    return {grad_u, grad_before, grad_threshold, grad_previous, kept};
 }
+
+// Where one kind of coefficient lies: elements from a step to the next and from a coefficient to the next.
+struct Source {
+    const State* values;
+    int64_t step, coefficient;
+};
 
 // The coefficients of one step, from coefficient c on: one for a whole tile, or one for each element.
 template <bool PER_ELEMENT>
@@ -159,9 +185,10 @@ struct Step {
 
     Step() = default;
 
-    Step(const State* const* all, int64_t c) {
+    Step(const Source* all, int64_t t, int64_t c) {
         for (int which = 0; which < COEFFICIENTS; ++which) {
-            at[which] = which != SHIFT || HAS_SHIFT ? all[which] + c : all[BETA] + c;
+            const Source& source = all[which != SHIFT || HAS_SHIFT ? which : BETA];
+            at[which] = source.values + t * source.step + c * source.coefficient;
         }
         if (!PER_ELEMENT) {
             shared = {splat(*at[BETA]),     splat(*at[GAIN]),  splat(*at[THRESHOLD]),
@@ -244,7 +271,7 @@ void begin(State* to, const State* from, int64_t offset, int64_t length) {
 
 template <bool PER_ELEMENT>
 void forward(const Shape& shape, const Input* x, Strides x_strides, const State* start,
-             const State* const* coefficients, Input* spikes, State* last, State* trace, int threads) {
+             const Source* coefficients, Input* spikes, State* last, State* trace, int threads) {
     Tiling<PER_ELEMENT> tiling(shape, FORWARD_TILE);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
@@ -257,22 +284,25 @@ void forward(const Shape& shape, const Input* x, Strides x_strides, const State*
                 int64_t n = tile.length, offset = tile.offset(shape);
                 begin(mem, start, offset, n);
                 const Input* first = x + tile.offset(shape, x_strides);
+                const State* from = mem;
                 for (int64_t t = 0; t < shape.steps; ++t) {
-                    Step<PER_ELEMENT> step(coefficients, t * shape.coefficients + tile.coefficient);
+                    Step<PER_ELEMENT> step(coefficients, t, tile.coefficient);
                     const Input* in = first + t * x_strides.step;
                     const Input* ahead = t + 1 < shape.steps ? in + x_strides.step : first + n;
                     Input* out = spikes + t * shape.step() + offset;
+                    bool is_last = last && t + 1 == shape.steps;
+                    State* to = trace ? trace + t * shape.step() + offset : is_last ? last + offset : mem;
                     bool past_cache = streams(out, shape.steps * shape.step());
+                    bool mem_past_cache = is_last && streams(to, shape.steps * shape.step());
                     for_each_vector(n, [&](auto at) INLINE_BODY {
                         fetch(ahead, at.i);
                         Now now = step(at);
-                        Moment moment = advance(load(in, at), load(mem, Whole{at.i}), now);
+                        Moment moment = advance(load(in, at), load(from, at), now);
                         write(out, at, moment.spikes * now.scale, past_cache);
-                        store(mem, Whole{at.i}, moment.mem);
+                        write(to, at, moment.mem, mem_past_cache);
                     });
-                    if (trace) std::copy_n(mem, n, trace + t * shape.step() + offset);
+                    from = to;
                 }
-                if (last) std::copy_n(mem, n, last + offset);
             }
         }
         finish_writing();
@@ -318,6 +348,16 @@ struct Partial {
     double* at(int which, int64_t t, int64_t group) const {
         return values + ((slot(which) * steps + t) * groups + group) * row;
     }
+
+    // Adds up what belongs to each coefficient of one kind at one step; `index` counts both.
+    void join(int64_t index, int64_t coefficients, State* grads) const {
+        const double* from = values + index * groups * row;
+        std::unique_ptr<double[]> sums(new double[coefficients]());
+        for (int64_t group = 0; group < groups; ++group, from += row) {
+            for (int64_t i = 0; i < row; ++i) sums[PER_ELEMENT ? i : group % coefficients] += from[i];
+        }
+        for (int64_t c = 0; c < coefficients; ++c) grads[index * coefficients + c] = State(sums[c]);
+    }
 };
 
 int64_t backward_tile(const Shape& shape) {
@@ -347,16 +387,16 @@ struct Backward {
     const Input* x;
     Strides x_strides;
     const State* start;
-    const State* const* coefficients;
+    const Source* coefficients;
     const Gradient& grad;
-    State surrogate_shape;
+    Surrogate surrogate;
     Input* grad_x;
     State* grad_start;
     Partial<PER_ELEMENT> partial;
     Scratch<PER_ELEMENT> scratch;
 
     Step<PER_ELEMENT> step_of(const Tile& tile, int64_t t) const {
-        return {coefficients, t * shape.coefficients + tile.coefficient};
+        return {coefficients, t, tile.coefficient};
     }
 
     const Input* input(const Tile& tile, int64_t t) const {
@@ -368,19 +408,27 @@ struct Backward {
         return grad.spikes + t * grad.strides.step + tile.offset(shape, grad.strides);
     }
 
+    int64_t grad_step() const { return grad.spikes ? grad.strides.step : 0; }
+
     // The state before every block of steps, from the input alone.
     template <int64_t STEPS>
     void recompute(const Tile& tile, int64_t t) {
         Step<PER_ELEMENT> step[STEPS];
         for (int64_t s = 0; s < STEPS; ++s) step[s] = step_of(tile, t + s);
         const Input *in = input(tile, t), *ahead = input(tile, t + STEPS);
+        bool is_last = t + 2 * STEPS >= shape.steps;  // the block after it is where the way back begins
+        const Input* grad_ahead = is_last ? grad_spikes(tile, t + STEPS) : ahead;
+        int64_t grad_pitch = is_last ? grad_step() : x_strides.step;
         const State* from = scratch.state(t);
         State* to = scratch.state(t + STEPS);
         for_each_vector(tile.length, [&](auto at) INLINE_BODY {
             V state = load(from, Whole{at.i});
 #pragma GCC unroll 4
             for (int64_t s = 0; s < STEPS; ++s) {
-                fetch(ahead + (t + STEPS + s < shape.steps ? s * x_strides.step : 0), at.i);
+                if (t + STEPS + s < shape.steps) {
+                    fetch(ahead + s * x_strides.step, at.i);
+                    fetch(grad_ahead + s * grad_pitch, at.i);
+                }
                 state = advance(load(in + s * x_strides.step, at), state, step[s](at)).mem;
             }
             store(to, Whole{at.i}, state);
@@ -394,12 +442,16 @@ struct Backward {
         for (int64_t s = 0; s < STEPS; ++s) step[s] = step_of(tile, t + s);
         int64_t place = t * shape.step() + tile.offset(shape), pitch = shape.step();
         const Input *in = input(tile, t), *grad_out = grad_spikes(tile, t);
-        int64_t out_pitch = grad.spikes ? grad.strides.step : 0;
-        const Input* ahead = t >= STEPS ? grad_spikes(tile, t - STEPS) : grad_out;
+        int64_t out_pitch = grad_step();
+        // Before the first block comes the next tile, which most often lies behind this one.
+        const Input* ahead = t >= STEPS ? grad_spikes(tile, t - STEPS) : in + tile.length;
+        int64_t pitch_ahead = t >= STEPS ? out_pitch : x_strides.step;
+        const Input* also_ahead = shape.steps == STEPS ? grad_out + tile.length : ahead;
         const State *before = scratch.state(t), *trace = grad.trace ? grad.trace + place : nullptr;
         State* carry = scratch.carry.get();
         Input* grad_in = grad_x + place;
         bool past_cache = streams(grad_in, shape.steps * pitch) && pitch % LANES == 0;
+        const Surrogate slope = surrogate;  // a copy that no store can reach, so that it stays in registers
         V added[STEPS][COEFFICIENTS] = {};
         for_each_vector(tile.length, [&](auto at) INLINE_BODY {
             Whole here{at.i};
@@ -415,21 +467,24 @@ struct Backward {
             V grad_mem = load(carry, here);
 #pragma GCC unroll 4
             for (int64_t s = STEPS - 1; s >= 0; --s) {
-                fetch(ahead + s * out_pitch, at.i);
+                fetch(ahead + s * pitch_ahead, at.i);
+                if (shape.steps == STEPS) fetch(also_ahead + s * out_pitch, at.i);
                 Now now = step[s](at);
                 V grad_fired = load(grad_out + s * out_pitch, at);
                 if (trace) grad_mem += load(trace + s * pitch, at);
                 Gradients back =
-                    retreat(moments[s], state[s], grad_fired * now.scale, grad_mem, now, surrogate_shape);
+                    retreat(moments[s], state[s], grad_fired * now.scale, grad_mem, now, slope);
                 grad_mem = back.mem;
                 write(grad_in + s * pitch, at, now.gain * back.current, past_cache);
-                const V of[COEFFICIENTS] = {back.beta,     inputs[s] * back.current,      back.threshold,
-                                            back.previous, grad_fired * moments[s].spikes, back.current};
+                const V products[COEFFICIENTS][2] = {
+                    {back.kept, back.current},   {inputs[s], back.current},        {back.threshold, splat(1)},
+                    {back.previous, splat(1)},   {grad_fired, moments[s].spikes},  {back.current, splat(1)}};
                 for (int which = 0; which < COEFFICIENTS; ++which) {
                     if (!wants(which)) continue;
+                    const V* of = products[which];
                     State* sum = PER_ELEMENT ? scratch.sum(which, t + s) : nullptr;
-                    if (PER_ELEMENT) store(sum, here, load(sum, here) + of[which]);
-                    else added[s][which] += of[which];
+                    if (PER_ELEMENT) store(sum, here, fused(of[0], of[1], load(sum, here)));
+                    else added[s][which] = fused(of[0], of[1], added[s][which]);
                 }
             }
             store(carry, here, grad_mem);
@@ -469,12 +524,12 @@ struct Backward {
 
 template <bool PER_ELEMENT>
 void backward(const Shape& shape, const Input* x, Strides x_strides, const State* start,
-              const State* const* coefficients, const Gradient& grad, State surrogate_shape, Input* grad_x,
-              State* grad_start, double* partial, int threads) {
+              const Source* coefficients, const Gradient& grad, State surrogate_shape, Input* grad_x,
+              State* grad_start, double* partial, State* grads, int threads) {
     Tiling<PER_ELEMENT> tiling(shape, backward_tile(shape));
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        Backward<PER_ELEMENT> thread{shape, x, x_strides, start, coefficients, grad, surrogate_shape,
+        Backward<PER_ELEMENT> thread{shape, x, x_strides, start, coefficients, grad, Surrogate(surrogate_shape),
                                      grad_x, grad_start, {partial, shape, tiling},
                                      {shape.steps, tiling.length}};
 #pragma omp for
@@ -489,6 +544,10 @@ void backward(const Shape& shape, const Input* x, Strides x_strides, const State
             }
         }
         finish_writing();
+#pragma omp for
+        for (int64_t index = 0; index < COUNT_WANTED * shape.steps; ++index) {
+            thread.partial.join(index, shape.coefficients, grads);
+        }
     }
 }
 
@@ -502,17 +561,30 @@ void partial_size(const Shape& shape, int64_t* size) {
     size[1] = PER_ELEMENT ? shape.coefficients : tiling.per_row;
 }
 
+// As they come from outside: pointers, and the two strides of each.
+struct Sources {
+    Source all[COEFFICIENTS];
+
+    Sources(const void* const* pointers, const int64_t* strides) {
+        for (int which = 0; which < COEFFICIENTS; ++which) {
+            const State* values = static_cast<const State*>(pointers[which]);
+            all[which] = {values, strides[2 * which], strides[2 * which + 1]};
+        }
+    }
+};
+
 }  // namespace
 
 #ifndef BACKWARD
 
 extern "C" void adaptive_leaky_forward(const int64_t* sizes, const int64_t* x_strides, const void* x,
-                                       const void* start, const void* const* coefficients, void* spikes,
-                                       void* last, void* trace, int threads) {
+                                       const void* start, const void* const* coefficients,
+                                       const int64_t* coefficient_strides, void* spikes, void* last,
+                                       void* trace, int threads) {
     Shape shape{sizes[0], sizes[1], sizes[2], sizes[3]};
     auto run = per_element(shape) ? forward<true> : forward<false>;
     run(shape, static_cast<const Input*>(x), {x_strides[0], x_strides[1]}, static_cast<const State*>(start),
-        reinterpret_cast<const State* const*>(coefficients), static_cast<Input*>(spikes),
+        Sources(coefficients, coefficient_strides).all, static_cast<Input*>(spikes),
         static_cast<State*>(last), static_cast<State*>(trace), threads);
 }
 
@@ -525,17 +597,18 @@ extern "C" void adaptive_leaky_partial_size(const int64_t* sizes, int64_t* size)
 
 extern "C" void adaptive_leaky_backward(const int64_t* sizes, const int64_t* x_strides, const void* x,
                                         const void* start, const void* const* coefficients,
-                                        const int64_t* grad_strides, const void* grad_spikes,
-                                        const void* grad_last, const void* grad_trace,
-                                        double surrogate_shape, void* grad_x, void* grad_start,
-                                        double* partial, int threads) {
+                                        const int64_t* coefficient_strides, const int64_t* grad_strides,
+                                        const void* grad_spikes, const void* grad_last,
+                                        const void* grad_trace, double surrogate_shape, void* grad_x,
+                                        void* grad_start, double* partial, void* grads, int threads) {
     Shape shape{sizes[0], sizes[1], sizes[2], sizes[3]};
     auto run = per_element(shape) ? backward<true> : backward<false>;
     Gradient grad{static_cast<const Input*>(grad_spikes), {grad_strides[0], grad_strides[1]},
                   static_cast<const State*>(grad_last), static_cast<const State*>(grad_trace)};
     run(shape, static_cast<const Input*>(x), {x_strides[0], x_strides[1]}, static_cast<const State*>(start),
-        reinterpret_cast<const State* const*>(coefficients), grad, State(surrogate_shape),
-        static_cast<Input*>(grad_x), static_cast<State*>(grad_start), partial, threads);
+        Sources(coefficients, coefficient_strides).all, grad, State(surrogate_shape),
+        static_cast<Input*>(grad_x), static_cast<State*>(grad_start), partial, static_cast<State*>(grads),
+        threads);
 }
 
 #endif

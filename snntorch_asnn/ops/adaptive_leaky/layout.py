@@ -15,7 +15,7 @@ from torch import Size, Tensor
 
 from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
 
-__all__ = ["Folding", "dense_inside", "fold"]
+__all__ = ["Folding", "dense_inside", "fold", "is_dense_inside"]
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,14 @@ def fold(x: Tensor, feature_shape: tuple[int, ...]) -> Folding:
 
 def dense_inside(x: Tensor) -> Tensor:
     """``x`` ``[T, B, C, M]`` with ``C`` and ``M`` in one stretch of memory; a copy only if they are not."""
+    return x if is_dense_inside(x) else x.contiguous()
+
+
+def is_dense_inside(x: Tensor) -> bool:
+    """Whether ``C`` and ``M`` of ``x`` ``[T, B, C, M]`` lie in one stretch of memory."""
     *_, features, inner = x.shape
     *_, outer_stride, inner_stride = x.stride()
-    is_dense = (inner == 1 or inner_stride == 1) and (features == 1 or outer_stride == inner)
-    return x if is_dense else x.contiguous()
+    return (inner == 1 or inner_stride == 1) and (features == 1 or outer_stride == inner)
 
 
 def _outside_of_dense(shape: Sequence[int], strides: Sequence[int], order: Sequence[int]) -> int:
