@@ -160,7 +160,9 @@ class AdaptiveNeuron(SpikingNeuron):
             return value * value.new_ones(steps, *self.feature_shape)
         if value.ndim == 0:
             return value.expand(steps, *self.feature_shape)
-        return value[rows] if isinstance(rows, slice) else value.index_select(0, rows)
+        if isinstance(rows, slice):
+            return value if steps == self.num_steps else value[rows]
+        return value.index_select(0, rows)
 
     @property
     def step(self) -> int:
@@ -227,7 +229,7 @@ class AdaptiveNeuron(SpikingNeuron):
     def _run_step(
         self, x: Tensor, given: tuple[Tensor | None, ...], step: int | None
     ) -> Tensor | tuple[Tensor, ...]:
-        self._check_features(x)
+        self._check_features(x.shape)
         before, position = self._resume(x, given, step)
         dtype = torch.promote_types(x.dtype, torch.float32)
         rows = self._indices(position, 1)
@@ -246,7 +248,7 @@ class AdaptiveNeuron(SpikingNeuron):
     ) -> Tensor | tuple[Tensor, ...]:
         if x.ndim < 1 or x.shape[0] < 1:
             raise ValueError(f"input_ must be [T, B, ...] with at least one step; got shape {tuple(x.shape)}")
-        self._check_features(x[0])
+        self._check_features(x.shape[1:])
         steps = x.shape[0]
         before: tuple[Tensor | None, ...]
         before, position = (
@@ -309,8 +311,10 @@ class AdaptiveNeuron(SpikingNeuron):
     ) -> tuple[tuple[Tensor | None, ...], StepIndex]:
         """The state before a sequence whose state the caller keeps, and its first step."""
         for name, state in zip(self.states, given, strict=True):
+            if state is None:
+                continue
             check_mem(state, x[0], name)
-            if state is not None and step is None and x.shape[0] < self.num_steps:
+            if step is None and x.shape[0] < self.num_steps:
                 raise ValueError(
                     f"step: with {name} passed by hand and {x.shape[0]} of num_steps={self.num_steps} steps, "
                     "the time step of the first input is unknown; pass step="
@@ -358,14 +362,14 @@ class AdaptiveNeuron(SpikingNeuron):
             )
         return position
 
-    def _check_features(self, x: Tensor) -> None:
-        if not fits(self.feature_shape, x.shape):
+    def _check_features(self, shape: torch.Size) -> None:
+        if not fits(self.feature_shape, shape):
             raise ValueError(
-                f"input_ has the shape {tuple(x.shape)} at each step, against which "
+                f"input_ has the shape {tuple(shape)} at each step, against which "
                 f"feature_shape={self.feature_shape} does not broadcast"
             )
-        if self.inhibition and x.ndim != 2:
-            raise ValueError(f"input_ must be [B, N] at each step with inhibition=True; got {tuple(x.shape)}")
+        if self.inhibition and len(shape) != 2:
+            raise ValueError(f"input_ must be [B, N] at each step with inhibition=True; got {tuple(shape)}")
 
     def _previous_threshold(self, position: StepIndex, threshold: Tensor) -> Tensor:
         """Threshold of the spike that a delayed reset answers; ``threshold`` where it does not vary."""
