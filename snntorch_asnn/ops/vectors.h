@@ -50,9 +50,13 @@ INLINE V magnitude(V x) { return larger(x, -x); }
 
 // a * b + c in one rounding where the machine has it: for gradients, since spikes must not depend on it.
 INLINE V fused(V a, V b, V c) {
-#ifdef __AVX512F__
-    if constexpr (std::is_same_v<State, float>) return (V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+    [[maybe_unused]] constexpr bool is_single = std::is_same_v<State, float>;
+#if defined(__AVX512F__)
+    if constexpr (is_single) return (V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
     else return (V)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif defined(__FMA__)
+    if constexpr (is_single) return (V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+    else return (V)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
 #else
     return a * b + c;
 #endif

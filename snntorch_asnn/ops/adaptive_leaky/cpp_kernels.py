@@ -171,7 +171,7 @@ class View:
 
     def coefficient(self, coefficient: Tensor) -> tuple[Tensor, int, int]:
         """A coefficient as the kernels read it, and its strides of T and C."""
-        if coefficient.numel() == self.steps and not self.per_element:
+        if coefficient.numel() == self.steps:
             return coefficient, coefficient.stride(0), 0
         folded = self.folding.parameter(coefficient).expand(-1, -1, self.copies)
         return folded.reshape(self.steps, self.features).contiguous(), self.features, 1

@@ -45,23 +45,24 @@ constexpr int slot(int which) { return which == 0 ? 0 : slot(which - 1) + wants(
 
 constexpr int COUNT_WANTED = slot(COEFFICIENTS);
 
+// For x <= 0.
 INLINE V exponential(V x) {
     if constexpr (sizeof(State) == sizeof(double)) {
         for (int64_t lane = 0; lane < LANES; ++lane) x[lane] = std::exp(x[lane]);
         return x;
-    } else {  // Cody and Waite's reduction and a polynomial: 2 ulp
-        x = x < -87 ? splat(-87) : x > 88 ? splat(88) : x;
-        V rounded = (x * State(1.44269504) + State(12582912)) - State(12582912);
-        V r = (x - rounded * State(0.693359375)) + rounded * State(2.12194440e-4);
-        V p = splat(State(1.0 / 5040));
-        p = p * r + State(1.0 / 720);
-        p = p * r + State(1.0 / 120);
-        p = p * r + State(1.0 / 24);
-        p = p * r + State(1.0 / 6);
-        p = p * r + State(0.5);
-        p = p * r * r + r + State(1);
-        Integers exponent = (__builtin_convertvector(rounded, Integers) + 127) << 23;
-        return p * __builtin_convertvector((Floats)exponent, V);
+    } else {  // 2 to the power of a whole number n and of a fraction, whose series ends below 2 ulp
+        x = larger(x, splat(-86));
+        // The sum has n in its last bits, from where it is moved to the exponent's.
+        V sum = fused(x, splat(State(1.44269504)), splat(State(12582912))), n = sum - State(12582912);
+        V fraction = fused(x, splat(State(1.44269504)), -n);
+        fraction = fused(x, splat(State(1.9259630e-8)), fraction);
+        V power = splat(State(1.5403530e-4));
+        for (double term : {1.3333558e-3, 9.6181291e-3, 5.5504109e-2, 2.4022651e-1, 6.9314718e-1, 1.0}) {
+            power = fused(power, fraction, splat(State(term)));
+        }
+        Integers exponent = (Integers)__builtin_convertvector(sum, Floats) << 23;
+        Integers whole = (Integers)__builtin_convertvector(power, Floats) + exponent;
+        return __builtin_convertvector((Floats)whole, V);
     }
 }
 
@@ -177,18 +178,27 @@ struct Source {
     int64_t step, coefficient;
 };
 
-// The coefficients of one step, from coefficient c on: one for a whole tile, or one for each element.
+// The coefficients of one step, from coefficient c on: one for a whole tile, or one for each element. One that
+// all elements share is kept as a vector of its own, that stays in the first cache.
 template <bool PER_ELEMENT>
 struct Step {
     const State* at[COEFFICIENTS];
+    int64_t mask[COEFFICIENTS];
     Now shared;
+    State copies[COEFFICIENTS][LANES];
 
     Step() = default;
+    Step(const Step&) = delete;
 
-    Step(const Source* all, int64_t t, int64_t c) {
+    void set(const Source* all, int64_t t, int64_t c) {
         for (int which = 0; which < COEFFICIENTS; ++which) {
             const Source& source = all[which != SHIFT || HAS_SHIFT ? which : BETA];
             at[which] = source.values + t * source.step + c * source.coefficient;
+            if (!PER_ELEMENT) continue;
+            mask[which] = source.coefficient == 0 ? 0 : ~int64_t(0);
+            if (mask[which]) continue;
+            std::fill_n(copies[which], LANES, *at[which]);
+            at[which] = copies[which];
         }
         if (!PER_ELEMENT) {
             shared = {splat(*at[BETA]),     splat(*at[GAIN]),  splat(*at[THRESHOLD]),
@@ -197,10 +207,15 @@ struct Step {
     }
 
     template <class At>
+    INLINE V one(int which, At place) const {
+        place.i &= mask[which];
+        return load(at[which], place);
+    }
+
+    template <class At>
     INLINE Now operator()(At i) const {
         if constexpr (!PER_ELEMENT) return shared;
-        return {load(at[BETA], i),     load(at[GAIN], i),  load(at[THRESHOLD], i),
-                load(at[PREVIOUS], i), load(at[SCALE], i), load(at[SHIFT], i)};
+        return {one(BETA, i), one(GAIN, i), one(THRESHOLD, i), one(PREVIOUS, i), one(SCALE, i), one(SHIFT, i)};
     }
 };
 
@@ -286,7 +301,8 @@ void forward(const Shape& shape, const Input* x, Strides x_strides, const State*
                 const Input* first = x + tile.offset(shape, x_strides);
                 const State* from = mem;
                 for (int64_t t = 0; t < shape.steps; ++t) {
-                    Step<PER_ELEMENT> step(coefficients, t, tile.coefficient);
+                    Step<PER_ELEMENT> step;
+                    step.set(coefficients, t, tile.coefficient);
                     const Input* in = first + t * x_strides.step;
                     const Input* ahead = t + 1 < shape.steps ? in + x_strides.step : first + n;
                     Input* out = spikes + t * shape.step() + offset;
@@ -395,10 +411,6 @@ struct Backward {
     Partial<PER_ELEMENT> partial;
     Scratch<PER_ELEMENT> scratch;
 
-    Step<PER_ELEMENT> step_of(const Tile& tile, int64_t t) const {
-        return {coefficients, t, tile.coefficient};
-    }
-
     const Input* input(const Tile& tile, int64_t t) const {
         return x + t * x_strides.step + tile.offset(shape, x_strides);
     }
@@ -414,7 +426,7 @@ struct Backward {
     template <int64_t STEPS>
     void recompute(const Tile& tile, int64_t t) {
         Step<PER_ELEMENT> step[STEPS];
-        for (int64_t s = 0; s < STEPS; ++s) step[s] = step_of(tile, t + s);
+        for (int64_t s = 0; s < STEPS; ++s) step[s].set(coefficients, t + s, tile.coefficient);
         const Input *in = input(tile, t), *ahead = input(tile, t + STEPS);
         bool is_last = t + 2 * STEPS >= shape.steps;  // the block after it is where the way back begins
         const Input* grad_ahead = is_last ? grad_spikes(tile, t + STEPS) : ahead;
@@ -439,7 +451,7 @@ struct Backward {
     template <int64_t STEPS>
     void retreat_block(const Tile& tile, int64_t t, int64_t group, int64_t part) {
         Step<PER_ELEMENT> step[STEPS];
-        for (int64_t s = 0; s < STEPS; ++s) step[s] = step_of(tile, t + s);
+        for (int64_t s = 0; s < STEPS; ++s) step[s].set(coefficients, t + s, tile.coefficient);
         int64_t place = t * shape.step() + tile.offset(shape), pitch = shape.step();
         const Input *in = input(tile, t), *grad_out = grad_spikes(tile, t);
         int64_t out_pitch = grad_step();
