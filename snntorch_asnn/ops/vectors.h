@@ -123,18 +123,17 @@ INLINE void store(T* to, At at, V value) {
 }
 
 // Whether an output at this place is written past the cache, which would read it before it is overwritten.
-template <class T>
-INLINE bool streams(const T* to, int64_t total_length) {
+INLINE bool streams(const Input* to, int64_t total_length) {
 #ifdef __AVX__
-    return std::is_same_v<T, State> && total_length * int64_t(sizeof(T)) >= BYTES_PAST_CACHE &&
+    return std::is_same_v<Input, State> && total_length * int64_t(sizeof(Input)) >= BYTES_PAST_CACHE &&
            reinterpret_cast<uintptr_t>(to) % 32 == 0;
 #else
     return false;
 #endif
 }
 
-template <class T, class At>
-INLINE void write(T* to, At at, V value, bool past_cache) {
+template <class At>
+INLINE void write(Input* to, At at, V value, bool past_cache) {
 #ifdef __AVX__
     if constexpr (std::is_same_v<At, Whole>) {
         if (past_cache) {

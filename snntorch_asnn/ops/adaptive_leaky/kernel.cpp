@@ -309,13 +309,12 @@ void forward(const Shape& shape, const Input* x, Strides x_strides, const State*
                     bool is_last = last && t + 1 == shape.steps;
                     State* to = trace ? trace + t * shape.step() + offset : is_last ? last + offset : mem;
                     bool past_cache = streams(out, shape.steps * shape.step());
-                    bool mem_past_cache = is_last && streams(to, shape.steps * shape.step());
                     for_each_vector(n, [&](auto at) INLINE_BODY {
                         fetch(ahead, at.i);
                         Now now = step(at);
                         Moment moment = advance(load(in, at), load(from, at), now);
                         write(out, at, moment.spikes * now.scale, past_cache);
-                        write(to, at, moment.mem, mem_past_cache);
+                        store(to, at, moment.mem);
                     });
                     from = to;
                 }
@@ -427,20 +426,16 @@ struct Backward {
     void recompute(const Tile& tile, int64_t t) {
         Step<PER_ELEMENT> step[STEPS];
         for (int64_t s = 0; s < STEPS; ++s) step[s].set(coefficients, t + s, tile.coefficient);
-        const Input *in = input(tile, t), *ahead = input(tile, t + STEPS);
+        const Input* in = input(tile, t);
         bool is_last = t + 2 * STEPS >= shape.steps;  // the block after it is where the way back begins
-        const Input* grad_ahead = is_last ? grad_spikes(tile, t + STEPS) : ahead;
-        int64_t grad_pitch = is_last ? grad_step() : x_strides.step;
+        const Input* ahead = is_last ? grad_spikes(tile, t + STEPS) : in;
         const State* from = scratch.state(t);
         State* to = scratch.state(t + STEPS);
         for_each_vector(tile.length, [&](auto at) INLINE_BODY {
             V state = load(from, Whole{at.i});
 #pragma GCC unroll 4
             for (int64_t s = 0; s < STEPS; ++s) {
-                if (t + STEPS + s < shape.steps) {
-                    fetch(ahead + s * x_strides.step, at.i);
-                    fetch(grad_ahead + s * grad_pitch, at.i);
-                }
+                if (is_last && t + STEPS + s < shape.steps) fetch(ahead + s * grad_step(), at.i);
                 state = advance(load(in + s * x_strides.step, at), state, step[s](at)).mem;
             }
             store(to, Whole{at.i}, state);
@@ -455,10 +450,11 @@ struct Backward {
         int64_t place = t * shape.step() + tile.offset(shape), pitch = shape.step();
         const Input *in = input(tile, t), *grad_out = grad_spikes(tile, t);
         int64_t out_pitch = grad_step();
-        // Before the first block comes the next tile, which most often lies behind this one.
-        const Input* ahead = t >= STEPS ? grad_spikes(tile, t - STEPS) : in + tile.length;
-        int64_t pitch_ahead = t >= STEPS ? out_pitch : x_strides.step;
-        const Input* also_ahead = shape.steps == STEPS ? grad_out + tile.length : ahead;
+        // What comes next: the gradients of the block before, and the input of the next tile, most often the
+        // one behind this one. Where this is the first block, its gradients too.
+        int64_t to_next = PER_ELEMENT ? x_strides.outer : tile.length;
+        const Input* ahead = t >= STEPS ? grad_spikes(tile, t - STEPS) : grad_out + to_next;
+        const Input* next = in + to_next;
         const State *before = scratch.state(t), *trace = grad.trace ? grad.trace + place : nullptr;
         State* carry = scratch.carry.get();
         Input* grad_in = grad_x + place;
@@ -479,8 +475,8 @@ struct Backward {
             V grad_mem = load(carry, here);
 #pragma GCC unroll 4
             for (int64_t s = STEPS - 1; s >= 0; --s) {
-                fetch(ahead + s * pitch_ahead, at.i);
-                if (shape.steps == STEPS) fetch(also_ahead + s * out_pitch, at.i);
+                fetch(ahead + s * out_pitch, at.i);
+                fetch(next + s * x_strides.step, at.i);
                 Now now = step[s](at);
                 V grad_fired = load(grad_out + s * out_pitch, at);
                 if (trace) grad_mem += load(trace + s * pitch, at);
