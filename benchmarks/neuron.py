@@ -249,7 +249,7 @@ def main() -> None:
     parser.add_argument(
         "--most", type=int, default=1 << 26, help="elements of a sequence; longer ones get a smaller batch"
     )
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path, help="also write the tables there")
     parser.add_argument("--first-calls", action="store_true", help="measure first calls instead")

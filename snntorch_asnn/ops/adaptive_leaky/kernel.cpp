@@ -33,7 +33,7 @@ constexpr int64_t BACKWARD_TILE = 1024;
 constexpr int64_t SHORTEST_TILE = 64;
 constexpr int64_t CACHED_STATES = 32768;
 // Steps that one sweep of the backward pass takes, with membranes in registers: as many as there is room for.
-constexpr int64_t BLOCK = 4;
+constexpr int64_t BLOCK = LANES * sizeof(State) == 64 ? 4 : 2;
 constexpr int64_t PADDING = 64;  // between the states of two steps, which must not fall into one cache set
 constexpr int64_t GROUP = 1 << 16;  // elements that have sums of their own at least: sums cost memory too
 constexpr int64_t ROWS_IN_ONE_SUM = 16;  // rows summed in the state's precision before a sum in double
