@@ -9,7 +9,7 @@ the sigmoid surrogate of slope 4:
 - SpikingJelly: multi-step ``LIFNode``, plain and with the network compiled, where it is installed;
 - this package: norm and neuron as two layers; in one (``fused=True``); so with spikes kept as bits
   (``pack_spikes``); and the same with a leak and a gain learned for every step;
-- norm and neuron in one, with the network compiled.
+- two layers and in one, with the network compiled.
 
 Everything else (convolutions, norms, attention, initial weights, optimizer) is the same for all of them. A
 compiled contender is left out where there is nothing to compile with.
@@ -90,6 +90,7 @@ def contenders(device: str) -> dict[str, dict[str, Any]]:
     found["ours, in one"] = {"neuron": "lif", "fused": True}
     found["ours, in one, packed"] = {"neuron": "lif", "fused": True, "packed": True}
     found["ours, learned, in one, packed"] = {"neuron": "asnn", "fused": True, "packed": True}
+    found["ours, two layers, compiled"] = {"neuron": "lif", "compiled": True}
     found["ours, in one, compiled"] = {"neuron": "lif", "fused": True, "compiled": True}
     return {name: spec for name, spec in found.items() if compiles or not spec.get("compiled")}
 
@@ -182,7 +183,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--channels-last", action="store_true", help="keep channels last in memory")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--without", nargs="+", default=[], help="leave out contenders with this in their name"
