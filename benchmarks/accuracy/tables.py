@@ -52,11 +52,11 @@ def carry() -> list[Cell]:
     ]
 
 
-def _small(model: str, model_args: dict[str, Any]) -> list[Cell]:
-    """Another small network: three seeds of what the claims are about, and one of every other cell."""
+def _small(model: str, model_args: dict[str, Any], seeds: int) -> list[Cell]:
+    """Another small network: several seeds of what the claims are about, and one of every other cell."""
     grid = [(neuron, code, "") for code, neuron in product(CODES, NEURONS)]
     grid += [(neuron, "hybrid", "carry") for neuron in ("lif", "asnn")]
-    order = [(4, seed, row) for seed in range(3) for row in CLAIMS]
+    order = [(4, seed, row) for seed in range(seeds) for row in CLAIMS]
     order += [(steps, 0, row) for steps in (4, 2, 7) for row in grid]
     return [
         Cell("fashion_mnist", model, model_args, neuron, code, steps, seed, 3000, epochs=4, change=change)
@@ -65,11 +65,11 @@ def _small(model: str, model_args: dict[str, Any]) -> list[Cell]:
 
 
 def resnet() -> list[Cell]:
-    return _small("spiking_resnet_tiny", {"widths": [8, 16, 32], "stem_width": 8})
+    return _small("spiking_resnet_tiny", {"widths": [8, 16, 32], "stem_width": 8}, seeds=3)
 
 
 def spikformer() -> list[Cell]:
-    return _small("spikformer_tiny", {"dim": 32})
+    return _small("spikformer_tiny", {"dim": 32}, seeds=8)
 
 
 def full() -> list[Cell]:
