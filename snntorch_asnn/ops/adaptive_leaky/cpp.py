@@ -96,7 +96,8 @@ class _Sequence(torch.autograd.Function):
         view = View.of(x.shape, x.stride(), ctx.features)
         grad_x = view.empty_sequence(x, x.dtype)
         grad_start = None if mem is None else view.empty_state(x, own.beta.dtype)
-        incoming = _incoming(*grad_outputs, ctx.output_mem)
+        grad_spikes, grad_mem = grad_outputs
+        incoming = _incoming(grad_spikes, grad_mem, ctx.output_mem)
         constants = ctx.rule, ctx.surrogate_shape, incoming, wanted
         grads = cpp_kernels.backward(view, x, mem, whole, *constants, grad_x, grad_start)
         remaining = iter(grads.unbind(0))
