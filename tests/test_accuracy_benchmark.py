@@ -76,7 +76,7 @@ def test_tables_come_from_the_results(bench, small, tmp_path, monkeypatch):
     pytest.importorskip("scipy")
     report = bench("report")
     monkeypatch.setattr(report, "RESULTS", tmp_path)
-    assert report.grid().startswith("No run is finished yet.")
+    assert report.grid("lenet").startswith("No run is finished yet.")
     lines = []
     for neuron, accuracies in (("lif", (80.0, 80.5, 81.0)), ("asnn", (82.0, 82.4, 83.1))):
         for seed, accuracy in enumerate(accuracies):
@@ -85,8 +85,9 @@ def test_tables_come_from_the_results(bench, small, tmp_path, monkeypatch):
             about = {"versions": versions, "threads": 1, "machine": "m", "date": "2026-01-01", "command": "c"}
             lines.append(json.dumps({"cell": cell, "accuracy": accuracy, **about}) + "\n")
     (tmp_path / "accuracy_lenet.jsonl").write_text("".join(lines))
-    assert "| 4 | LIF |  |  | 80.50 ± 0.50 |" in report.grid()
-    assert "4,000 training images, 4 epochs" in report.grid()
+    assert "| T | neuron | hybrid |" in report.grid("lenet")
+    assert "| 4 | LIF | 80.50 ± 0.50 |" in report.grid("lenet")
+    assert "4,000 training images, 4 epochs" in report.grid("lenet")
     assert "| 4 | hybrid | **+2.00 [+1.75, +2.25]** |" in report.neurons()
     assert (
         "1 of 1 differences lie above 0 with their whole interval: hybrid, T = 4 (+2.00)." in report.neurons()

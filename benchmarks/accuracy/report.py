@@ -162,7 +162,7 @@ def short() -> str:
         for table, name in (("resnet", "Spiking ResNet"), ("spikformer", "Spikformer"))
     ]
     lines.append(
-        "**More steps, other networks.** Against direct coding with LIF, the carried current with ASNN stands at "
+        "**More steps, other networks.** Against direct coding with LIF, the carried current with ASNN is at "
         f"{over(longer, longer_baseline)} with T = 7, {', and '.join(elsewhere)}."
     )
     return "\n".join(f"- {line}" for line in lines)
