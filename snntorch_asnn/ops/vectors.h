@@ -45,7 +45,7 @@ typedef uint16_t Halves __attribute__((vector_size(LANES * sizeof(uint16_t))));
 
 INLINE V splat(State value) { return V{} + value; }
 
-INLINE V larger(V a, V b) { return a > b ? a : b; }
+INLINE V larger(V a, V b) { return a < b ? b : a; }  // a, if that is not a number
 INLINE V magnitude(V x) { return larger(x, -x); }
 
 // a * b + c in one rounding where the machine has it: for gradients, since spikes must not depend on it.

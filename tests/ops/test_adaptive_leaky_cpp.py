@@ -199,6 +199,32 @@ def test_large_outputs_that_are_written_past_the_cache() -> None:
     assert_agree(gradients(cpp.sequence, x, None, given, **options), expected, 1e-5)
 
 
+@pytest.mark.parametrize("rule", RULES[:4], ids=lambda rule: rule.spike_grad.kind)
+def test_derivatives_of_surrogates(rule: Rule) -> None:
+    far = torch.tensor([1e-20, 1e10, 1e19, 1e30, torch.inf, -torch.inf])
+    u = torch.cat([torch.linspace(-40, 40, 8001), far])
+    x = u.view(1, -1).requires_grad_()
+    given = [torch.full((1,), value) for value in (0.5, 1.0, 0.0, 0.0, 1.0)]
+    spikes, _ = cpp.sequence(x, None, Coefficients(*given), rule, output_mem=False)
+    (grad,) = torch.autograd.grad(spikes.sum(), x)
+    assert isinstance(rule.spike_grad, surrogate.Surrogate)
+    # All are even, and a logistic function is exact where it is small.
+    expected = rule.spike_grad.derivative(-u.double().abs()).float()
+    torch.testing.assert_close(grad[0], expected, rtol=2e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize("rule", RULES[:4], ids=lambda rule: rule.spike_grad.kind)
+def test_what_is_not_a_number_stays_none(rule: Rule) -> None:
+    x = torch.ones(3, 40)
+    x[1, 7] = torch.nan
+    given = [torch.full((3,), value) for value in (0.9, 1.0, 1.0, 1.0, 1.0)]
+    options = {"rule": rule, "output_mem": True, "learned": ("x", *NAMES[:2])}
+    expected = gradients(reference.sequence, x, None, given, **options)
+    found = gradients(cpp.sequence, x, None, given, **options)
+    for name, value in found.items():
+        assert torch.equal(value.isnan(), expected[name].isnan()), name
+
+
 def test_saves_nothing_but_the_input() -> None:
     x = torch.randn(40, 4, 32, 16, 16, requires_grad=True)
     saved: list[Tensor] = []
