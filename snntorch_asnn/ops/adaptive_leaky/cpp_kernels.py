@@ -16,7 +16,7 @@ from torch import Size, Tensor
 
 from snntorch_asnn.ops import cpp_build
 from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients, summed_to
-from snntorch_asnn.ops.adaptive_leaky.layout import Folding, fold, is_dense_inside
+from snntorch_asnn.ops.adaptive_leaky.layout import Folding, dense_inside, fold, is_dense_inside
 from snntorch_asnn.ops.adaptive_leaky.rule import Rule
 from snntorch_asnn.ops.cpp_build import INPUTS, STATES
 from snntorch_asnn.surrogate import Surrogate
@@ -56,10 +56,14 @@ def rule_macros(rule: Rule) -> str:
     return " ".join(f"{name}={value}" for name, value in macros.items())
 
 
+def _library(dtype: torch.dtype, state: torch.dtype, macros: str, has_shift: bool, *more: str) -> ctypes.CDLL:
+    types = (f"INPUT={INPUTS[dtype]}", f"STATE={STATES[state]}", f"HAS_SHIFT={int(has_shift)}")
+    return cpp_build.library(SOURCE, *types, *macros.split(), *more)
+
+
 @functools.cache
 def _forward_kernel(dtype: torch.dtype, state: torch.dtype, macros: str, has_shift: bool) -> Any:
-    types = (f"INPUT={INPUTS[dtype]}", f"STATE={STATES[state]}", f"HAS_SHIFT={int(has_shift)}")
-    function = cpp_build.library(SOURCE, *types, *macros.split(), "WANTED=0").adaptive_leaky_forward
+    function = _library(dtype, state, macros, has_shift, "WANTED=0").adaptive_leaky_forward
     function.argtypes = [ctypes.c_void_p] * 9 + [ctypes.c_int]
     function.restype = None
     return function
@@ -69,8 +73,7 @@ def _forward_kernel(dtype: torch.dtype, state: torch.dtype, macros: str, has_shi
 def _backward_kernel(
     dtype: torch.dtype, state: torch.dtype, macros: str, has_shift: bool, wanted: int
 ) -> Any:
-    types = (f"INPUT={INPUTS[dtype]}", f"STATE={STATES[state]}", f"HAS_SHIFT={int(has_shift)}")
-    library = cpp_build.library(SOURCE, *types, *macros.split(), f"WANTED={wanted}", "BACKWARD")
+    library = _library(dtype, state, macros, has_shift, f"WANTED={wanted}", "BACKWARD")
     pointer = ctypes.c_void_p
     size, function = library.adaptive_leaky_partial_size, library.adaptive_leaky_backward
     size.argtypes = [pointer, pointer]
@@ -143,8 +146,7 @@ class View:
 
     def other(self, x: Tensor) -> tuple[Tensor, Any]:
         """The same for a sequence of the same shape and any strides."""
-        folded = self.folding.sequence(x)
-        folded = folded if is_dense_inside(folded) else folded.contiguous()
+        folded = dense_inside(self.folding.sequence(x))
         return folded, (ctypes.c_int64 * 2)(*folded.stride()[:2])
 
     def dense(self, x: Tensor | None) -> Tensor | None:
@@ -187,22 +189,22 @@ class View:
 
 
 class _Read(NamedTuple):
-    """Coefficients as the kernels read them; ``tensors`` own the memory."""
+    """What both kernels read, as their first arguments; ``tensors`` own the memory."""
 
-    tensors: list[Tensor]
-    addresses: Any
+    tensors: list[Tensor | None]
     strides: Any
+    arguments: tuple[Any, ...]
 
 
-def _read(view: View, coefficients: Coefficients) -> _Read:
+def _read(view: View, x: Tensor, mem: Tensor | None, coefficients: Coefficients) -> _Read:
+    x, x_strides = view.sequence(x)
+    mem = view.state(mem)
     given = [view.coefficient(c) for c in coefficients if c is not None]
     tensors = [tensor for tensor, *_ in given]
-    strides = [stride for _, *both in given for stride in both]
-    return _Read(
-        tensors,
-        (ctypes.c_void_p * len(coefficients))(*(t.data_ptr() for t in tensors)),
-        (ctypes.c_int64 * (2 * len(coefficients)))(*strides),
-    )
+    addresses = (ctypes.c_void_p * len(coefficients))(*(t.data_ptr() for t in tensors))
+    strides = (ctypes.c_int64 * (2 * len(coefficients)))(*(stride for _, *both in given for stride in both))
+    arguments = view.sizes, x_strides, x.data_ptr(), _address(mem), addresses, strides
+    return _Read([x, mem, *tensors], x_strides, arguments)
 
 
 def forward(
@@ -222,16 +224,9 @@ def forward(
         return
     has_shift = coefficients.shift is not None
     kernel = _forward_kernel(x.dtype, coefficients.beta.dtype, rule, has_shift)
-    x, strides = view.sequence(x)
-    mem = view.state(mem)
-    read = _read(view, coefficients)
+    read = _read(view, x, mem, coefficients)
     kernel(
-        view.sizes,
-        strides,
-        x.data_ptr(),
-        _address(mem),
-        read.addresses,
-        read.strides,
+        *read.arguments,
         spikes.data_ptr(),
         _address(last),
         _address(trace),
@@ -276,21 +271,14 @@ def backward(
         size = (ctypes.c_int64 * 2)()
         sums_size(view.sizes, size)
         sums = x.new_zeros((*grads.shape[:2], *size), dtype=torch.float64)
-    grad_spikes = incoming.spikes
-    is_alike = grad_spikes is not None and grad_spikes.stride() == x.stride()
-    x, strides = view.sequence(x)
-    grad_strides = strides
+    read = _read(view, x, mem, coefficients)
+    grad_spikes, grad_strides = incoming.spikes, read.strides
     if grad_spikes is not None:
+        is_alike = grad_spikes.stride() == x.stride()
         grad_spikes, grad_strides = (view.sequence if is_alike else view.other)(grad_spikes)
-    mem, grad_last, grad_trace = view.state(mem), view.state(incoming.last), view.dense(incoming.trace)
-    read = _read(view, coefficients)
+    grad_last, grad_trace = view.state(incoming.last), view.dense(incoming.trace)
     kernel(
-        view.sizes,
-        strides,
-        x.data_ptr(),
-        _address(mem),
-        read.addresses,
-        read.strides,
+        *read.arguments,
         grad_strides,
         _address(grad_spikes),
         _address(grad_last),
