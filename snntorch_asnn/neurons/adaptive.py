@@ -1,4 +1,4 @@
-"""What every adaptive neuron shares: parameters indexed by time, and the time step as part of its state."""
+"""What every adaptive neuron shares: its state, its arguments, and how one step or a sequence is run."""
 
 from __future__ import annotations
 
@@ -13,19 +13,17 @@ from snntorch_asnn._arguments import check_count, check_step
 from snntorch_asnn.neurons.checkpoint import adopt_snntorch_state
 from snntorch_asnn.neurons.plan import Plan
 from snntorch_asnn.neurons.registry import register, unregister
-from snntorch_asnn.neurons.time_parameters import BetaConstraint, Overrun, constrain, resample
+from snntorch_asnn.neurons.time_indexed import StepIndex, TimeIndexed
+from snntorch_asnn.neurons.time_parameters import BetaConstraint, constrain, resample
 from snntorch_asnn.neurons.whereabouts import Whereabouts
 from snntorch_asnn.ops.adaptive_leaky.api import check_input, check_mem, fits
 from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl
 from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule
 
-__all__ = ["AdaptiveNeuron", "State", "StepIndex", "state_property"]
+__all__ = ["AdaptiveNeuron", "State", "state_property"]
 
 State = tuple[Tensor, ...]
 """A neuron's state tensors, in the order of its ``states``."""
-
-StepIndex = int | Tensor
-"""A time step: a number in eager mode, a 1-element tensor in a compiled graph, which must not know it."""
 
 
 def state_property(name: str, meaning: str) -> property:
@@ -43,16 +41,14 @@ def state_property(name: str, meaning: str) -> property:
     return property(read, write, doc=f"{meaning}; assign to it to start a new sequence.")
 
 
-class AdaptiveNeuron(SpikingNeuron):
+class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
     """Base of neurons whose parameters are ``[T, *feature_shape]``: what they share with ``AdaptiveLeaky``.
 
-    It keeps the current time step beside the membrane: as a number, or, once a compiled graph has advanced
-    it, as a 1-element tensor, so that no graph is compiled anew for every step. A subclass says in
-    :meth:`_step_of` what one step computes.
+    It keeps the current time step beside the membrane. A subclass says in :meth:`_step_of` what one step
+    computes.
     """
 
     time_parameters: tuple[str, ...] = ("beta", "gain", "threshold", "graded_spikes_factor")
-    """Names of the parameters and buffers that may be indexed by time."""
 
     leaks: tuple[str, ...] = ("beta",)
     """Those among them that ``beta_constraint`` applies to."""
@@ -64,17 +60,11 @@ class AdaptiveNeuron(SpikingNeuron):
     """Names of those that ``forward`` returns beside the spikes."""
 
     beta: Tensor
-    num_steps: int
-    feature_shape: tuple[int, ...]
     beta_constraint: BetaConstraint
-    on_overrun: Overrun
     exact_reset: bool
     detach_reset: bool | None
     sequence: bool
     impl: Impl
-    _step: Tensor | None
-    _count: int
-    _restarted_in_export = False
     _mem: Tensor
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -122,7 +112,7 @@ class AdaptiveNeuron(SpikingNeuron):
         return self.__dict__ | {"_whereabouts": Whereabouts()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         register(self)
 
     def _hold(self, name: str, value: Tensor, learn: bool) -> None:
@@ -142,37 +132,6 @@ class AdaptiveNeuron(SpikingNeuron):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         # The mechanism is part of the checkpoint; snnTorch loads its number and goes on with the old one.
         self.reset_mechanism = list(SpikingNeuron.reset_dict)[int(self.reset_mechanism_val)]
-
-    def _row(self, name: str, rows: slice | Tensor) -> Tensor:
-        """The value of a time parameter at one step."""
-        value: Tensor = getattr(self, name)
-        if value.ndim == 0:
-            return value
-        if isinstance(rows, slice):
-            return value[rows.start]
-        return value.index_select(0, rows).squeeze(0)
-
-    def _rows(self, name: str, rows: slice | Tensor, steps: int) -> Tensor:
-        """The values of a time parameter at several steps, ``[steps, *feature_shape]``."""
-        value: Tensor = getattr(self, name)
-        if value.ndim == 0 and torch.compiler.is_exporting():
-            # Inductor, compiling an exported graph, cannot take a step from an expanded number.
-            return value * value.new_ones(steps, *self.feature_shape)
-        if value.ndim == 0:
-            return value.expand(steps, *self.feature_shape)
-        if isinstance(rows, slice):
-            return value if steps == self.num_steps else value[rows]
-        return value.index_select(0, rows)
-
-    @property
-    def step(self) -> int:
-        """The time step that the next call computes."""
-        return self._count if self._step is None else int(self._step)
-
-    def _restart(self) -> None:
-        self._step = None
-        self._count = 0
-        self._restarted_in_export = torch.compiler.is_exporting()
 
     def _start_over(self) -> State:
         """Zero every state and go back to the first step."""
@@ -375,14 +334,7 @@ class AdaptiveNeuron(SpikingNeuron):
         """Threshold of the spike that a delayed reset answers; ``threshold`` where it does not vary."""
         if self.exact_reset or self.threshold.ndim == 0:
             return threshold
-        before = position - 1
-        if self.on_overrun == "cycle":
-            before = before % self.num_steps
-        elif isinstance(before, Tensor):
-            before = before.clamp(min=0)
-        else:
-            before = max(before, 0)
-        return self._row("threshold", self._indices(before, 1)).to(threshold.dtype)
+        return self._row_before("threshold", position).to(threshold.dtype)
 
     def _rule(self) -> Rule:
         return Rule(
@@ -393,54 +345,6 @@ class AdaptiveNeuron(SpikingNeuron):
             self.detach_reset,
             self.inhibition,
             self.state_quant or None,
-        )
-
-    def _position(self, step: int | None) -> StepIndex:
-        """The time step of this call: as the caller says, or the one after the last call's."""
-        if step is not None:
-            return self._as_tensor(step) if torch.compiler.is_compiling() else step
-        if torch.compiler.is_compiling():
-            return self._as_tensor(self._count) if self._step is None else self._step
-        return self.step
-
-    def _as_tensor(self, step: int) -> Tensor:
-        return torch.full((1,), step, device=self.reset_mechanism_val.device)
-
-    def _advance(self, position: StepIndex, steps: int) -> None:
-        after = position + steps
-        if self.on_overrun == "cycle":
-            after = after % self.num_steps
-        if isinstance(after, Tensor):
-            self._step = after.clamp(max=self.num_steps)
-        elif torch.compiler.is_compiling():
-            self._step = self._as_tensor(after)
-        else:
-            self._step, self._count = None, min(after, self.num_steps)
-
-    def _indices(self, position: StepIndex, steps: int) -> slice | Tensor:
-        """Rows of the time parameters for ``steps`` steps from ``position`` on.
-
-        Raises:
-            ValueError: if they end after ``num_steps`` and ``on_overrun`` is ``"raise"``. A compiled graph
-                raises RuntimeError, since it learns the step only while it runs.
-        """
-        if isinstance(position, int) and position + steps <= self.num_steps:
-            return slice(position, position + steps)
-        rows = position + torch.arange(steps, device=self.reset_mechanism_val.device)
-        if self.on_overrun == "raise":
-            if isinstance(position, int):
-                last = position + steps - 1
-                raise ValueError(f"{self._overrun_message()}; this call asks for step {last}")
-            torch._assert_async((rows[-1] < self.num_steps).all(), self._overrun_message())
-        return self._wrapped(rows)
-
-    def _wrapped(self, rows: Tensor) -> Tensor:
-        return rows % self.num_steps if self.on_overrun == "cycle" else rows.clamp(max=self.num_steps - 1)
-
-    def _overrun_message(self) -> str:
-        return (
-            f"num_steps={self.num_steps}: the neuron has parameters for steps 0 to {self.num_steps - 1}; "
-            "start a new sequence with snntorch_asnn.reset(net), or choose on_overrun='hold' or 'cycle'"
         )
 
     def resize_steps(self, num_steps: int) -> Self:
@@ -476,7 +380,7 @@ class AdaptiveNeuron(SpikingNeuron):
             else:
                 setattr(self, name, resampled)
         self.num_steps = num_steps
-        self._restart()
+        self._start_over()
         return self
 
     def extra_repr(self) -> str:

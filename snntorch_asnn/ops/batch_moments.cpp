@@ -15,8 +15,7 @@ constexpr int64_t SHORTEST_STRETCH = 64;  // elements of a channel, below which 
 constexpr int64_t TILE = 2048;            // elements of a channel that are read twice from the cache
 constexpr int64_t ROWS = 32;              // rows that are, of columns
 constexpr int64_t VECTORS = 4;            // vectors of columns that are taken at a time
-constexpr int64_t GROUP = 32768;          // elements of a group of rows at least, and
-constexpr int64_t MOST_GROUPS = 64;       // groups at most, which threads share
+constexpr int64_t GROUP = 32768;          // elements of a group of rows at least
 
 typedef double Doubles __attribute__((vector_size(LANES * sizeof(double))));
 
@@ -35,8 +34,6 @@ struct Strides {
         return row / shape.outer * step + row % shape.outer * outer;
     }
 };
-
-int64_t ratio_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Channels with a long stretch of memory each, cut into parts: a group of tiles is one row. Or short ones,
 // whose elements have moments of their own first: a group is many rows.

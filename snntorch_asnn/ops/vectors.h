@@ -29,6 +29,7 @@ struct Bfloat16 {
 using State = STATE;
 using Input = INPUT;
 
+constexpr int64_t MOST_GROUPS = 64;  // of rows, which threads share
 constexpr int64_t BYTES_PAST_CACHE = int64_t(1) << 25;  // outputs from here on are not kept in the cache
 
 // Vectors of LANES states: compilers do not vectorise these loops by themselves.
@@ -42,6 +43,8 @@ typedef float Floats __attribute__((vector_size(LANES * sizeof(float))));
 typedef int32_t Integers __attribute__((vector_size(LANES * sizeof(int32_t))));
 typedef uint32_t Words __attribute__((vector_size(LANES * sizeof(uint32_t))));
 typedef uint16_t Halves __attribute__((vector_size(LANES * sizeof(uint16_t))));
+
+INLINE int64_t ratio_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 INLINE V splat(State value) { return V{} + value; }
 

@@ -220,6 +220,15 @@ def test_resize_steps_resamples_and_keeps_the_ends() -> None:
     assert AdaptiveLeaky(0.9, num_steps=3).resize_steps(1).beta.tolist() == pytest.approx([0.9])
 
 
+def test_resize_steps_starts_a_new_sequence_without_membrane() -> None:
+    lif = AdaptiveLeaky(0.9, num_steps=4, init_hidden=True, output=True)
+    x = torch.full((1, 2), 0.6)
+    lif(x)
+    lif.resize_steps(3)
+    assert lif.step == 0
+    assert torch.equal(lif(x)[1], AdaptiveLeaky(0.9, num_steps=3)(x)[1])
+
+
 def test_one_value_per_step_and_per_neuron_can_look_alike() -> None:
     with pytest.warns(UserWarning, match=re.escape("beta of shape (3,) is read as one value per time step")):
         lif = AdaptiveLeaky(torch.tensor([0.1, 0.2, 0.3]), num_steps=3)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
+from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients, spread
 from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl, run
 from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
 from snntorch_asnn.surrogate import atan
@@ -106,7 +106,7 @@ def adaptive_leaky(
     }
     tensors = {name: _per_step(name, value, x, state_dtype) for name, value in values.items()}
     feature_shape = torch.broadcast_shapes(*(t.shape[1:] for t in tensors.values()))
-    beta, gain, threshold, scale = (_spread(t, x.shape[0], feature_shape) for t in tensors.values())
+    beta, gain, threshold, scale = (spread(t, feature_shape, x.shape[0]) for t in tensors.values())
     previous = threshold
     if rule.reset_delay or not rule.exact_reset:
         previous = _delayed(threshold, previous_threshold, state_dtype)
@@ -167,12 +167,6 @@ def _per_step(name: str, value: float | Tensor, x: Tensor, state_dtype: torch.dt
             f"against an input of shape {tuple(x.shape[1:])}"
         )
     return tensor.to(state_dtype)
-
-
-def _spread(parameter: Tensor, num_steps: int, feature_shape: Sequence[int]) -> Tensor:
-    aligned = (1,) * (len(feature_shape) - parameter.ndim + 1)
-    shaped = parameter.reshape(parameter.shape[0], *aligned, *parameter.shape[1:])
-    return shaped.expand(num_steps, *feature_shape)
 
 
 def _delayed(threshold: Tensor, first: float | Tensor | None, state_dtype: torch.dtype) -> Tensor:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Coefficients", "summed_to"]
+__all__ = ["Coefficients", "spread", "summed_to"]
 
 
 class Coefficients(NamedTuple):
@@ -45,7 +45,7 @@ class Coefficients(NamedTuple):
         ``factor`` and ``offset`` have the shape of one step's coefficients, or broadcast against it.
         """
         features = self.features_after(factor)
-        return self.multiplied(factor, offset).map(lambda c: _aligned(c, features))
+        return self.multiplied(factor, offset).map(lambda c: spread(c, features))
 
     def multiplied(self, factor: Tensor, offset: Tensor) -> Coefficients:
         """As :meth:`after`, but with the other coefficients in their own shapes, which broadcast."""
@@ -68,13 +68,11 @@ class Coefficients(NamedTuple):
         return self.gain * x + self.shift, torch.ones_like(self.gain)
 
 
-def _aligned(coefficient: Tensor, features: torch.Size) -> Tensor:
-    """``[T, *feature_shape]`` spread to ``[T, *features]``."""
+def spread(coefficient: Tensor, features: Sequence[int], num_steps: int = -1) -> Tensor:
+    """``[T, *feature_shape]``, or ``[1, ...]`` for one of all steps, spread to ``[T, *features]``."""
     steps, *own = coefficient.shape
-    if coefficient.shape[1:] == features:
-        return coefficient
     missing = (1,) * (len(features) - len(own))
-    return coefficient.reshape(steps, *missing, *own).expand(steps, *features)
+    return coefficient.reshape(steps, *missing, *own).expand(num_steps, *features)
 
 
 def summed_to(grad: Tensor, shape: torch.Size) -> Tensor:

@@ -238,15 +238,14 @@ struct Tiling {
 
     Tiling(const Shape& shape, int64_t longest) {
         int64_t row = PER_ELEMENT ? shape.coefficients : shape.inner;
-        int64_t tiles = (row + longest - 1) / longest;
-        length = (row + tiles - 1) / tiles;
-        per_row = (row + length - 1) / length;
+        length = ratio_up(row, ratio_up(row, longest));
+        per_row = ratio_up(row, length);
         rows_each = 1;
         groups = PER_ELEMENT ? shape.outer : shape.outer * shape.coefficients;
         if (PER_ELEMENT) {
             int64_t enough = ROWS_IN_ONE_SUM + GROUP / (shape.steps * row) / ROWS_IN_ONE_SUM * ROWS_IN_ONE_SUM;
-            rows_each = std::max(enough, (shape.outer + 63) / 64);
-            groups = (shape.outer + rows_each - 1) / rows_each;
+            rows_each = std::max(enough, ratio_up(shape.outer, MOST_GROUPS));
+            groups = ratio_up(shape.outer, rows_each);
         }
         count = groups * per_row;
     }
@@ -339,7 +338,7 @@ struct Scratch {
     std::unique_ptr<Input[]> no_gradient;
 
     Scratch(int64_t steps, int64_t longest)
-        : steps(steps), length((longest + LANES - 1) / LANES * LANES + PADDING),
+        : steps(steps), length(ratio_up(longest, LANES) * LANES + PADDING),
           states(new State[steps * length]()),
           carry(new State[length]()), sums(new State[PER_ELEMENT ? COUNT_WANTED * steps * length : 0]()),
           no_gradient(new Input[length]()) {}

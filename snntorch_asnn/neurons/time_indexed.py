@@ -1,0 +1,126 @@
+"""Parameters indexed by time, and the time step that indexes them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from snntorch_asnn.neurons.time_parameters import Overrun
+
+__all__ = ["StepIndex", "TimeIndexed"]
+
+StepIndex = int | Tensor
+"""A time step: a number in eager mode, a 1-element tensor in a compiled graph, which must not know it."""
+
+
+class TimeIndexed(nn.Module):
+    """A module with parameters ``[T, *feature_shape]`` that keeps the time step of its next call.
+
+    It keeps it as a number, or, once a compiled graph has advanced it, as a 1-element tensor, so that no
+    graph is compiled anew for every step.
+    """
+
+    time_parameters: tuple[str, ...]
+    """Names of the parameters and buffers that may be indexed by time; a number is the same at every step."""
+
+    num_steps: int
+    feature_shape: tuple[int, ...]
+    on_overrun: Overrun
+    _step: Tensor | None
+    _count: int
+    _restarted_in_export = False
+
+    @property
+    def step(self) -> int:
+        """The time step that the next call computes."""
+        return self._count if self._step is None else int(self._step)
+
+    def _restart(self) -> None:
+        self._step = None
+        self._count = 0
+        self._restarted_in_export = torch.compiler.is_exporting()
+
+    def _position(self, step: int | None) -> StepIndex:
+        """The time step of this call: as the caller says, or the one after the last call's."""
+        if step is not None:
+            return self._as_tensor(step) if torch.compiler.is_compiling() else step
+        if torch.compiler.is_compiling():
+            return self._as_tensor(self._count) if self._step is None else self._step
+        return self.step
+
+    def _as_tensor(self, step: int) -> Tensor:
+        return torch.full((1,), step, device=self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        parameter: Tensor = getattr(self, self.time_parameters[0])
+        return parameter.device
+
+    def _advance(self, position: StepIndex, steps: int) -> None:
+        after = position + steps
+        if self.on_overrun == "cycle":
+            after = after % self.num_steps
+        if isinstance(after, Tensor):
+            self._step = after.clamp(max=self.num_steps)
+        elif torch.compiler.is_compiling():
+            self._step = self._as_tensor(after)
+        else:
+            self._step, self._count = None, min(after, self.num_steps)
+
+    def _indices(self, position: StepIndex, steps: int) -> slice | Tensor:
+        """Rows of the time parameters for ``steps`` steps from ``position`` on.
+
+        Raises:
+            ValueError: if they end after ``num_steps`` and ``on_overrun`` is ``"raise"``. A compiled graph
+                raises RuntimeError, since it learns the step only while it runs.
+        """
+        if isinstance(position, int) and position + steps <= self.num_steps:
+            return slice(position, position + steps)
+        rows = position + torch.arange(steps, device=self._device)
+        if self.on_overrun == "raise":
+            if isinstance(position, int):
+                last = position + steps - 1
+                raise ValueError(f"{self._overrun_message()}; this call asks for step {last}")
+            torch._assert_async((rows[-1] < self.num_steps).all(), self._overrun_message())
+        return self._wrapped(rows)
+
+    def _wrapped(self, rows: Tensor) -> Tensor:
+        return rows % self.num_steps if self.on_overrun == "cycle" else rows.clamp(max=self.num_steps - 1)
+
+    def _overrun_message(self) -> str:
+        return (
+            f"num_steps={self.num_steps}: the neuron has parameters for steps 0 to {self.num_steps - 1}; "
+            "start a new sequence with snntorch_asnn.reset(net), or choose on_overrun='hold' or 'cycle'"
+        )
+
+    def _row(self, name: str, rows: slice | Tensor) -> Tensor:
+        """The value of a time parameter at one step."""
+        value: Tensor = getattr(self, name)
+        if value.ndim == 0:
+            return value
+        if isinstance(rows, slice):
+            return value[rows.start]
+        return value.index_select(0, rows).squeeze(0)
+
+    def _rows(self, name: str, rows: slice | Tensor, steps: int) -> Tensor:
+        """The values of a time parameter at several steps, ``[steps, *feature_shape]``."""
+        value: Tensor = getattr(self, name)
+        if value.ndim == 0 and torch.compiler.is_exporting():
+            # Inductor, compiling an exported graph, cannot take a step from an expanded number.
+            return value * value.new_ones(steps, *self.feature_shape)
+        if value.ndim == 0:
+            return value.expand(steps, *self.feature_shape)
+        if isinstance(rows, slice):
+            return value if steps == self.num_steps else value[rows]
+        return value.index_select(0, rows)
+
+    def _row_before(self, name: str, position: StepIndex) -> Tensor:
+        """The value of a time parameter at the step before ``position``; at the first step, its own."""
+        before = position - 1
+        if self.on_overrun == "cycle":
+            before = before % self.num_steps
+        elif isinstance(before, Tensor):
+            before = before.clamp(min=0)
+        else:
+            before = max(before, 0)
+        return self._row(name, self._indices(before, 1))
