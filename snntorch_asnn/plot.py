@@ -161,7 +161,7 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]], *, figure: Figure | Non
             ax.plot(epochs, values, style, color=colour, marker=marker, markersize=3.5, label=label)
         _whole_numbers(ax.xaxis)
         _open_frame(ax, grid="y")
-    left.set(xlabel="epoch", ylabel="cross-entropy (nats)", ylim=(0, None))
+    left.set(xlabel="epoch", ylabel="loss (nats)", ylim=(0, None))
     right.set(xlabel="epoch", ylabel="accuracy (%)")
     best = max(metrics, key=lambda line: (line["val_accuracy"], -line["val_loss"]))
     right.plot(

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import snntorch
 import torch
+from snntorch import SpikingNeuron
 from torch import Tensor, nn
+
+from snntorch_asnn.layers import OverTime
 
 
 class FiringRates:
@@ -47,10 +49,11 @@ class FiringRates:
 
 @contextmanager
 def record_firing_rates(model: nn.Module, num_steps: int) -> Iterator[FiringRates]:
-    """Record the firing rates of every snnTorch neuron in a model while the context is open.
+    """Record the firing rates of every neuron in a model while the context is open.
 
     Args:
-        model: network of neurons; in step mode each is called ``num_steps`` times a batch.
+        model: network of snnTorch's neurons, or of any that :class:`~snntorch_asnn.layers.OverTime` runs; in
+            step mode each is called ``num_steps`` times a batch.
         num_steps: number of time steps T.
 
     Example::
@@ -65,20 +68,31 @@ def record_firing_rates(model: nn.Module, num_steps: int) -> Iterator[FiringRate
     """
     rates = FiringRates(num_steps)
 
-    def hook_for(layer: str) -> Any:
+    def hook_for(layer: str, sequence: bool) -> Any:
         def hook(module: nn.Module, _: Any, output: Any) -> None:
             spikes = output[0] if isinstance(output, tuple) else output
-            rates.add(layer, spikes, sequence=bool(getattr(module, "sequence", False)))
+            rates.add(layer, spikes, sequence=sequence)
 
         return hook
 
     handles = [
-        module.register_forward_hook(hook_for(name))
-        for name, module in model.named_modules()
-        if isinstance(module, snntorch.SpikingNeuron)
+        module.register_forward_hook(hook_for(name, sequence)) for name, module, sequence in _neurons(model)
     ]
     try:
         yield rates
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _neurons(model: nn.Module) -> Iterator[tuple[str, nn.Module, bool]]:
+    """Name of each neuron, the neuron, and whether it takes whole sequences."""
+    for name, module in model.named_modules():
+        if isinstance(module, SpikingNeuron):
+            yield name, module, bool(getattr(module, "sequence", False))
+        elif isinstance(module, OverTime) and not _holds_snntorchs(module):
+            yield f"{name}.neuron".lstrip("."), module.neuron, True
+
+
+def _holds_snntorchs(module: nn.Module) -> bool:
+    return any(isinstance(inner, SpikingNeuron) for inner in module.modules())

@@ -7,6 +7,7 @@ from torch import nn
 
 from snntorch_asnn import AdaptiveLeaky
 from snntorch_asnn.energy import record_firing_rates
+from snntorch_asnn.models import create_model
 
 
 def test_sequences_and_steps_give_the_same_rates():
@@ -40,3 +41,31 @@ def test_nothing_is_recorded_outside_the_context():
     neuron(torch.ones(1, 1))
     assert rates.per_layer() == {}
     assert rates.mean() == 0.0
+
+
+class Foreign(nn.Module):
+    """Another library's neuron."""
+
+    def forward(self, x):
+        return (x > 0).to(x.dtype)
+
+
+@pytest.mark.parametrize("neuron", ["plif", "asnn", Foreign])
+def test_every_neuron_of_a_model_is_recorded(neuron):
+    net = create_model("lenet", num_classes=3, num_steps=2, channels=[2, 2, 2], hidden=4, neuron=neuron)
+    wanted = {}
+
+    def note(name):
+        def hook(_, __, out):
+            spikes = out[0] if isinstance(out, tuple) else out
+            wanted[name] = pytest.approx(tuple(spikes.flatten(1).mean(1).tolist()))
+
+        return hook
+
+    for name, module in net.named_modules():
+        if name.endswith(".neuron"):
+            module.register_forward_hook(note(name))
+    with record_firing_rates(net, num_steps=2) as rates:
+        net(torch.rand(3, 3, 32, 32))
+    assert len(wanted) == 4
+    assert rates.per_layer() == wanted
