@@ -8,7 +8,6 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from torch.nn import functional
 
 from snntorch_asnn import optim_groups
 from snntorch_asnn.energy import LayerEnergy, profile
-from snntorch_asnn.layers import OverTime
 from snntorch_asnn.models import create_model
 
 PROFILED = 500  # images that firing rates and energy are means over
@@ -82,7 +80,11 @@ def run(cell: Cell, folder: Path | None, weights: Path | None = None, device: st
     seconds = _fit(cell, model, train)
     accuracy, loss = _judge(cell, model, judge)
     some = judge.images[:PROFILED].float() / 255
-    energy, rates = profile(model, some), _firing_rates(model, some)
+    energy = profile(model, some)
+    rates = {
+        name.removesuffix(".neuron"): [round(rate, 4) for rate in steps]
+        for name, steps in energy.firing_rates.items()
+    }
     if weights is not None:
         weights.mkdir(parents=True, exist_ok=True)
         torch.save(model.state_dict(), weights / cell.file_name())
@@ -166,22 +168,6 @@ def _judge(cell: Cell, model: nn.Module, judge: Images) -> tuple[float, float]:
         right += int((logits.argmax(1) == labels).sum())
         loss += functional.cross_entropy(logits, labels, reduction="sum").item()
     return 100 * right / len(judge), loss / len(judge)
-
-
-@torch.no_grad()
-def _firing_rates(model: nn.Module, images: Tensor) -> dict[str, list[float]]:
-    """Spikes a neuron at each step, for every layer of neurons."""
-    rates: dict[str, list[float]] = {}
-
-    def note(name: str, _: nn.Module, __: object, spikes: Tensor) -> None:
-        rates[name] = [round(rate, 4) for rate in spikes.flatten(1).mean(1).tolist()]
-
-    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, OverTime)]
-    hooks = [layer.register_forward_hook(partial(note, name)) for name, layer in layers]
-    model(images)
-    for hook in hooks:
-        hook.remove()
-    return rates
 
 
 def _autocast(cell: Cell, images: Tensor) -> torch.autocast:
