@@ -180,7 +180,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", help="names from the zoo; by default what the device bears")
     parser.add_argument("--batch", type=int, help="images in a batch; 128 on a GPU, 2 on a CPU")
     parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--precision", nargs="+", help="default: float32, and on a GPU bfloat16 too")
     parser.add_argument("--channels-last", action="store_true", help="keep channels last in memory")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=15)
@@ -198,6 +198,7 @@ def parse() -> argparse.Namespace:
         if on_gpu
         else ["spikformer_2_256", "spiking_resnet_tiny"]
     )
+    options.precision = options.precision or ["float32", *(["bfloat16"] if on_gpu else [])]
     if options.quick:
         options.models, options.rounds, options.precision = ["spikformer_tiny"], 2, ["float32"]
     return options

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_step
+from snntorch_asnn._extras import require
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 from snntorch_asnn.neurons.convert import constrained, freeze_neuron
 from snntorch_asnn.neurons.lapicque import AdaptiveLapicque
@@ -47,7 +48,7 @@ def export(net: nn.Module, sample: Tensor, *, step: int | None = None, ignore_re
         The ``nir.NIRGraph``, to be written with ``nir.write``.
 
     Raises:
-        ImportError: if ``nir`` or ``nirtorch`` is not installed.
+        ModuleNotFoundError: if ``nir`` or ``nirtorch`` is not installed; the extra ``nir`` brings both.
         TypeError: if ``net`` is not a module or ``step`` is not an integer.
         ValueError: if a neuron cannot be expressed: it changes with time and ``step`` is None, ``step`` is
             past its ``num_steps``, its reset is not NIR's, or it takes whole sequences. The message names it.
@@ -66,8 +67,8 @@ def export(net: nn.Module, sample: Tensor, *, step: int | None = None, ignore_re
     check_net(net)
     if step is not None:
         check_step(step)
-    from snntorch.export_nir import export_to_nir
-
+    require("nir", extra="nir")
+    export_to_nir = require("snntorch.export_nir", extra="nir").export_to_nir
     for name, module in net.named_modules():
         if isinstance(module, AdaptiveNeuron) and (reason := _why_not(module, step, ignore_reset)):
             raise ValueError(f"{name or 'net'}: this {type(module).__name__} is not one of NIR's: {reason}")

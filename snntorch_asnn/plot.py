@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from snntorch_asnn._extras import require
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 
 if TYPE_CHECKING:
@@ -229,11 +230,13 @@ def code(
 
 def _ticks(places: Tensor) -> Collection:
     """Return a box at each of the ``[N, 2]`` places; its edge stays visible if it is tiny."""
-    from matplotlib.collections import PolyCollection
-
     corners = torch.tensor([[-0.3, -0.35], [0.3, -0.35], [0.3, 0.35], [-0.3, 0.35]])
     boxes = places.unsqueeze(1) + corners
-    return PolyCollection(list(boxes.numpy()), facecolor=_BLUE, edgecolor=_BLUE, linewidth=0.3)
+    collections = require("matplotlib.collections", extra="plot")
+    ticks: Collection = collections.PolyCollection(
+        list(boxes.numpy()), facecolor=_BLUE, edgecolor=_BLUE, linewidth=0.3
+    )
+    return ticks
 
 
 def _show_plane(ax: Axes, plane: Tensor, *, title: str, note: str = "") -> None:
@@ -331,9 +334,10 @@ def _check_tensor(name: str, value: object, *, min_dim: int) -> None:
 
 
 def _new_figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+    figure: Figure = require("matplotlib.figure", extra="plot").Figure(
+        figsize=(width, height), dpi=150, layout="constrained"
+    )
+    return figure
 
 
 def _new_axes(width: float, height: float) -> Axes:
@@ -342,10 +346,9 @@ def _new_axes(width: float, height: float) -> Axes:
 
 
 def _whole_numbers(*axes: Axis) -> None:
-    from matplotlib.ticker import MaxNLocator
-
+    ticker = require("matplotlib.ticker", extra="plot")
     for axis in axes:
-        axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+        axis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
 
 
 def _open_frame(ax: Axes, *, grid: Literal["x", "y"]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from snntorch_asnn._extras import install
+
 __all__ = ["main"]
 
 
@@ -20,5 +22,5 @@ def main(args: Sequence[str] | None = None) -> None:
         if error.name not in ("typer", "rich"):
             raise
         message = f"the command line needs the package {error.name}"
-        sys.exit(f"snntorch-asnn: {message}: pip install 'snntorch-asnn[train]'")
+        sys.exit(f"snntorch-asnn: {message}: {install('train')}")
     run(args)

@@ -7,10 +7,11 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from torch import Tensor
+
+from snntorch_asnn._extras import require
 
 __all__ = ["read", "write"]
 
@@ -28,7 +29,9 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], settings:
     if target.is_dir() or not target.parent.is_dir():
         raise ValueError(f"path must be a file in a folder that exists; got {str(path)!r}")
     dense = {key: value.detach().contiguous() for key, value in tensors.items()}
-    data = _safetensors_torch().save(dense, metadata={_FIELD: json.dumps(settings)})
+    data = require("safetensors.torch", extra="checkpoint").save(
+        dense, metadata={_FIELD: json.dumps(settings)}
+    )
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     part = Path(name)
     try:
@@ -53,25 +56,14 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"path must be a file; got {str(path)!r}")
-    load = _safetensors_torch()
-    from safetensors import SafetensorError, safe_open
-
+    safetensors = require("safetensors", extra="checkpoint")
+    load_file = require("safetensors.torch", extra="checkpoint").load_file
     try:
-        with safe_open(path, framework="pt") as file:
+        with safetensors.safe_open(path, framework="pt") as file:
             settings = dict(json.loads((file.metadata() or {})[_FIELD]))
-        return settings, load.load_file(path)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        return settings, load_file(path)
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"path must be a file that save_pretrained wrote; got {str(path)!r}") from error
-
-
-def _safetensors_torch() -> ModuleType:
-    try:
-        import safetensors.torch
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "checkpoints need safetensors: pip install 'snntorch-asnn[checkpoint]'", name=error.name
-        ) from error
-    return safetensors.torch
 
 
 def _umask() -> int:

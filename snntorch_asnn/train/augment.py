@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snntorch_asnn.train.extras import require
+from snntorch_asnn._extras import require
 
 __all__ = ["AugmentSettings", "MixSettings", "make_mixup", "make_train_transform"]
 
@@ -110,7 +110,7 @@ def make_train_transform(config: AugmentSettings, image_shape: Sequence[int]) ->
         steps.append(_erase(config.random_erasing))
     if not steps:
         return None
-    transform: Transform = require("torchvision.transforms.v2").Compose(steps)
+    transform: Transform = require("torchvision.transforms.v2", extra="train").Compose(steps)
     return transform
 
 
@@ -150,7 +150,7 @@ def make_mixup(config: MixSettings, num_classes: int) -> Mix | None:
             raise ValueError(f"{name} must be at least 0; got {getattr(config, name)}")
     if config.mixup == 0 and config.cutmix == 0:
         return None
-    v2 = require("torchvision.transforms.v2")
+    v2 = require("torchvision.transforms.v2", extra="train")
     kinds = [(config.mixup, v2.MixUp), (config.cutmix, v2.CutMix)]
     mixes = [kind(alpha=alpha, num_classes=num_classes) for alpha, kind in kinds if alpha > 0]
     mix = v2.RandomChoice(mixes)
@@ -173,7 +173,7 @@ def _geometry(config: AugmentSettings, image_shape: Sequence[int]) -> list[Any]:
         name = "crop-flip" if channels == 3 else "none"
     if name == "none":
         return []
-    v2 = require("torchvision.transforms.v2")
+    v2 = require("torchvision.transforms.v2", extra="train")
     flip = v2.RandomHorizontalFlip()
     if name == "random-resized-crop":
         return [v2.RandomResizedCrop((height, width), antialias=True), flip]
@@ -188,8 +188,8 @@ def _geometry(config: AugmentSettings, image_shape: Sequence[int]) -> list[Any]:
 
 
 def _rand_augment(policy: str, size: int) -> Transform:
-    v2 = require("torchvision.transforms.v2.functional")
-    make = require("timm.data.auto_augment").rand_augment_transform
+    v2 = require("torchvision.transforms.v2.functional", extra="train")
+    make = require("timm.data.auto_augment", extra="train").rand_augment_transform
     if not policy.startswith("rand-"):
         raise ValueError(f"rand_augment must be a policy such as rand-m9-n1-mstd0.4-inc1; got {policy!r}")
     try:
@@ -226,7 +226,7 @@ def _python_seeded_by_torch() -> Iterator[None]:
 
 def _erase(probability: float) -> Transform:
     """Fill a rectangle with noise that is uniform over the range of images."""
-    erasing = require("torchvision.transforms.v2").RandomErasing(p=probability)
+    erasing = require("torchvision.transforms.v2", extra="train").RandomErasing(p=probability)
 
     def transform(image: Tensor) -> Tensor:
         kept = erasing(torch.ones(1, *image.shape[-2:])).bool()

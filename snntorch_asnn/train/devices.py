@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from snntorch_asnn._extras import require
 from snntorch_asnn.train.config import TrainConfig
-from snntorch_asnn.train.extras import require
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -29,7 +29,7 @@ def make_fabric(config: TrainConfig) -> Fabric:
             compute in this precision, or ``devices`` and ``nodes`` contradict torchrun.
         ModuleNotFoundError: Lightning Fabric is not installed.
     """
-    fabric = require("lightning_fabric")
+    fabric = require("lightning_fabric", extra="train")
     device = resolve_device(config.device)
     devices, nodes = _processes(config)
     available = torch.cuda.device_count()
@@ -114,7 +114,7 @@ def _mixed_precision(precision: str, device: torch.device) -> Any:
     """
     if precision not in _MIXED_PRECISIONS:
         return None
-    base = require("lightning_fabric.plugins").MixedPrecision
+    base = require("lightning_fabric.plugins", extra="train").MixedPrecision
 
     class MixedPrecision(base):  # type: ignore[misc, valid-type]
         def convert_input(self, data: Any) -> Any:
@@ -127,4 +127,4 @@ def _strategy(config: TrainConfig, *, alone: bool) -> Any:
     if alone:
         return "auto"
     unused = config.strategy == "ddp_find_unused_parameters_true"
-    return require("lightning_fabric.strategies").DDPStrategy(find_unused_parameters=unused)
+    return require("lightning_fabric.strategies", extra="train").DDPStrategy(find_unused_parameters=unused)

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from snntorch_asnn._extras import require
 from snntorch_asnn.train.config import MACHINE_SETTINGS, TrainConfig
 from snntorch_asnn.train.devices import make_fabric, on_threads
-from snntorch_asnn.train.extras import require
 from snntorch_asnn.train.randomness import kept_random_state
 from snntorch_asnn.train.reporter import Reporter
 from snntorch_asnn.train.result import RunResult, read_result
@@ -49,7 +49,7 @@ def fit(config: TrainConfig, *, reporter: Reporter | None = None) -> RunResult:
         >>> result.best_epoch in (1, 2), result.parameters
         (True, 62334)
     """
-    require("matplotlib")
+    require("matplotlib", extra="train")
     folder, fabric = RunFolder(config.run_folder), make_fabric(config)
     goes_on = config.resume and folder.config.exists()
     folder.check_free(overwrite=config.overwrite or goes_on)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snntorch_asnn.train.extras import require
+from snntorch_asnn._extras import require
 
 __all__ = ["NormalisedImages", "load_teacher"]
 
@@ -116,13 +116,13 @@ def _from_checkpoint(file: Path, num_classes: int) -> nn.Module:
 
 def _build(name: str, num_classes: int, file: Path) -> nn.Module:
     """Create a network of torchvision, or else of timm, without weights."""
-    models = require("torchvision.models")
+    models = require("torchvision.models", extra="train")
     known = models.list_models(module=models)
     net: nn.Module
     if name in known:
         net = models.get_model(name, weights=None, num_classes=num_classes)
         return net
-    timm = require("timm")
+    timm = require("timm", extra="train")
     if timm.is_model(name):
         net = timm.create_model(name, pretrained=False, num_classes=num_classes)
         return net

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
+from snntorch_asnn._extras import require
 from snntorch_asnn.train.augment import make_train_transform
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.data.splits import (
@@ -20,7 +21,6 @@ from snntorch_asnn.train.data.splits import (
     readable,
     stratified,
 )
-from snntorch_asnn.train.extras import require
 
 _CIFAR10_DVS_TEST_FRACTION = 0.1
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
+from snntorch_asnn._extras import require
 from snntorch_asnn.train.augment import make_train_transform
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.data.splits import ImageSplits, carve, subset
-from snntorch_asnn.train.extras import require
 
 # Of the shorter side, the part that the central crop leaves when ImageNet is evaluated.
 _IMAGENET_CROP = 224 / 256
@@ -23,7 +23,7 @@ _IMAGENET_CROP = 224 / 256
 def load_folders(config: TrainConfig) -> ImageSplits:
     """Load ``train/``, ``val/`` and ``test/``, with a folder of images for each class."""
     folders = _find_folders(config)
-    image_folder = require("torchvision.datasets").ImageFolder
+    image_folder = require("torchvision.datasets", extra="train").ImageFolder
     try:
         parts = {name: image_folder(path, _eval_transform(config)) for name, path in folders.items()}
     except FileNotFoundError as error:
@@ -68,7 +68,7 @@ def _find_folders(config: TrainConfig) -> dict[str, Path]:
 
 
 def _eval_transform(config: TrainConfig) -> Callable[[Any], Tensor]:
-    v2 = require("torchvision.transforms.v2")
+    v2 = require("torchvision.transforms.v2", extra="train")
     size = config.image_size
     shorter = round(size / _IMAGENET_CROP) if config.data == "imagenet" else size
     steps = [v2.Resize(shorter, antialias=True), v2.CenterCrop(size), v2.PILToTensor()]
@@ -80,7 +80,7 @@ def _train_transform(config: TrainConfig) -> Callable[[Any], Tensor]:
     if config.data == "imagenet" and config.augment == "auto":
         config = dataclasses.replace(config, augment="random-resized-crop")
     augmentation = make_train_transform(config, (3, config.image_size, config.image_size))
-    v2 = require("torchvision.transforms.v2")
+    v2 = require("torchvision.transforms.v2", extra="train")
     # A random crop of the whole image is resized in one go; anything else begins with what evaluation sees.
     first = v2.PILToTensor() if config.augment == "random-resized-crop" else _eval_transform(config)
     transform: Callable[[Any], Tensor] = first if augmentation is None else v2.Compose([first, augmentation])

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
+from snntorch_asnn._extras import require
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.data.images import Batch
 from snntorch_asnn.train.data.splits import DEFAULT_DATA_DIR, ImageSplits, in_memory, readable, stratified
-from snntorch_asnn.train.extras import require
 
 _DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 _APT_HINT = " On Debian and Ubuntu: apt-get install dataset-fashion-mnist."
@@ -25,7 +25,7 @@ def load_named(config: TrainConfig) -> ImageSplits:
 
 
 def _digits(data_dir: Path | None) -> tuple[Batch, Batch, list[str]]:
-    digits = require("sklearn.datasets").load_digits()
+    digits = require("sklearn.datasets", extra="train").load_digits()
     images = torch.from_numpy(digits.images).float().div_(16).unsqueeze(1)
     labels = torch.from_numpy(digits.target).long()
     train, test = stratified(torch.arange(len(labels)), labels, 1437, "data")
@@ -43,7 +43,7 @@ def _fashion_mnist(data_dir: Path | None) -> tuple[Batch, Batch, list[str]]:
 
 
 def _of_idx_files(name: str, data_dir: Path | None, hint: str = "") -> tuple[Batch, Batch, list[str]]:
-    dataset = getattr(require("torchvision.datasets"), name)
+    dataset = getattr(require("torchvision.datasets", extra="train"), name)
     shown = {"FashionMNIST": "Fashion-MNIST"}.get(name, name)
     with _idx_root(name, data_dir) as (root, download), readable(shown, root, hint):
         train, test = dataset(root, train=True, download=download), dataset(root, train=False)
@@ -61,7 +61,7 @@ def _idx_root(name: str, data_dir: Path | None) -> Iterator[tuple[Path, bool]]:
     if len(archives) != 4:
         yield data_dir or DEFAULT_DATA_DIR, True
         return
-    extract_archive = require("torchvision.datasets.utils").extract_archive
+    extract_archive = require("torchvision.datasets.utils", extra="train").extract_archive
     with tempfile.TemporaryDirectory() as root:
         raw = Path(root, name, "raw")
         raw.mkdir(parents=True)
@@ -71,7 +71,7 @@ def _idx_root(name: str, data_dir: Path | None) -> Iterator[tuple[Path, bool]]:
 
 
 def _cifar(name: str, data_dir: Path | None) -> tuple[Batch, Batch, list[str]]:
-    dataset: Any = getattr(require("torchvision.datasets"), name)
+    dataset: Any = getattr(require("torchvision.datasets", extra="train"), name)
     root = data_dir or DEFAULT_DATA_DIR
     with readable(name, root):
         train, test = dataset(root, train=True, download=True), dataset(root, train=False)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from snntorch_asnn._extras import require
 from snntorch_asnn.train.augment import make_train_transform
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.data.images import Batch, TensorImages
-from snntorch_asnn.train.extras import require
 
 # Splits are part of the data, not of the run: every seed sees the same validation and test images.
 _SPLIT_SEED = 0
@@ -79,7 +79,7 @@ def carve(labels: Tensor, config: TrainConfig) -> tuple[Tensor, Tensor]:
 
 def stratified(indices: Tensor, labels: Tensor, first: int, setting: str) -> tuple[Tensor, Tensor]:
     """Split ``indices`` into ``first`` of them and the rest, each class in proportion."""
-    train_test_split = require("sklearn.model_selection").train_test_split
+    train_test_split = require("sklearn.model_selection", extra="train").train_test_split
     try:
         a, b = train_test_split(
             indices.numpy(),

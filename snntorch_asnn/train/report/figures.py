@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from snntorch_asnn import plot
+from snntorch_asnn._extras import require
 from snntorch_asnn.layers import TimeWeightedReadout
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
-from snntorch_asnn.train.extras import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -168,7 +168,7 @@ def _annotate(ax: Axes, counts: Tensor, shares: Tensor) -> None:
 
 
 def _style() -> Any:
-    return require("matplotlib").rc_context(_STYLE)
+    return require("matplotlib", extra="train").rc_context(_STYLE)
 
 
 def _svg(figure: Figure, label: str) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 import snntorch_asnn
+from snntorch_asnn._extras import require
 from snntorch_asnn.train.checkpoint import write_atomically
-from snntorch_asnn.train.extras import require
 from snntorch_asnn.train.report import figures, settings
 from snntorch_asnn.train.report.files import RunFiles, read_run
 from snntorch_asnn.train.report.parts import Section, Table, joules, number
@@ -42,7 +42,7 @@ def write_report(run_folder: str | Path) -> Path:
     """
     run = read_run(Path(run_folder))
     sections = [section for make in _SECTIONS for section in make(run)]
-    jinja = require("jinja2")
+    jinja = require("jinja2", extra="train")
     texts = resources.files(__package__)
     page = jinja.Environment(autoescape=True, trim_blocks=False).from_string(
         texts.joinpath("page.html.j2").read_text(encoding="utf-8")
@@ -52,7 +52,9 @@ def write_report(run_folder: str | Path) -> Path:
         subtitle=_subtitle(run),
         tiles=_tiles(run),
         sections=sections,
-        css=require("markupsafe").Markup(texts.joinpath("page.css").read_text(encoding="utf-8")),
+        css=require("markupsafe", extra="train").Markup(
+            texts.joinpath("page.css").read_text(encoding="utf-8")
+        ),
         version=snntorch_asnn.__version__,
     )
     file = run.path / "report.html"

@@ -5,10 +5,15 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-INSTALL = "pip install 'snntorch-asnn[{}]'"
+__all__ = ["install", "require"]
 
 
-def require(module: str, *, extra: str = "train") -> ModuleType:
+def install(extra: str) -> str:
+    """The command that brings an extra."""
+    return f"pip install 'snntorch-asnn[{extra}]'"
+
+
+def require(module: str, *, extra: str) -> ModuleType:
     """Import a module that an extra brings, or say how to install it.
 
     Raises:
@@ -18,5 +23,5 @@ def require(module: str, *, extra: str = "train") -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"training needs the package {error.name}: {INSTALL.format(extra)}", name=error.name
+            f"the package {error.name} is needed here: {install(extra)}", name=error.name
         ) from error
