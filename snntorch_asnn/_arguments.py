@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, get_args
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "check_flags",
     "check_image_size",
     "check_multiple",
+    "check_number",
     "check_shape",
     "check_step",
 ]
@@ -24,6 +26,12 @@ def check_count(name: str, value: object, most: int | None = None) -> None:
     if value < 1 or (most is not None and value > most):
         wanted = "at least 1" if most is None else f"in 1..{most}"
         raise ValueError(f"{name} must be {wanted}; got {value}")
+
+
+def check_number(name: str, value: object) -> None:
+    """Refuse what is not a real number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a real number; got {value!r}")
 
 
 def check_step(step: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from types import MethodType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -217,57 +216,38 @@ def _stepper(
     return _Stepper(model, lambda t, active: planes[t, active], num_steps or len(planes), planes.shape[1])
 
 
-class _Continued(nn.Module):
+class _Continued(OverTime):
     """:class:`OverTime`, but the state goes on from one call to the next."""
 
-    def __init__(self, neuron: nn.Module) -> None:
-        super().__init__()
-        self.neuron = neuron
-        self.by_step = any(
-            isinstance(m, SpikingNeuron) and not getattr(m, "sequence", False) for m in neuron.modules()
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        by_step = any(
+            isinstance(m, SpikingNeuron) and not getattr(m, "sequence", False) for m in self.neuron.modules()
         )
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.neuron(x[0] if self.by_step else x)
+        out = self.neuron(x[0] if by_step else x, **options)
         spikes: Tensor = out[0] if isinstance(out, tuple) else out
-        return spikes[None] if self.by_step else spikes
+        return spikes[None] if by_step else spikes
 
 
 def _view(net: nn.Module) -> nn.Module:
     """``net`` with the same parameters, but with neurons that keep a state of their own between calls."""
-    views: dict[nn.Module, nn.Module] = {}
-
-    def view(module: nn.Module, name: str, over_time: bool) -> nn.Module:
-        if module in views:
-            return views[module]
-        own = views[module] = copy.copy(module)
-        inner = over_time or isinstance(module, OverTime)
-        own._modules = {
-            child_name: None if child is None else view(child, f"{name}.{child_name}", inner)
-            for child_name, child in module._modules.items()
-        }
+    # Whatever reaches a module, through a list too, must reach the copy's: only tensors are shared.
+    shared = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
+    view = copy.deepcopy(net, shared)
+    over_time = {name: module for name, module in view.named_modules() if isinstance(module, OverTime)}
+    in_time = {inner for module in over_time.values() for inner in module.modules()}
+    for name, module in view.named_modules():
         if isinstance(module, SpikingNeuron):
-            _own_state(module, own, name.removeprefix("."), over_time)
-        if isinstance(module, OverTime):
-            neuron = own._modules["neuron"]
-            assert neuron is not None
-            if not any(isinstance(m, SpikingNeuron) for m in neuron.modules()):
-                raise ValueError(
-                    f"model: {name.removeprefix('.')} keeps no state, so it cannot run step by step"
-                )
-            views[module] = _Continued(neuron).eval()
-        return views[module]
-
-    return view(net, "", False)
+            _keep_state(module, name, in_time=module in in_time)
+    for name, module in over_time.items():
+        if not any(isinstance(inner, SpikingNeuron) for inner in module.modules()):
+            raise ValueError(f"model: {name} keeps no state, so it cannot run step by step")
+        module.__class__ = _Continued
+    return view
 
 
-def _own_state(neuron: nn.Module, own: Any, name: str, over_time: bool) -> None:
-    own._buffers = dict(neuron._buffers)
-    if isinstance(neuron, AdaptiveNeuron) and over_time:
-        own.init_hidden, own.output = True, False
-    elif not own.init_hidden or getattr(own, "sequence", False):
+def _keep_state(neuron: Any, name: str, *, in_time: bool) -> None:
+    is_adaptive = isinstance(neuron, AdaptiveNeuron)
+    if is_adaptive and in_time:
+        neuron.init_hidden, neuron.output = True, False
+    elif not neuron.init_hidden or getattr(neuron, "sequence", False):
         raise ValueError(f"model: {name} must hide its state (init_hidden=True) and take one step at a time")
-    for attribute, value in vars(own).items():
-        # snnTorch binds its reset to the neuron that it was built in.
-        if isinstance(value, MethodType) and value.__self__ is neuron:
-            setattr(own, attribute, MethodType(value.__func__, own))

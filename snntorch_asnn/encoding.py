@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from snntorch_asnn._arguments import check_count
+from snntorch_asnn._arguments import check_count, check_shape
 from snntorch_asnn._codes.checks import check_floating, lookup
 from snntorch_asnn.spikegen import CODES, Code, Levels, get_code, single_spike_hybrid
 
@@ -219,10 +219,15 @@ def _make_normalize(normalize: object, shape: Sequence[int] | None) -> nn.Module
     if normalize is None:
         return None
     if is_layer:
-        return _SampleNorm() if shape is None else _LayerNorm(tuple(shape))
+        return _SampleNorm() if shape is None else _layer_norm(shape)
     if not isinstance(normalize, tuple | list) or len(normalize) != 2:
         raise ValueError(f"normalize must be None, 'layer' or (mean, std), got {normalize!r}")
     return _Standardize(*normalize)
+
+
+def _layer_norm(shape: Sequence[int]) -> _LayerNorm:
+    check_shape("shape", shape)
+    return _LayerNorm(tuple(shape))
 
 
 def _refuse_unknown(parameters: Mapping[str, inspect.Parameter], options: Mapping[str, object]) -> None:

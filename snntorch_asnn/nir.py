@@ -12,13 +12,14 @@ import warnings
 from functools import partial
 from typing import Any
 
+import snntorch as snn
 import torch
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_step
 from snntorch_asnn._extras import require
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
-from snntorch_asnn.neurons.convert import constrained, freeze_neuron
+from snntorch_asnn.neurons.convert import TWINS, constrained, freeze_neuron
 from snntorch_asnn.neurons.lapicque import AdaptiveLapicque
 from snntorch_asnn.neurons.leaky import AdaptiveLeaky
 from snntorch_asnn.neurons.network import check_net, copy_net, input_shapes, names_of, replace
@@ -51,7 +52,8 @@ def export(net: nn.Module, sample: Tensor, *, step: int | None = None, ignore_re
         ModuleNotFoundError: if ``nir`` or ``nirtorch`` is not installed; the extra ``nir`` brings both.
         TypeError: if ``net`` is not a module or ``step`` is not an integer.
         ValueError: if a neuron cannot be expressed: it changes with time and ``step`` is None, ``step`` is
-            past its ``num_steps``, its reset is not NIR's, or it takes whole sequences. The message names it.
+            past its ``num_steps``, a leak is not in [0, 1), its reset is not NIR's, it takes whole sequences,
+            or its class is derived from one of ours. The message names it.
 
     Example::
 
@@ -70,7 +72,7 @@ def export(net: nn.Module, sample: Tensor, *, step: int | None = None, ignore_re
     require("nir", extra="nir")
     export_to_nir = require("snntorch.export_nir", extra="nir").export_to_nir
     for name, module in net.named_modules():
-        if isinstance(module, AdaptiveNeuron) and (reason := _why_not(module, step, ignore_reset)):
+        if reason := _why_not(module, step, ignore_reset):
             raise ValueError(f"{name or 'net'}: this {type(module).__name__} is not one of NIR's: {reason}")
     frozen, gains = _frozen(net, sample, step or 0)
     with warnings.catch_warnings():
@@ -86,9 +88,22 @@ def export(net: nn.Module, sample: Tensor, *, step: int | None = None, ignore_re
     return graph
 
 
-def _why_not(neuron: AdaptiveNeuron, step: int | None, ignore_reset: bool) -> str | None:
+def _why_not(module: nn.Module, step: int | None, ignore_reset: bool) -> str | None:
+    """What keeps a module from being exported; None if nothing does, or if snnTorch is to judge."""
+    if isinstance(module, AdaptiveNeuron):
+        return _why_not_adaptive(module, step, ignore_reset)
+    if isinstance(module, (snn.Leaky, snn.Synaptic, snn.RLeaky, snn.RSynaptic)):
+        return _why_no_tau(
+            {name: getattr(module, name) for name in ("alpha", "beta") if hasattr(module, name)}
+        )
+    return None
+
+
+def _why_not_adaptive(neuron: AdaptiveNeuron, step: int | None, ignore_reset: bool) -> str | None:
     if isinstance(neuron, AdaptiveLapicque):
         return "snnTorch exports no Lapicque"
+    if type(neuron) not in TWINS.values():
+        return "snnTorch has counterparts of this package's own classes only, not of those derived from them"
     if neuron.sequence or not neuron.init_hidden:
         return "it must hide its state (init_hidden=True) and take one step at a time"
     if step is not None and step >= neuron.num_steps:
@@ -97,12 +112,23 @@ def _why_not(neuron: AdaptiveNeuron, step: int | None, ignore_reset: bool) -> st
         value = constrained(neuron, name)
         if step is None and value.ndim > 0 and not bool((value == value[:1]).all()):
             return f"its {name} changes with time; pass step="
+    if reason := _why_no_tau({name: _at(neuron, name, step or 0) for name in neuron.leaks}):
+        return reason
     if not bool((_at(neuron, "graded_spikes_factor", step or 0) == 1).all()):
         return "its graded_spikes_factor is not 1"
     if isinstance(neuron, AdaptiveRLeaky) and not bool((_at(neuron, "gain", step or 0) == 1).all()):
         return "its gain is not 1, and NIR would apply it to the feedback too"
     if not (ignore_reset or _resets_to_zero_at_the_spike(neuron)):
         return "it does not reset to zero at the spike; pass ignore_reset=True to export it as if it did"
+    return None
+
+
+def _why_no_tau(leaks: dict[str, Tensor]) -> str | None:
+    """What keeps leaks from having the time constants that snnTorch exports; None if nothing does."""
+    for name, leak in leaks.items():
+        if not bool(((leak >= 0) & (leak < 1)).all()):
+            found = f"{float(leak.min())} to {float(leak.max())}"
+            return f"its {name} must be in [0, 1) to give a time constant dt / (1 - {name}); got {found}"
     return None
 
 

@@ -66,7 +66,8 @@ def raster(spikes: Tensor, *, ax: Axes | None = None) -> Axes:
 def time_parameters(model: nn.Module, *, figure: Figure | None = None) -> Figure:
     """Draw the leak and the gain of every adaptive neuron of a model at each step.
 
-    Parameters with a feature shape (one per channel, for instance) are averaged over it.
+    Parameters with a feature shape (one per channel, for instance) are averaged over it. What is not finite,
+    as after a divergence, is left uncoloured and written as ``nan`` or ``inf``.
 
     Args:
         model: network of adaptive neurons, :class:`~snntorch_asnn.AdaptiveLeaky` and its like.
@@ -103,6 +104,8 @@ def time_parameters(model: nn.Module, *, figure: Figure | None = None) -> Figure
 def firing_rates(rates: Mapping[str, Sequence[float]], *, ax: Axes | None = None) -> Axes:
     """Draw firing rates, layer by layer and step by step.
 
+    A rate that is not finite is left uncoloured and written as ``nan`` or ``inf``.
+
     Args:
         rates: for each layer's name its rate at each step, in spikes per neuron.
         ax: axes to draw into; new ones if None.
@@ -111,7 +114,7 @@ def firing_rates(rates: Mapping[str, Sequence[float]], *, ax: Axes | None = None
         matplotlib.axes.Axes: the axes.
 
     Raises:
-        ValueError: ``rates`` is empty.
+        ValueError: ``rates`` is empty, or a layer has no steps.
 
     Example::
 
@@ -122,7 +125,10 @@ def firing_rates(rates: Mapping[str, Sequence[float]], *, ax: Axes | None = None
     if not rates:
         raise ValueError("rates must hold at least one layer; got none")
     names = _layer_names(rates)
-    rows = [list(layer) for layer in rates.values()]
+    rows = [[float(rate) for rate in layer] for layer in rates.values()]
+    for name, row in zip(rates, rows, strict=True):
+        if not row:
+            raise ValueError(f"rates[{name!r}] must hold the rate of at least one step; got none")
     axes = ax if ax is not None else _new_axes(*_heat_map_size(names, max(map(len, rows)), columns=1))
     _heat_map(axes, rows, names, cmap="Blues", title="spikes per neuron and step", low=0.0)
     return axes
@@ -282,7 +288,7 @@ def _heat_map(
     bottom, top = _colour_range(values[values.isfinite()], low)
     image = ax.imshow(values.numpy(), cmap=cmap, vmin=bottom, vmax=top, aspect="auto")
     if steps <= _MAX_ANNOTATED_STEPS:
-        _write_values(ax, values, image)
+        _write_values(ax, rows, image)
     ax.set_yticks(range(len(names)), names)
     _whole_numbers(ax.xaxis)
     ax.set_xlabel("time step")
@@ -295,7 +301,9 @@ def _heat_map(
 
 
 def _colour_range(values: Tensor, low: float | None) -> tuple[float, float]:
-    """Return the range of the values, widened so that no small difference looks large."""
+    """Return the range of the values, widened so that no small difference looks large; of none, 0 to 1."""
+    if not values.numel():
+        return 0.0, 1.0
     bottom, top = values.min().item(), values.max().item()
     if low is not None:
         return low, max(top, low + 0.1)
@@ -303,14 +311,19 @@ def _colour_range(values: Tensor, low: float | None) -> tuple[float, float]:
     return bottom - missing / 2, top + missing / 2
 
 
-def _write_values(ax: Axes, values: Tensor, image: Any) -> None:
-    for row, layer in enumerate(values.tolist()):
+def _write_values(ax: Axes, rows: Sequence[Sequence[float]], image: Any) -> None:
+    for row, layer in enumerate(rows):
         for step, value in enumerate(layer):
-            if math.isfinite(value):
-                red, green, blue, _ = image.cmap(image.norm(value))
-                dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
-                colour = "white" if dark else "black"
-                ax.text(step, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+            colour = "white" if _is_dark(image, value) else "black"
+            ax.text(step, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+
+
+def _is_dark(image: Any, value: float) -> bool:
+    """Whether an image shows a value in a dark colour; what is not finite has none."""
+    if not math.isfinite(value):
+        return False
+    red, green, blue, _ = image.cmap(image.norm(value))
+    return bool(0.3 * red + 0.59 * green + 0.11 * blue < 0.5)
 
 
 def _layer_names(layers: Iterable[str]) -> list[str]:

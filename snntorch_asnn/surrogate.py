@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from snntorch_asnn._arguments import check_number
+
 __all__ = [
     "Surrogate",
     "atan",
@@ -112,6 +114,7 @@ class Surrogate:
             snnTorch's answer is no.
 
     Raises:
+        TypeError: if ``shape`` is not a number.
         ValueError: if ``kind`` is unknown or ``shape`` is not a positive, finite number.
 
     Example::
@@ -133,6 +136,7 @@ class Surrogate:
     def __post_init__(self) -> None:
         if self.kind not in _BACKWARD:
             raise ValueError(f"kind must be one of {', '.join(_BACKWARD)}; got {self.kind!r}")
+        check_number("shape", self.shape)
         if not 0 < self.shape < math.inf:
             raise ValueError(
                 f"{self.kind}: its parameter must be a positive, finite number; got {self.shape!r}"
@@ -189,6 +193,7 @@ def sigmoid(slope: float = 25.0, *, fires_at_threshold: bool = False) -> Surroga
         >>> sigmoid(slope=4).derivative(torch.tensor(0.0))
         tensor(1.)
     """
+    check_number("slope", slope)
     return Surrogate("sigmoid", slope, fires_at_threshold)
 
 
@@ -208,6 +213,7 @@ def atan(alpha: float = 2.0, *, fires_at_threshold: bool = False) -> Surrogate:
         >>> atan(alpha=2.0).derivative(torch.tensor(0.0))
         tensor(1.)
     """
+    check_number("alpha", alpha)
     return Surrogate("atan", alpha, fires_at_threshold)
 
 
@@ -225,6 +231,7 @@ def fast_sigmoid(slope: float = 25.0, *, fires_at_threshold: bool = False) -> Su
         >>> fast_sigmoid(slope=1).derivative(torch.tensor(1.0))
         tensor(0.2500)
     """
+    check_number("slope", slope)
     return Surrogate("fast_sigmoid", slope, fires_at_threshold)
 
 
@@ -246,6 +253,7 @@ def triangular(width: float = 1.0, *, fires_at_threshold: bool = False) -> Surro
         >>> triangular().derivative(torch.tensor([-1.0, -0.5, 0.0]))
         tensor([0.0000, 0.5000, 1.0000])
     """
+    check_number("width", width)
     return Surrogate("triangular", width, fires_at_threshold)
 
 

@@ -196,3 +196,26 @@ def test_a_neuron_that_keeps_no_state_is_refused() -> None:
     ).eval()
     with pytest.raises(ValueError, match="spike1 keeps no state"):
         asnn.anytime(model, torch.rand(2, 1, 8, 8), threshold=0.9)
+
+
+class Listed(nn.Module):
+    """Runs its layers through a list, which ``modules()`` does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(5, 3)
+        self.lif = snn.Leaky(0.9, init_hidden=True, output=True, reset_mechanism="none")
+        self.layers = [self.fc, self.lif]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x[1]
+
+
+def test_layers_in_a_list_keep_their_state() -> None:
+    net, x = Listed().eval(), torch.randn(6, 5)
+    before = net.lif.mem
+    first, second = (asnn.anytime(net, x, threshold=0.9, num_steps=6) for _ in range(2))
+    assert net.lif.mem is before
+    assert all(map(torch.equal, first, second))

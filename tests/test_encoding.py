@@ -223,6 +223,8 @@ def test_vmap_without_checks(images: Tensor) -> None:
         ({"normalize": (None, 1.0)}, TypeError, "normalize: mean must be a number"),
         ({"normalize": ("0.5", 1.0)}, TypeError, "normalize: mean must be a number"),
         ({"shape": (3, 8, 8)}, ValueError, "shape must be None unless normalize is 'layer'"),
+        ({"normalize": "layer", "shape": 5}, TypeError, "shape must be a sequence of integers; got 5"),
+        ({"normalize": "layer", "shape": (3, 0)}, ValueError, r"shape must hold positive .* got \(3, 0\)"),
         ({"squash": "tanh"}, ValueError, "squash must be one of none, clamp, sigmoid, got 'tanh'"),
         ({"squash": None}, TypeError, "squash must be a string"),
         ({"levels": "quantiles"}, ValueError, "levels must be one of .*did you mean 'quantile'"),

@@ -23,6 +23,10 @@ NIRS: dict[str, Any] = {
 }
 
 
+class Derived(asnn.AdaptiveLeaky):
+    """A user's subclass."""
+
+
 def build(**options: Any) -> nn.Sequential:
     return nn.Sequential(
         nn.Linear(3, 8),
@@ -96,11 +100,32 @@ def test_recurrent() -> None:
         (asnn.AdaptiveLeaky(0.9, **NIRS, sequence=True), {}, "one step at a time"),
         (asnn.AdaptiveLeaky(0.9, **NIRS, graded_spikes_factor=2.0), {}, "graded_spikes_factor is not 1"),
         (asnn.AdaptiveLapicque(0.9, init_hidden=True, num_steps=2), {}, "exports no Lapicque"),
+        (Derived(0.9, **NIRS), {}, "1: this Derived is not one of NIR's: .* not of those derived from them"),
+        (asnn.AdaptiveLeaky(1.0, **NIRS), {}, r"1: this AdaptiveLeaky .* beta must be in \[0, 1\) .* 1.0 to"),
+        (asnn.AdaptiveLeaky(1.2, **NIRS), {}, "its beta must be in"),
+        (asnn.AdaptiveLeaky(1.2, **NIRS, beta_constraint="none"), {}, "its beta must be in"),
+        (asnn.AdaptiveLeaky(-0.1, **NIRS, beta_constraint="none"), {}, "its beta must be in"),
+        (asnn.AdaptiveSynaptic(1.0, 0.9, **NIRS), {}, "this AdaptiveSynaptic .* its alpha must be in"),
+        (asnn.AdaptiveRLeaky(1.0, linear_features=4, **NIRS), {}, "this AdaptiveRLeaky .* its beta must be"),
+        (snn.Leaky(1.0, init_hidden=True), {}, "1: this Leaky .* its beta must be in"),
+        (snn.Synaptic(1.0, 0.9, init_hidden=True), {}, "1: this Synaptic .* its alpha must be in"),
     ],
 )
 def test_refuses_with_the_reason(neuron: nn.Module, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         asnn.nir.export(nn.Sequential(nn.Linear(3, 4), neuron), torch.rand(1, 3), **arguments)
+
+
+def test_the_leak_of_the_exported_step_counts() -> None:
+    beta = torch.tensor([0.9, 1.0, 0.0])
+    lif = asnn.AdaptiveLeaky(beta, feature_shape=(), **NIRS | {"num_steps": 3})
+    net, x = nn.Sequential(nn.Linear(3, 4), lif), torch.rand(1, 3)
+    with pytest.raises(ValueError, match="its beta must be in"):
+        asnn.nir.export(net, x, step=1)
+    for step in (0, 2):
+        back = import_back(asnn.nir.export(net, x, step=step))
+        (leaky,) = (m for m in back.modules() if isinstance(m, snn.Leaky))
+        assert torch.equal(leaky.beta, beta[step].expand(4))
 
 
 def test_resets_can_be_ignored_as_snntorch_does() -> None:

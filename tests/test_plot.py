@@ -86,6 +86,22 @@ def test_firing_rates_are_not_annotated_where_there_are_many_steps():
     assert not plot.firing_rates({"fc": [0.1] * 100}).texts
 
 
+def test_draws_what_has_diverged(tmp_path):
+    neuron = AdaptiveLeaky(beta=0.9, num_steps=2)
+    with torch.no_grad():
+        neuron.beta.fill_(torch.nan)
+        neuron.gain.copy_(torch.tensor([torch.inf, 0.5]))
+    figure = plot.time_parameters(neuron)
+    leak, gain = figure.axes[:2]
+    assert [text.get_text() for text in leak.texts] == ["nan", "nan"]
+    assert [text.get_text() for text in gain.texts] == ["inf", "0.50"]
+    figure.savefig(tmp_path / "time_parameters.png")
+    ax = plot.firing_rates({"a": [torch.nan], "b": [0.5, torch.nan, 0.25]})
+    assert [text.get_text() for text in ax.texts] == ["nan", "0.50", "nan", "0.25"]
+    for rates in ({"a": [torch.nan]}, {"a": torch.full((40,), torch.nan)}):
+        plot.firing_rates(rates).figure.savefig(tmp_path / "firing_rates.png")
+
+
 def test_learning_curve_marks_the_best_epoch(tmp_path):
     figure = plot.learning_curve(METRICS)
     loss, accuracy = figure.axes
@@ -120,6 +136,8 @@ def test_code_takes_a_single_tensor_and_colours():
         (lambda: plot.raster(torch.ones(3)), ValueError, r"spikes must have .* shape \(3,\)"),
         (lambda: plot.raster(torch.ones(0, 3)), ValueError, r"spikes must have .* shape \(0, 3\)"),
         (lambda: plot.firing_rates({}), ValueError, "rates must hold"),
+        (lambda: plot.firing_rates({"a": []}), ValueError, r"rates\['a'\] must hold .* at least one step"),
+        (lambda: plot.firing_rates({"a": [0.1], "b": []}), ValueError, r"rates\['b'\] must hold"),
         (lambda: plot.learning_curve([]), ValueError, "metrics must hold"),
         (lambda: plot.code({}), ValueError, "planes must hold"),
         (lambda: plot.code(torch.rand(4, 4)), ValueError, "planes must have"),

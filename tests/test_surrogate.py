@@ -133,6 +133,18 @@ def test_refuses_a_parameter_that_is_not_positive_and_finite(name: str, value: f
         getattr(surrogate, name)(value)
 
 
+@pytest.mark.parametrize("value", ["2", None, [2.0], True, torch.tensor(2.0)])
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [("atan", "alpha"), ("fast_sigmoid", "slope"), ("sigmoid", "slope"), ("triangular", "width")],
+)
+def test_refuses_a_parameter_that_is_no_number(name: str, argument: str, value: object) -> None:
+    with pytest.raises(TypeError, match=f"{argument} must be a real number; got "):
+        getattr(surrogate, name)(value)
+    with pytest.raises(TypeError, match="shape must be a real number; got "):
+        Surrogate(name, value)  # type: ignore[arg-type]
+
+
 def test_refuses_an_unknown_kind() -> None:
     with pytest.raises(ValueError, match="kind must be one of atan"):
         Surrogate("step")

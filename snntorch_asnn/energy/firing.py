@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,28 +22,33 @@ class FiringRates:
 
     def __init__(self, num_steps: int) -> None:
         self.num_steps = num_steps
-        self._means: dict[str, list[Tensor]] = {}
+        self._steps: dict[str, list[tuple[Tensor, int]]] = {}
 
     def add(self, layer: str, spikes: Tensor, *, sequence: bool) -> None:
         """Record ``[T, B, ...]`` spikes if ``sequence``, else one step's ``[B, ...]``."""
         steps = spikes.detach().flatten(1) if sequence else spikes.detach().reshape(1, -1)
-        self._means.setdefault(layer, []).append(steps.mean(dim=1, dtype=torch.float32))
+        means = steps.mean(dim=1, dtype=torch.float32)
+        self._steps.setdefault(layer, []).extend((mean, steps.shape[1]) for mean in means)
 
     def per_layer(self) -> dict[str, tuple[float, ...]]:
-        """Return each layer's rate at each of the ``num_steps`` steps."""
-        rates = {}
-        for layer, means in self._means.items():
-            steps = torch.cat(means)
-            whole_sequences = len(steps) // self.num_steps * self.num_steps
-            rates[layer] = tuple(steps[:whole_sequences].view(-1, self.num_steps).mean(dim=0).tolist())
-        return rates
+        """Return each layer's rate at each of the ``num_steps`` steps, over all neurons and images."""
+        return {layer: self._of_layer(steps) for layer, steps in self._steps.items()}
+
+    def _of_layer(self, steps: list[tuple[Tensor, int]]) -> tuple[float, ...]:
+        sequences = len(steps) // self.num_steps
+        whole = steps[: sequences * self.num_steps]
+        if not whole:
+            return (math.nan,) * self.num_steps
+        rates = torch.stack([mean for mean, _ in whole]).view(sequences, -1).double()
+        neurons = rates.new_tensor([count for _, count in whole]).view(sequences, -1)
+        return tuple(((rates * neurons).sum(0) / neurons.sum(0)).tolist())
 
     def steps_taken(self) -> dict[str, int]:
         """Return how many steps each layer has run so far."""
-        return {layer: sum(map(len, means)) for layer, means in self._means.items()}
+        return {layer: len(steps) for layer, steps in self._steps.items()}
 
     def mean(self) -> float:
-        """Return the mean rate over layers and steps, 0 if nothing was recorded."""
+        """Return the mean rate over layers and steps, each counted alike; 0 if nothing was recorded."""
         rates = [rate for layer in self.per_layer().values() for rate in layer]
         return sum(rates) / len(rates) if rates else 0.0
 

@@ -7,13 +7,13 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.utils import fusion
 
 from snntorch_asnn.layers.over_time import OverTime
 from snntorch_asnn.layers.time_folded import TimeFolded, fold_time
 from snntorch_asnn.neurons import AdaptiveLeaky
 from snntorch_asnn.ops.batch_moments import Moments, batch_moments
+from snntorch_asnn.ops.first_derivative import first_derivative_only
 
 __all__ = ["NormLeaky", "fold_norm", "folded_spikes", "fuse_norm", "normed", "normed_spikes"]
 
@@ -43,9 +43,9 @@ class NormLeaky(nn.Module):
     DistributedDataParallel there too.
 
     What cannot be fused runs as the pair: a surrogate that is not from :mod:`snntorch_asnn.surrogate`,
-    ``inhibition``, ``state_quant``, a neuron other than ``AdaptiveLeaky``, a norm with hooks, and whatever
-    runs under :mod:`torch.func` transforms. So does an input of float32 or float64 on a CPU with fewer than
-    131,072 elements, for which the two are faster.
+    ``inhibition``, ``state_quant``, a neuron other than ``AdaptiveLeaky``, a norm or neuron with hooks, and
+    whatever runs under :mod:`torch.func` transforms. So does an input of float32 or float64 on a CPU with
+    fewer than 131,072 elements, for which the two are faster.
 
     Args:
         norm: ``nn.BatchNorm1d``, ``2d``, ``3d`` or ``nn.SyncBatchNorm``, over the channels of one step's
@@ -146,13 +146,22 @@ def _fuses(norm: nn.Module, neuron: nn.Module, x: Tensor, channel_dim: int) -> b
     inner = neuron.neuron if isinstance(neuron, OverTime) else neuron
     if type(norm) not in _NORMS or not isinstance(inner, AdaptiveLeaky) or not inner.takes_affine:
         return False
-    if any(m._forward_pre_hooks for m in (norm, neuron, inner)) or norm._forward_hooks:
-        return False  # they are to see the normalised current
-    if norm._backward_hooks or norm._backward_pre_hooks or x.numel() <= x.shape[channel_dim]:
-        return False
+    if any(map(_has_hooks, (norm, neuron, inner))) or x.numel() <= x.shape[channel_dim]:
+        return False  # hooks are to see the normalised current, and a norm refuses a single value by itself
     if torch.compiler.is_compiling():
         return not isinstance(norm, nn.SyncBatchNorm)
     return not torch._C._are_functorch_transforms_active()
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return any(
+        (
+            module._forward_pre_hooks,
+            module._forward_hooks,
+            module._backward_pre_hooks,
+            module._backward_hooks,
+        )
+    )
 
 
 def _pays(norm: nn.Module, x: Tensor) -> bool:
@@ -219,7 +228,7 @@ class _Affine(torch.autograd.Function):
         return factor.view(shape), offset.view(shape)
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only("norm and neuron in one", "the one after the other")
     def backward(ctx: Any, grad_factor: Tensor, grad_offset: Tensor) -> tuple[Tensor | None, ...]:
         mean, weight, factor, scale = ctx.saved_tensors
         grad_offset = grad_offset.flatten()
@@ -298,7 +307,8 @@ def fold_norm(layer: nn.Module, norm_leaky: NormLeaky) -> tuple[nn.Module, nn.Mo
 
     Raises:
         TypeError: ``layer`` is neither, or ``norm_leaky`` no :class:`NormLeaky`.
-        ValueError: one of them is in training mode, or the norm has no running averages.
+        ValueError: one of them is in training mode, the norm has no running averages or another number of
+            channels than ``layer`` puts out, or ``layer`` is a transposed convolution with groups.
 
     Example::
 
@@ -311,12 +321,20 @@ def fold_norm(layer: nn.Module, norm_leaky: NormLeaky) -> tuple[nn.Module, nn.Mo
     if not isinstance(norm_leaky, NormLeaky):
         raise TypeError(f"norm_leaky must be a NormLeaky; got {type(norm_leaky).__name__}")
     norm = norm_leaky.norm
+    if not isinstance(layer, nn.modules.conv._ConvNd | nn.Linear):
+        raise TypeError(f"layer must be a convolution or nn.Linear; got {type(layer).__name__}")
     if layer.training or norm.training:
         raise ValueError("layer and norm_leaky must be in evaluation mode; call eval() first")
     if norm.running_mean is None:
         raise ValueError("norm_leaky must have running averages; got track_running_stats=False")
-    if isinstance(layer, nn.modules.conv._ConvNd):
-        return fusion.fuse_conv_bn_eval(layer, norm, layer.transposed), norm_leaky.neuron
+    channels = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+    if norm.num_features != channels:
+        raise ValueError(
+            f"norm_leaky must have the {channels} channels that layer puts out; got {norm.num_features}"
+        )
     if isinstance(layer, nn.Linear):
         return fusion.fuse_linear_bn_eval(layer, norm), norm_leaky.neuron
-    raise TypeError(f"layer must be a convolution or nn.Linear; got {type(layer).__name__}")
+    if layer.transposed and layer.groups > 1:
+        # PyTorch lays out the weights of one group only as those of a transposed convolution.
+        raise ValueError(f"layer must have groups=1 as a transposed convolution; got groups={layer.groups}")
+    return fusion.fuse_conv_bn_eval(layer, norm, layer.transposed), norm_leaky.neuron

@@ -6,6 +6,7 @@ from snntorch_asnn.models.base import SpikingModel
 from snntorch_asnn.models.checkpoint import from_pretrained
 from snntorch_asnn.models.lenet import LeNet
 from snntorch_asnn.models.maxformer import MaxFormer
+from snntorch_asnn.models.neurons import build_neuron
 from snntorch_asnn.models.qkformer import QKFormer
 from snntorch_asnn.models.reference_weights import LoadReport, load_reference_weights
 from snntorch_asnn.models.registry import create_model, list_models, register_model
@@ -22,6 +23,7 @@ __all__ = [
     "SpikingModel",
     "SpikingResNet",
     "Spikingformer",
+    "build_neuron",
     "create_model",
     "from_pretrained",
     "list_models",

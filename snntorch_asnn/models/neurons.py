@@ -100,7 +100,7 @@ def build_neuron(
     """Build one layer's neuron, ready to be run over a whole sequence.
 
     Args:
-        neuron: a key of :data:`NEURONS`, or a callable that builds a module. It is given, by
+        neuron: a name that :func:`create_model` takes, or a callable that builds a module. It is given, by
             keyword, those of the other arguments that it has no default for.
         num_steps: T.
         channel_shape: shape of a parameter with one value per channel, ``(C, 1, 1)`` after a
@@ -113,6 +113,13 @@ def build_neuron(
         TypeError: ``neuron`` is neither, wants an argument that there is none of, or builds no
             module.
         ValueError: the name is unknown, or the module leaves its state to the caller.
+
+    Example::
+
+        >>> import torch
+        >>> spike = build_neuron("plif", 4, channel_shape=(8, 1, 1))
+        >>> spike(torch.rand(4, 2, 8, 16, 16)).shape
+        torch.Size([4, 2, 8, 16, 16])
     """
     check_choice("sharing", sharing, Sharing)
     if isinstance(neuron, str):

@@ -54,10 +54,13 @@ def builder(name: str) -> Callable[..., SpikingModel]:
     """Return the function that was registered under a name.
 
     Raises:
+        TypeError: ``name`` is not a string.
         ValueError: there is none.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string; got {name!r}")
     if name not in _BUILDERS:
-        nearest = get_close_matches(str(name), _BUILDERS, n=3, cutoff=0.0)
+        nearest = get_close_matches(name, _BUILDERS, n=3, cutoff=0.0)
         raise ValueError(
             f"name must be one of list_models(); got {name!r}, nearest: {', '.join(map(repr, nearest))}"
         )
@@ -110,7 +113,8 @@ def create_model(
         step_norm: whether every step has norms of its own, see :class:`~snntorch_asnn.layers.StepNorm`. False
             is the paper's network.
         fused: whether each norm runs in one with the neuron behind it, see
-            :class:`~snntorch_asnn.layers.NormLeaky`: faster and in less memory, with the same weights.
+            :class:`~snntorch_asnn.layers.NormLeaky`: in less memory, with the same weights; see the page on
+            speed.
         **model_args: what only this model takes: see its class.
 
     Returns:

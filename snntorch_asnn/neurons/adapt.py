@@ -11,7 +11,7 @@ from torch import nn
 from snntorch_asnn._arguments import check_choice, check_count, check_flags
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 from snntorch_asnn.neurons.convert import TWINS, adapt_neuron, freeze_neuron, why_not_frozen
-from snntorch_asnn.neurons.network import check_net, input_shapes, names_of, replace
+from snntorch_asnn.neurons.network import check_net, input_shapes, names_of, parameters_behind, replace
 
 __all__ = ["Description", "adapt", "describe", "freeze"]
 
@@ -31,7 +31,7 @@ class Description(NamedTuple):
     """T; None for a neuron without time parameters."""
     feature_shape: tuple[int, ...] | None
     learned: tuple[str, ...]
-    """Names of its time parameters that are learned."""
+    """Names of its time parameters that are learned, or computed from something learned."""
 
 
 def adapt(
@@ -50,10 +50,12 @@ def adapt(
     A neuron that stands in several places stays shared; weights, recurrent weights, states, hooks, device,
     dtype and train mode are kept. Surrogates of :mod:`snntorch.surrogate` are exchanged for this package's
     where the two agree to the bit, so that fused implementations know them. Parameters of the neurons are
-    new objects: build the optimizer afterwards, for instance from :func:`optim_groups`.
+    new objects: build the optimizer afterwards, for instance from :func:`optim_groups`. One that had
+    ``requires_grad=False`` has it again.
 
     Each replacement is logged at level INFO under ``snntorch_asnn.neurons.adapt``, each neuron that has
-    no adaptive twin (other classes, subclasses) at WARNING; :func:`describe` lists the result.
+    no adaptive twin (other classes, subclasses) at WARNING; :func:`describe` lists the result. A neuron that
+    is adaptive already stays as it is.
 
     Args:
         net: the network, or a single neuron.
@@ -71,8 +73,8 @@ def adapt(
 
     Raises:
         TypeError: if ``net`` is not a module or another argument is of the wrong type.
-        ValueError: if an argument's value does not fit, or the channels of a neuron are unknown. The
-            network is then unchanged.
+        ValueError: if an argument's value does not fit, the channels of a neuron are unknown, or a neuron is
+            adaptive already with another number of steps. The network is then unchanged.
 
     Example::
 
@@ -89,6 +91,7 @@ def adapt(
     check_choice("feature_shape", feature_shape, Sharing)
     check_flags(learn_beta=learn_beta, learn_gain=learn_gain, sequence=sequence)
     names = names_of(net)
+    _check_num_steps(names, num_steps)
     neurons = [module for module in names if type(module) in TWINS]
     channels = _channels(net, neurons, sample) if feature_shape == "channel" else {}
     replacements: dict[nn.Module, nn.Module] = {}
@@ -115,10 +118,11 @@ def adapt(
 def freeze(net: Net) -> Net:
     """Replace adaptive neurons by snnTorch's own, where what they have learned allows it.
 
-    A neuron goes back if its gain is 1 and its other parameters do not change with time, and if it has none
-    of the options that snnTorch lacks (``sequence``, ``exact_reset``, another ``detach_reset``). Any other
-    is kept, with the reason logged at level WARNING under ``snntorch_asnn.neurons.adapt``. The network is
-    changed in place; its outputs stay the same to the bit.
+    A neuron goes back if its gain is 1, its other parameters do not change with time and its leaks lie in
+    [0, 1], to which snnTorch clamps all but a ``Lapicque``'s, and if it has none of the options that snnTorch
+    lacks (``sequence``, ``exact_reset``, another ``detach_reset``). Any other is kept, with the reason logged
+    at level WARNING under ``snntorch_asnn.neurons.adapt``. The network is changed in place; its outputs stay
+    the same to the bit. A Parameter that had ``requires_grad=False`` has it again.
 
     Args:
         net: the network, or a single neuron.
@@ -174,8 +178,22 @@ def describe(net: nn.Module) -> list[Description]:
 def _describe(neuron: nn.Module, names: tuple[str, ...]) -> Description:
     if not isinstance(neuron, AdaptiveNeuron):
         return Description(names, type(neuron).__name__, None, None, ())
-    learned = [name for name in neuron.time_parameters if isinstance(getattr(neuron, name), nn.Parameter)]
-    return Description(names, type(neuron).__name__, neuron.num_steps, neuron.feature_shape, tuple(learned))
+    learned = tuple(
+        name
+        for name in neuron.time_parameters
+        if any(parameter.requires_grad for parameter in parameters_behind(neuron, name))
+    )
+    return Description(names, type(neuron).__name__, neuron.num_steps, neuron.feature_shape, learned)
+
+
+def _check_num_steps(names: dict[nn.Module, list[str]], num_steps: int) -> None:
+    """Refuse a number of steps that is not that of the neurons that are adaptive already."""
+    for module, places in names.items():
+        if isinstance(module, AdaptiveNeuron) and module.num_steps != num_steps:
+            raise ValueError(
+                f"num_steps must be {module.num_steps}, that of the adaptive neuron {places[0] or 'net'!r}; "
+                f"got {num_steps}; call the neuron's resize_steps({num_steps}) first"
+            )
 
 
 def _told(net: Net, replacements: dict[nn.Module, nn.Module]) -> Net:

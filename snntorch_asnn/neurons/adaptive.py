@@ -8,6 +8,7 @@ from typing import Any, Self, cast
 import torch
 from snntorch import SpikingNeuron
 from torch import Tensor, nn
+from torch._C._functorch import is_batchedtensor, is_functorch_wrapped_tensor
 
 from snntorch_asnn._arguments import check_count, check_step
 from snntorch_asnn.neurons.checkpoint import adopt_snntorch_state
@@ -136,7 +137,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
     def _start_over(self) -> State:
         """Zero every state and go back to the first step."""
         for name in self.states:
-            setattr(self, f"_{name}", torch.zeros_like(getattr(self, f"_{name}")))
+            setattr(self, f"_{name}", _zeros_like(getattr(self, f"_{name}")))
         self._restart()
         self._remember()
         return self._held()
@@ -256,6 +257,11 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         return parameters | leaks | {"previous_threshold": previous_threshold, "scale": scale}
 
     def _keep(self, state: State) -> None:
+        if self.init_hidden and not torch.compiler.is_compiling() and any(map(is_batchedtensor, state)):
+            raise RuntimeError(
+                "init_hidden=True: under torch.func.vmap the state has a dimension that ends with it, and "
+                "cannot be kept; pass mem by hand, or use sequence=True without init_hidden"
+            )
         for name, value in zip(self.states, state, strict=True):
             setattr(self, f"_{name}", value)
 
@@ -304,14 +310,16 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         return tuple(state), self._position(step)
 
     def _locate(self, mem: Tensor) -> StepIndex:
-        """The time step of a membrane that the caller passes.
+        """The time step of a membrane that the caller passes, and that is not the last one.
 
         Raises:
             ValueError: in the middle of a sequence, if it is none that this neuron returned: its step would
                 be a guess.
         """
-        if torch.compiler.is_compiling() or self.step == 0:
+        if not self._has_begun:
             return self._position(None)
+        if torch.compiler.is_compiling():
+            return cast(Tensor, self._look_up(mem))
         position = self._whereabouts.find(mem)
         if position is None:
             raise ValueError(
@@ -320,6 +328,13 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
                 "reset_mem()"
             )
         return position
+
+    @torch.compiler.disable(reason="memory tells a membrane's step: pass step=")  # type: ignore[untyped-decorator]
+    def _look_up(self, mem: Tensor) -> Tensor:
+        """:meth:`_locate` outside of a graph, which knows no memory."""
+        if mem.untyped_storage()._cdata == self._mem.untyped_storage()._cdata:  # detached by the caller
+            return self._as_tensor(self.step)
+        return self._as_tensor(int(self._locate(mem)))
 
     def _check_features(self, shape: torch.Size) -> None:
         if not fits(self.feature_shape, shape):
@@ -391,3 +406,9 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
             name for name in ("exact_reset", "init_hidden", "output", "sequence") if getattr(self, name)
         ]
         return ", ".join(shown)
+
+
+def _zeros_like(state: Tensor) -> Tensor:
+    if not torch.compiler.is_compiling() and is_functorch_wrapped_tensor(state):
+        return torch.zeros(0)  # a transform that is over leaves what has not even a shape
+    return torch.zeros_like(state)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from snntorch_asnn.neurons.time_parameters import unconstrain
 
@@ -18,12 +19,12 @@ __all__ = ["adopt_snntorch_state"]
 def adopt_snntorch_state(neuron: AdaptiveNeuron, state_dict: dict[str, Tensor], prefix: str) -> list[str]:
     """Spread the entries of a snnTorch neuron in ``state_dict`` over the steps of ``neuron``, in place.
 
-    A checkpoint without a ``gain`` is snnTorch's; its neuron has a gain of 1.
+    snnTorch's neuron has a gain of 1. What is not snnTorch's is left alone, see :func:`_is_snntorchs`.
 
     Returns:
         What does not fit, one message each.
     """
-    if f"{prefix}gain" in state_dict or f"{prefix}beta" not in state_dict:
+    if not _is_snntorchs(neuron, state_dict, prefix):
         return []
     state_dict[f"{prefix}gain"] = torch.ones_like(neuron.gain)
     errors = []
@@ -40,6 +41,23 @@ def adopt_snntorch_state(neuron: AdaptiveNeuron, state_dict: dict[str, Tensor], 
             errors.append(f"{key}: {error}")
             state_dict[key] = own.detach()
     return errors
+
+
+def _is_snntorchs(neuron: AdaptiveNeuron, state_dict: dict[str, Tensor], prefix: str) -> bool:
+    """Whether the entries are those of a snnTorch neuron, and ``neuron`` can take them.
+
+    They are if there is a ``beta`` but no ``gain``, nothing is parametrized, and ``beta`` has not the shape
+    ``(T, *feature_shape)`` of ``neuron``'s own. One of that very shape is read as an adaptive neuron's whose
+    gain was left out, and the gain is then missing. So snnTorch's leaks of as many neurons as there are
+    steps load only into a neuron with that ``feature_shape``, and one leak of shape ``(1,)`` for T = 1 only
+    as a number, of shape ``()``.
+    """
+    if f"{prefix}gain" in state_dict or parametrize.is_parametrized(neuron):
+        return False
+    if any(key.startswith(f"{prefix}parametrizations.") for key in state_dict):
+        return False
+    beta = state_dict.get(f"{prefix}beta")
+    return beta is not None and beta.shape != neuron.beta.shape
 
 
 def _spread_over_steps(value: Tensor, own: Tensor, feature_shape: tuple[int, ...]) -> Tensor:

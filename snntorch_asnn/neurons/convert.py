@@ -39,8 +39,9 @@ HOOKS = (
     "_forward_hooks_with_kwargs",
     "_forward_pre_hooks",
     "_forward_pre_hooks_with_kwargs",
+    "_is_full_backward_hook",
 )
-"""What a module keeps its hooks in."""
+"""What a module keeps its hooks in, and of which kind those of the backward pass are."""
 
 
 def adapt_neuron(
@@ -115,8 +116,14 @@ def why_not_frozen(neuron: AdaptiveNeuron) -> str | None:
         value = constrained(neuron, name)
         if value.ndim > 0 and not bool((value == value[:1]).all()):
             return f"its {name} changes with time"
-    if isinstance(neuron, AdaptiveLapicque) and not bool((neuron.leak == neuron.circuit_leak).all()):
-        return "its leak is no longer that of its R and C"
+    if isinstance(neuron, AdaptiveLapicque):
+        # snnTorch computes this leak from R and C, and clamps nothing.
+        same = bool((neuron.leak == neuron.circuit_leak).all())
+        return None if same else "its leak is no longer that of its R and C"
+    for name in neuron.leaks:
+        value = constrained(neuron, name)
+        if not bool(((value >= 0) & (value <= 1)).all()):
+            return f"its {name} is outside [0, 1], to which snnTorch clamps it"
     return None
 
 
@@ -180,6 +187,9 @@ def _build(cls: type[nn.Module], neuron: nn.Module, arguments: dict[str, Any], *
         twin.recurrent = neuron.recurrent
         if not neuron.all_to_all:
             twin.V = neuron.V
+    for name, parameter in twin.named_parameters(recurse=False):
+        if name in neuron._parameters:
+            parameter.requires_grad_(getattr(neuron, name).requires_grad)
     states = neuron.states if isinstance(neuron, AdaptiveNeuron) else twin.states
     for name in states:  # type: ignore[union-attr]
         held: Any = getattr(neuron, name)

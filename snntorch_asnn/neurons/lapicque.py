@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 import snntorch as snn
+import torch
 from torch import Tensor
 
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron, State, state_property
@@ -198,17 +199,24 @@ class AdaptiveLapicque(AdaptiveNeuron, snn.Lapicque):
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        circuit = [state_dict.get(f"{prefix}{name}") for name in ("R", "C", "time_step")]
-        if f"{prefix}gain" not in state_dict and f"{prefix}beta" in state_dict:
-            R, C, time_step = circuit
-            if R is not None and C is not None and time_step is not None:
-                state_dict[f"{prefix}beta"] = _leak(R, C, time_step)
+        names = [f"{prefix}{name}" for name in ("beta", "R", "C", "time_step")]
+        if f"{prefix}gain" not in state_dict and all(name in state_dict for name in names):
+            beta, *circuit = (state_dict[name] for name in names)
+            if beta.shape != self.beta.shape or _is_decay(beta, *circuit):
+                # A number, so that not even one step's is taken for a leak per step.
+                state_dict[f"{prefix}beta"] = _leak(*circuit).reshape(())
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def _leak(R: Tensor, C: Tensor, time_step: Tensor) -> Tensor:
     leak: Tensor = 1 - (time_step / (R * C))
     return leak.detach()
+
+
+def _is_decay(beta: Tensor, R: Tensor, C: Tensor, time_step: Tensor) -> bool:
+    """Whether ``beta`` is what snnTorch keeps under that name, and not a leak."""
+    decay = torch.exp(-time_step / (R * C)).to(beta)
+    return beta.numel() == 1 and torch.allclose(beta.flatten(), decay.flatten())
 
 
 def _check_circuit(**values: Any) -> None:

@@ -8,8 +8,9 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-__all__ = ["check_net", "copy_net", "input_shapes", "names_of", "replace"]
+__all__ = ["check_net", "copy_net", "input_shapes", "names_of", "parameters_behind", "replace"]
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -26,6 +27,15 @@ def names_of(net: nn.Module) -> dict[nn.Module, list[str]]:
     for name, module in net.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(name)
     return names
+
+
+def parameters_behind(module: nn.Module, name: str) -> list[nn.Parameter]:
+    """The Parameter ``name`` of a module, those that a parametrized one is computed from, or no buffer."""
+    if parametrize.is_parametrized(module, name):
+        parametrizations = cast(nn.ModuleDict, module.parametrizations)
+        return list(parametrizations[name].parameters())
+    value = getattr(module, name)
+    return [value] if isinstance(value, nn.Parameter) else []
 
 
 def replace(net: Net, replacements: dict[nn.Module, nn.Module]) -> Net:

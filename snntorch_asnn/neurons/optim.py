@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
-from snntorch import SpikingNeuron
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from snntorch_asnn._arguments import check_number
+from snntorch_asnn.neurons.network import check_net, parameters_behind
 
 __all__ = ["optim_groups"]
 
-_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+_DECAYING = (
+    nn.modules.conv._ConvNd,
+    nn.Linear,
+    nn.Bilinear,
+    nn.MultiheadAttention,
+    nn.RNNBase,
+    nn.RNNCellBase,
+)
+"""Layers whose weights are those of linear maps."""
 
 
 def optim_groups(
@@ -17,9 +29,16 @@ def optim_groups(
 ) -> list[dict[str, Any]]:
     """Sort the parameters of a network for an optimizer: what decays, what does not, what is indexed by time.
 
-    Only the weights of convolutions and linear layers decay. Pulling leaks, gains, thresholds, norms or
-    biases to zero would change what a neuron is, not regularise it. Time parameters are those that a module
-    lists in ``time_parameters``: this package's neurons and readouts do.
+    Only the weights of convolutions and linear layers decay: the parameters of two or more dimensions with
+    ``weight`` in their name, of ``nn.Linear``, ``nn.Bilinear``, PyTorch's convolutions, attention and
+    recurrent layers, and of their subclasses. Pulling leaks, gains, thresholds, norms or biases to zero would
+    change what a neuron is, not regularise it; embeddings, positions and what else other modules hold do not
+    decay either. Time parameters are those that a module lists in ``time_parameters``: this package's neurons
+    and readouts do.
+
+    Of a parametrized weight (:mod:`torch.nn.utils.parametrize`) decays what it is computed from, as both
+    tensors of a ``weight_norm``, but not what the parametrization itself learns; of a parametrized time
+    parameter, both are in its group. A parameter that is shared decays if one of its places says so.
 
     Args:
         net: the network. Parameters with ``requires_grad=False`` are left out.
@@ -28,12 +47,12 @@ def optim_groups(
         weight_decay: weight decay of the weights.
 
     Returns:
-        Three groups: ``"weights"``; ``"others"``, which are norms, biases and what neurons learn for all
-        steps alike, without weight decay; and ``"time"``, without it too. One that would be empty is left
-        out.
+        Three groups: ``"weights"``; ``"others"``, which is all that is in neither of the two, such as norms,
+        biases and what neurons learn for all steps alike, without weight decay; and ``"time"``, without it
+        too. One that would be empty is left out.
 
     Raises:
-        TypeError: if ``net`` is not a module.
+        TypeError: if ``net`` is not a module, or a rate or the decay not a number.
         ValueError: if a rate or the decay is negative or not finite, or nothing is learned.
 
     Example::
@@ -45,24 +64,22 @@ def optim_groups(
         >>> [(group["name"], group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
         [('weights', 0.001, 0.05), ('others', 0.001, 0.0), ('time', 0.01, 0.0)]
     """
-    if not isinstance(net, nn.Module):
-        raise TypeError(f"net must be a torch.nn.Module; got {type(net).__name__}")
+    check_net(net)
     time_lr = lr if time_lr is None else time_lr
     for name, value in (("lr", lr), ("time_lr", time_lr), ("weight_decay", weight_decay)):
-        if not 0 <= value < float("inf"):
-            raise ValueError(f"{name} must be a finite number, not negative; got {value!r}")
+        _check_rate(name, value)
     learned = [parameter for parameter in net.parameters() if parameter.requires_grad]
     if not learned:
         raise ValueError("net must have parameters with requires_grad; it has none")
-    timed, fixed = _timed(net), _spared(net)
+    timed, decaying = _timed(net), _decaying(net)
     weights, others, time = [], [], []
     for parameter in learned:
         if id(parameter) in timed:
             time.append(parameter)
-        elif parameter.ndim < 2 or id(parameter) in fixed:
-            others.append(parameter)
-        else:
+        elif id(parameter) in decaying:
             weights.append(parameter)
+        else:
+            others.append(parameter)
     groups: list[dict[str, Any]] = [
         {"name": "weights", "params": weights, "lr": lr, "weight_decay": weight_decay},
         {"name": "others", "params": others, "lr": lr, "weight_decay": 0.0},
@@ -71,20 +88,37 @@ def optim_groups(
     return [group for group in groups if group["params"]]
 
 
+def _check_rate(name: str, value: object) -> None:
+    # PyTorch's optimizers take a learning rate that is a tensor, too.
+    number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    check_number(name, number)
+    if not 0 <= cast(float, number) < float("inf"):
+        raise ValueError(f"{name} must be a finite number, not negative; got {value!r}")
+
+
 def _timed(net: nn.Module) -> set[int]:
-    """Parameters that are indexed by time."""
-    return {
-        id(getattr(module, name))
-        for module in net.modules()
-        for name in getattr(module, "time_parameters", ())
-    }
-
-
-def _spared(net: nn.Module) -> set[int]:
-    """Parameters of neurons and norms, which may have as many dimensions as weights."""
+    """Parameters that are indexed by time, or that such values are computed from."""
     return {
         id(parameter)
         for module in net.modules()
-        if isinstance(module, (SpikingNeuron, *_NORMS))
-        for parameter in module.parameters(recurse=False)
+        for name in getattr(module, "time_parameters", ())
+        for parameter in parameters_behind(module, name)
     }
+
+
+def _decaying(net: nn.Module) -> set[int]:
+    """Weights of linear maps."""
+    layers = [module for module in net.modules() if isinstance(module, _DECAYING)]
+    return {id(weight) for layer in layers for weight in _weights(layer) if weight.ndim >= 2}
+
+
+def _weights(layer: nn.Module) -> Iterator[nn.Parameter]:
+    """Weights of a layer, with what a parametrized one is computed from."""
+    # Attention and recurrent layers have several; the older weight_norm calls its two weight_g and weight_v.
+    for name, parameter in layer.named_parameters(recurse=False):
+        if "weight" in name:
+            yield parameter
+    if parametrize.is_parametrized(layer):
+        for name, computed in cast(nn.ModuleDict, layer.parametrizations).items():
+            if "weight" in name:
+                yield from computed.parameters(recurse=False)

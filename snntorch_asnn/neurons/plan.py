@@ -107,6 +107,11 @@ class Plan:
             ("graded_spikes_factor", graded_spikes_factor),
         ):
             values[name] = (spread_unless_fixed(name, value, num_steps, features, learn=learn), learn)
+        divides_by_factor = not (rule.reset_delay or rule.exact_reset or rule.reset_mechanism == "none")
+        if divides_by_factor and bool((values["graded_spikes_factor"][0] == 0).any()):
+            raise ValueError(
+                "graded_spikes_factor must not be 0 with reset_delay=False, whose reset divides by it; got 0"
+            )
         return cls(
             rule,
             num_steps,

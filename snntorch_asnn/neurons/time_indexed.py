@@ -28,6 +28,8 @@ class TimeIndexed(nn.Module):
     on_overrun: Overrun
     _step: Tensor | None
     _count: int
+    _has_begun = False
+    """Whether a step has been computed since the sequence was started."""
     _restarted_in_export = False
 
     @property
@@ -38,6 +40,7 @@ class TimeIndexed(nn.Module):
     def _restart(self) -> None:
         self._step = None
         self._count = 0
+        self._has_begun = False
         self._restarted_in_export = torch.compiler.is_exporting()
 
     def _position(self, step: int | None) -> StepIndex:
@@ -57,6 +60,7 @@ class TimeIndexed(nn.Module):
         return parameter.device
 
     def _advance(self, position: StepIndex, steps: int) -> None:
+        self._has_begun = True
         after = position + steps
         if self.on_overrun == "cycle":
             after = after % self.num_steps

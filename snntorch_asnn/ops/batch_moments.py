@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from snntorch_asnn.ops import cpp_build
 from snntorch_asnn.ops.adaptive_leaky.layout import Folding, dense_inside, fold
+from snntorch_asnn.ops.first_derivative import first_derivative_only
 
 __all__ = ["Moments", "batch_moments"]
 
@@ -63,7 +63,7 @@ def batch_moments(x: Tensor, channel_dim: int, group: dist.ProcessGroup | None =
         others = [d for d in range(x.ndim) if d != channel_dim]
         variance, mean = torch.var_mean(_widened(x), others, correction=0)
         return Moments(x, mean, variance, x.numel() / x.shape[channel_dim])
-    return Moments(*_Moments.apply(x, channel_dim, group))
+    return Moments(*_Moments.apply(x.resolve_neg(), channel_dim, group))
 
 
 class _Moments(torch.autograd.Function):
@@ -85,7 +85,7 @@ class _Moments(torch.autograd.Function):
         return x, mean, variance, elements
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only("norm and neuron in one", "the one after the other")
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, None, None]:
         grad_x, grad_mean, grad_variance, _ = grad_outputs
         x, mean = ctx.saved_tensors
@@ -97,7 +97,7 @@ class _Moments(torch.autograd.Function):
             grad_mean, grad_variance = grads.unbind(0)
         offset, factor = grad_mean / ctx.elements, grad_variance * (2 / ctx.elements)
         folding: Folding = ctx.folding
-        grad = folding.sequence(torch.zeros_like(x) if grad_x is None else grad_x).contiguous()
+        grad = folding.sequence(torch.zeros_like(x) if grad_x is None else grad_x.resolve_neg()).contiguous()
         add = _plain_add if ctx.kernels is None else ctx.kernels.add
         add(grad, folding.sequence(x), mean, offset.expand_as(mean), factor.expand_as(mean))
         return folding.unfold(grad), None, None

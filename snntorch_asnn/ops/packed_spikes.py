@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-__all__ = ["Packed", "Packer", "pack_spikes", "unpack"]
+__all__ = ["Kept", "Packed", "Packer", "pack_spikes", "unpack"]
 
 SMALL = 1 << 12
 """Elements below which packing saves nothing worth its time, and of a sample that is looked at first."""
@@ -31,6 +31,13 @@ class Packed(NamedTuple):
     dtype: torch.dtype
     shape: torch.Size
     stride: tuple[int, ...]
+
+
+class Kept(NamedTuple):
+    """A tensor as it is, and its version, since autograd does not look after those that hooks have kept."""
+
+    tensor: Tensor
+    version: int
 
 
 class _Region(NamedTuple):
@@ -77,17 +84,22 @@ class Packer:
     def __init__(self) -> None:
         self._known: dict[_Region, tuple[StorageWeakRef, weakref.ref[Tensor]]] = {}
 
-    def pack(self, tensor: Tensor) -> Tensor | Packed:
+    def pack(self, tensor: Tensor) -> Tensor | Kept | Packed:
         """``tensor`` as bits, or itself where it is anything but zeros and ones."""
-        if not _may_be_spikes(tensor):
+        if torch.compiler.is_compiling() or type(tensor) not in (Tensor, nn.Parameter):
             return tensor
+        bits = self._bits(tensor) if _may_be_spikes(tensor) else None
+        if bits is None:
+            return Kept(tensor, tensor._version)
+        return Packed(bits, tensor.dtype, tensor.shape, tensor.stride())
+
+    def _bits(self, tensor: Tensor) -> Tensor | None:
         bits = self._find(tensor)
         if bits is None:
             bits = _pack_bits(tensor)
-            if bits is None:
-                return tensor
-            self._remember(tensor, bits)
-        return Packed(bits, tensor.dtype, tensor.shape, tensor.stride())
+            if bits is not None:
+                self._remember(tensor, bits)
+        return bits
 
     def _find(self, tensor: Tensor) -> Tensor | None:
         owner, bits = self._known.get(_region(tensor), (None, None))
@@ -99,10 +111,21 @@ class Packer:
         self._known[_region(tensor)] = StorageWeakRef(tensor.untyped_storage()), weakref.ref(bits)
 
 
-def unpack(kept: Tensor | Packed) -> Tensor:
-    """The tensor that was packed, or kept as it was."""
+def unpack(kept: Tensor | Kept | Packed) -> Tensor:
+    """The tensor that was packed, or kept as it was.
+
+    Raises:
+        RuntimeError: if it was kept and has been changed in place since.
+    """
     if isinstance(kept, Tensor):
         return kept
+    if isinstance(kept, Kept):
+        if kept.tensor._version != kept.version:
+            raise RuntimeError(
+                f"a tensor of shape {tuple(kept.tensor.shape)} that the gradient needs has been modified by "
+                f"an inplace operation: it is at version {kept.tensor._version}, expected {kept.version}"
+            )
+        return kept.tensor
     flat = _patterns(kept.dtype, kept.bits.device).index_select(0, kept.bits.int()).view(-1)
     return flat.as_strided(kept.shape, kept.stride)
 
@@ -113,9 +136,7 @@ def _region(tensor: Tensor) -> _Region:
 
 def _may_be_spikes(tensor: Tensor) -> bool:
     return (
-        type(tensor) in (Tensor, nn.Parameter)
-        and not torch.compiler.is_compiling()
-        and tensor.layout == torch.strided
+        tensor.layout == torch.strided
         and tensor.is_floating_point()
         and tensor.element_size() in _BITS_OF
         and tensor.numel() >= SMALL

@@ -69,3 +69,11 @@ def test_every_neuron_of_a_model_is_recorded(neuron):
         net(torch.rand(3, 3, 32, 32))
     assert len(wanted) == 4
     assert rates.per_layer() == wanted
+
+
+def test_a_smaller_last_batch_counts_for_less():
+    neuron = AdaptiveLeaky(beta=0.0, num_steps=1, sequence=True)
+    with record_firing_rates(neuron, num_steps=1) as rates:
+        neuron(torch.full((1, 3, 2), 3.0))
+        neuron(torch.zeros(1, 1, 2))
+    assert rates.per_layer() == {"": (0.75,)}

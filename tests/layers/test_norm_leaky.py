@@ -458,6 +458,22 @@ def test_wrong_arguments() -> None:
         fold_norm(nn.ReLU().eval(), NormLeaky(3, neuron).eval())
 
 
+@pytest.mark.parametrize(
+    ("layer", "channels", "message"),
+    [
+        (nn.Conv2d(2, 4, 3), 3, "norm_leaky must have the 4 channels that layer puts out; got 3"),
+        (nn.Conv2d(2, 4, 3), 1, "norm_leaky must have the 4 channels that layer puts out; got 1"),
+        (nn.Linear(2, 4), 1, "norm_leaky must have the 4 channels that layer puts out; got 1"),
+        (nn.ConvTranspose2d(2, 4, 3), 2, "norm_leaky must have the 4 channels that layer puts out; got 2"),
+        (nn.ConvTranspose2d(2, 4, 3, groups=2), 4, "layer must have groups=1 .* got groups=2"),
+    ],
+)
+def test_folding_refuses_what_does_not_fit(layer: nn.Module, channels: int, message: str) -> None:
+    after = NormLeaky(channels, asnn.AdaptiveLeaky(0.9, num_steps=2, sequence=True))
+    with pytest.raises(ValueError, match=message):
+        fold_norm(layer.eval(), after.eval())
+
+
 def test_becomes_synchronised_as_the_pair_would() -> None:
     net = nn.SyncBatchNorm.convert_sync_batchnorm(Net(fused=True))
     assert isinstance(net.layer.norm, nn.SyncBatchNorm)
@@ -487,3 +503,30 @@ def test_two_processes_train_as_one_with_the_joined_batch(tmp_path: Path) -> Non
     for shared in torch.load(tmp_path / "weights.pt"):
         for name, value in alone.state_dict().items():
             torch.testing.assert_close(shared[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["forward_pre", "forward", "full_backward_pre", "full_backward"])
+def test_hooks_on_the_neuron_see_the_normalised_current(kind: str) -> None:
+    def seen_by(run: nn.Module) -> list[Tensor]:
+        seen: list[Tensor] = []
+
+        def hook(module: nn.Module, first: Any, *_: Any) -> None:
+            seen.append(first[0].detach())
+
+        getattr(run.neuron, f"register_{kind}_hook")(hook)
+        run(x.clone().requires_grad_())[0].sum().backward()
+        return seen
+
+    x = maps(3, 4, CHANNELS, 5, 5)
+    layer = layer_for(x).double()
+    pair = pair_of(layer)
+    (found,), (wanted,) = seen_by(layer), seen_by(pair)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_a_second_derivative_raises() -> None:
+    x = maps(3, 4, CHANNELS, 5, 5).requires_grad_()
+    layer = layer_for(x, impl="compile").double()
+    (grad,) = torch.autograd.grad(layer(x)[1].sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="has no second derivative"):
+        grad.square().sum().backward()

@@ -431,12 +431,17 @@ def test_lists_by_pattern():
         ("spikformer_4_348", "spikformer_4_384"),
         ("sew_resnet", "sew_resnet18"),
         ("", ""),
-        (5, ""),
     ],
 )
 def test_unknown_name_lists_the_nearest(unknown, nearest):
     with pytest.raises(ValueError, match=rf"name must be one of list_models\(\); got .*nearest: .*{nearest}"):
         create_model(unknown, num_classes=10, num_steps=4)
+
+
+@pytest.mark.parametrize("name", [["lenet"], 5, None])
+def test_a_name_is_a_string(name):
+    with pytest.raises(TypeError, match="name must be a string; got "):
+        create_model(name, num_classes=10, num_steps=4)
 
 
 def test_a_name_is_registered_once():

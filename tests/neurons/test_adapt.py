@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from snntorch import surrogate, utils
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 import snntorch_asnn as asnn
 from snntorch_asnn import AdaptiveLapicque, AdaptiveLeaky, AdaptiveRLeaky, AdaptiveSynaptic
@@ -203,6 +204,82 @@ def test_keeps_dtype_mode_state_hooks_and_random_state() -> None:
     assert len(calls) == 6
 
 
+def to_and_fro(neuron: nn.Module) -> list[nn.Module]:
+    """The adaptive twin of a neuron, and what that freezes to."""
+    twin = asnn.adapt(neuron, STEPS)
+    return [twin, asnn.freeze(copy.deepcopy(twin))]
+
+
+def test_keeps_backward_hooks() -> None:
+    called = []
+    neuron = snn.Leaky(0.9, init_hidden=True)
+    neuron.register_full_backward_hook(lambda module, into, out: called.append((into[0], out[0])))
+    twin = asnn.adapt(neuron, STEPS)
+    frozen = asnn.freeze(twin)
+    assert type(frozen) is snn.Leaky
+    for one in (twin, frozen):
+        x = torch.rand(2, 3, requires_grad=True)
+        one(x).sum().backward()
+        into, out = called.pop()
+        assert torch.equal(into, x.grad)
+        assert torch.equal(out, torch.ones(2, 3))
+        assert not called
+
+
+@pytest.mark.parametrize("kind", [None, False, True])
+def test_keeps_the_kind_of_its_backward_hooks(kind: bool | None) -> None:
+    neuron = snn.Leaky(0.9)
+    if kind is not None:
+        register = neuron.register_full_backward_hook if kind else neuron.register_backward_hook
+        register(lambda *_: None)
+    for one in to_and_fro(neuron):
+        assert one._is_full_backward_hook is kind
+    if kind is None:
+        asnn.adapt(neuron, STEPS).register_full_backward_hook(lambda *_: None)
+
+
+@pytest.mark.parametrize("learned", [True, False])
+@pytest.mark.parametrize(
+    ("neuron", "names"),
+    [
+        (
+            snn.Leaky(0.9, learn_beta=True, learn_threshold=True, learn_graded_spikes_factor=True),
+            ("beta", "threshold", "graded_spikes_factor"),
+        ),
+        (
+            snn.Synaptic(0.8, 0.9, learn_alpha=True, learn_beta=True, learn_threshold=True),
+            ("alpha", "beta", "threshold"),
+        ),
+        (
+            snn.RLeaky(0.9, linear_features=3, learn_beta=True, learn_threshold=True),
+            ("beta", "threshold", "recurrent.weight", "recurrent.bias"),
+        ),
+        (snn.RLeaky(0.9, V=torch.rand(3), all_to_all=False, learn_threshold=True), ("threshold", "V")),
+        (snn.Lapicque(R=2.0, C=3.0, learn_threshold=True), ("threshold",)),
+    ],
+)
+def test_keeps_which_parameters_are_frozen(neuron: nn.Module, names: tuple[str, ...], learned: bool) -> None:
+    neuron = copy.deepcopy(neuron)
+    for name in names:
+        neuron.get_parameter(name).requires_grad_(learned)
+    for one in to_and_fro(neuron):
+        assert {name: one.get_parameter(name).requires_grad for name in names} == dict.fromkeys(
+            names, learned
+        )
+    twin = asnn.adapt(neuron, STEPS)
+    assert twin.gain.requires_grad
+    described = asnn.describe(twin)[0].learned
+    assert [name in described for name in names if name in twin.time_parameters] == [
+        learned for name in names if name in twin.time_parameters
+    ]
+
+
+def test_what_was_no_parameter_is_learned() -> None:
+    neuron = asnn.adapt(snn.Leaky(0.9), STEPS)
+    assert neuron.beta.requires_grad
+    assert asnn.describe(neuron)[0].learned == ("beta", "gain")
+
+
 def test_a_single_neuron() -> None:
     neuron = asnn.adapt(snn.Leaky(0.9, graded_spikes_factor=0.5), 4, learn_beta=False, sequence=True)
     assert isinstance(neuron, AdaptiveLeaky)
@@ -217,6 +294,17 @@ def test_adapting_twice_changes_nothing() -> None:
     net = asnn.adapt(Dense(), STEPS)
     neuron = net.lif1
     assert asnn.adapt(net, STEPS).lif1 is neuron
+
+
+def test_another_number_of_steps_is_refused_before_anything_changes() -> None:
+    net = nn.Sequential(snn.Leaky(0.9), nn.Sequential(AdaptiveLeaky(0.9, num_steps=4)))
+    with pytest.raises(ValueError, match=r"num_steps must be 4, .* '1\.0'; got 6; .*resize_steps\(6\)"):
+        asnn.adapt(net, 6)
+    assert type(net[0]) is snn.Leaky
+    net[1][0].resize_steps(6)
+    assert asnn.adapt(net, 6)[0].num_steps == 6
+    with pytest.raises(ValueError, match="that of the adaptive neuron 'net'"):
+        asnn.adapt(AdaptiveLeaky(0.9, num_steps=4), 6)
 
 
 def test_channels() -> None:
@@ -283,6 +371,16 @@ def test_describe_names_every_place_of_a_shared_neuron() -> None:
     assert {d.kind: d.learned for d in described}["AdaptiveSynaptic"] == ("alpha", "beta", "gain")
 
 
+@pytest.mark.parametrize("name", ["beta", "threshold"])
+def test_describe_looks_through_parametrizations(name: str) -> None:
+    neuron = AdaptiveLeaky(0.9, num_steps=2, learn_beta=False)
+    parametrize.register_parametrization(neuron, name, nn.Tanh())
+    assert asnn.describe(neuron)[0].learned == ("gain",)
+    neuron = AdaptiveLeaky(0.9, num_steps=2, learn_threshold=True)
+    parametrize.register_parametrization(neuron, name, nn.Tanh())
+    assert asnn.describe(neuron)[0].learned == ("beta", "gain", "threshold")
+
+
 @pytest.mark.parametrize(("build", "features"), NETWORKS)
 def test_freeze_undoes_adapt(build: Callable[[], nn.Module], features: int) -> None:
     net, x = build(), torch.rand(3, features) * 3
@@ -305,6 +403,14 @@ def test_freeze_undoes_adapt(build: Callable[[], nn.Module], features: int) -> N
         (AdaptiveLeaky(0.9, num_steps=2, sequence=True), "it takes whole sequences"),
         (AdaptiveLeaky.paper(2, gain=1.0), "its reset is exact"),
         (AdaptiveLeaky(0.9, num_steps=2, detach_reset=False), "its detach_reset=False"),
+        (AdaptiveLeaky(1.2, num_steps=2, beta_constraint="none"), "its beta is outside [0, 1]"),
+        (AdaptiveLeaky(-0.1, num_steps=2, beta_constraint="none"), "its beta is outside [0, 1]"),
+        (AdaptiveSynaptic(1.2, 0.9, num_steps=2, beta_constraint="none"), "its alpha is outside [0, 1]"),
+        (AdaptiveSynaptic(0.9, -0.1, num_steps=2, beta_constraint="none"), "its beta is outside [0, 1]"),
+        (
+            AdaptiveRLeaky(1.2, linear_features=3, num_steps=2, beta_constraint="none"),
+            "its beta is outside [0, 1]",
+        ),
     ],
 )
 def test_freeze_keeps_what_snntorch_cannot_have(
@@ -313,6 +419,25 @@ def test_freeze_keeps_what_snntorch_cannot_have(
     net = nn.Sequential(neuron)
     assert asnn.freeze(net)[0] is neuron
     assert reason in caplog.text
+
+
+@pytest.mark.parametrize(
+    "neuron",
+    [
+        AdaptiveLeaky(1.2, num_steps=STEPS, init_hidden=True),
+        AdaptiveLeaky(1.0, num_steps=STEPS, init_hidden=True, beta_constraint="none"),
+        AdaptiveSynaptic(-0.2, 1.2, num_steps=STEPS, init_hidden=True),
+        AdaptiveLapicque(R=0.4, C=1.0, num_steps=STEPS, init_hidden=True),
+    ],
+)
+def test_freezes_leaks_at_the_bounds_and_a_circuits_leak_to_the_bit(neuron: nn.Module) -> None:
+    """snnTorch clamps no circuit's leak, which here is -1.5."""
+    frozen = asnn.freeze(copy.deepcopy(neuron))
+    assert type(frozen) in (snn.Leaky, snn.Synaptic, snn.Lapicque)
+    x = torch.randn(STEPS, 5, 3, generator=torch.Generator().manual_seed(0))
+    found, wanted = (torch.stack([one(current) for current in x]) for one in (frozen, neuron))
+    assert 0 < wanted.mean() < 1
+    assert torch.equal(found, wanted)
 
 
 def test_freezes_a_leak_that_was_learned_for_all_steps_alike() -> None:

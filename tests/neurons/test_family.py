@@ -184,3 +184,19 @@ def test_wrong_states(kind: str) -> None:
             neuron(torch.rand(2, 5), *wrong)
     with pytest.raises(TypeError, match="should not be passed"):
         FAMILY[kind](init_hidden=True)(torch.rand(2, 5), *good)
+
+
+@pytest.mark.parametrize("num_steps", [1, 4])
+def test_a_lapicque_tells_snntorchs_checkpoints_from_its_own(num_steps: int) -> None:
+    ours = AdaptiveLapicque(R=2.0, C=3.0, num_steps=num_steps, gain=0.3)
+    ours.load_state_dict(snn.Lapicque(R=5.0, C=2.0).state_dict())
+    torch.testing.assert_close(ours.beta.data, torch.full((num_steps,), 0.9))
+    assert torch.equal(ours.gain, torch.ones(num_steps))
+    trained = AdaptiveLapicque(R=5.0, C=2.0, num_steps=num_steps)
+    torch.nn.init.constant_(trained.beta, 0.7)
+    state = trained.state_dict()
+    del state["gain"]
+    ours = AdaptiveLapicque(R=2.0, C=3.0, num_steps=num_steps, gain=0.3)
+    assert ours.load_state_dict(state, strict=False).missing_keys == ["gain"]
+    assert torch.equal(ours.beta, trained.beta)
+    assert torch.equal(ours.gain, torch.full((num_steps,), 0.3))

@@ -191,3 +191,37 @@ def test_inference_mode_then_training() -> None:
     with torch.inference_mode():
         hidden_loop(net, x)
     train_step(net, hidden_loop, x)
+
+
+def leaks() -> AdaptiveLeaky:
+    beta = torch.tensor([0.1, 0.3, 0.5, 0.9])
+    return AdaptiveLeaky(beta, num_steps=4, feature_shape=(), on_overrun="hold", reset_mechanism="none")
+
+
+def test_a_membrane_whose_step_no_graph_knows_raises() -> None:
+    lif = leaks()
+
+    def two_layers(x: Tensor) -> Tensor:
+        a, b = lif.reset_mem(), lif.reset_mem()
+        for _ in range(4):
+            _, a = lif(x, a)
+            _, b = lif(x, b)
+        return a + b
+
+    two_layers(torch.ones(1))
+    with pytest.raises(ValueError, match="mem is no membrane that this neuron has returned"):
+        torch.compile(two_layers, backend="eager")(torch.ones(1))
+
+
+def test_a_membrane_that_is_detached_between_compiled_calls_keeps_its_step() -> None:
+    def truncated(lif: Callable[..., Any], neuron: AdaptiveLeaky) -> Tensor:
+        mem = neuron.reset_mem()
+        for _ in range(4):
+            _, mem = lif(torch.ones(1), mem)
+            mem = mem.detach()
+        return mem
+
+    lif = leaks()
+    compiled = torch.compile(lif, backend="eager")
+    for _ in range(2):
+        assert torch.equal(truncated(compiled, lif), truncated(lif, lif))

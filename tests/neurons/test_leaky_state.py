@@ -15,6 +15,7 @@ import snntorch as snn
 import torch
 from snntorch import utils
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 import snntorch_asnn as asnn
 from snntorch_asnn import AdaptiveLeaky
@@ -299,6 +300,7 @@ def leaky_checkpoint(**options: Any) -> dict[str, Tensor]:
     return {f"lif.{k}": v for k, v in snn.Leaky(**options).state_dict().items()}
 
 
+@pytest.mark.parametrize("num_steps", [4, 1])
 @pytest.mark.parametrize("constraint", ["clamp", "sigmoid", "none"])
 @pytest.mark.parametrize(
     ("options", "features"),
@@ -306,20 +308,20 @@ def leaky_checkpoint(**options: Any) -> dict[str, Tensor]:
         ({"beta": 0.7, "threshold": 0.6}, ()),
         ({"beta": 0.7, "threshold": 0.6, "learn_beta": True, "learn_threshold": True}, (3,)),
         ({"beta": torch.tensor([0.2, 0.3, 0.4]), "graded_spikes_factor": 2.0}, (3,)),
-        ({"beta": torch.tensor([0.2]), "reset_mechanism": "zero"}, ()),
+        ({"beta": torch.tensor([0.2]), "reset_mechanism": "zero"}, (1,)),
     ],
 )
 def test_loads_snn_leaky_checkpoints(
-    options: dict[str, Any], features: tuple[int, ...], constraint: Any
+    options: dict[str, Any], features: tuple[int, ...], constraint: Any, num_steps: int
 ) -> None:
     torch.manual_seed(0)
     theirs = snn.Leaky(**options)
     ours = AdaptiveLeaky(
-        0.5, num_steps=4, gain=0.3, feature_shape=features, beta_constraint=constraint,
+        0.5, num_steps=num_steps, gain=0.3, feature_shape=features, beta_constraint=constraint,
         learn_threshold=options.get("learn_threshold", False),
     )  # fmt: skip
     ours.load_state_dict(theirs.state_dict())
-    x = torch.randn(4, 5, 3)
+    x = torch.randn(num_steps, 5, 3)
     mem, our_mem = theirs.reset_mem(), ours.reset_mem()
     for current in x:
         spk, mem = theirs(current, mem)
@@ -330,15 +332,63 @@ def test_loads_snn_leaky_checkpoints(
 
 def test_refuses_a_checkpoint_that_does_not_fit() -> None:
     per_neuron = snn.Leaky(torch.rand(4)).state_dict()
-    # As many neurons as steps: the shapes agree by accident.
     with pytest.raises(
         RuntimeError, match=r"beta: snnTorch's value has the shape \(4,\).*feature_shape=\(4,\)"
     ):
+        AdaptiveLeaky(0.5, num_steps=3).load_state_dict(per_neuron)
+    # As many neurons as steps: the shapes agree by accident, and only the gain tells the two apart.
+    with pytest.raises(RuntimeError, match=r'Missing key.*"gain"'):
         AdaptiveLeaky(0.5, num_steps=4).load_state_dict(per_neuron)
     with pytest.raises(RuntimeError, match="size mismatch for beta"):
         AdaptiveLeaky(0.5, num_steps=4).load_state_dict(AdaptiveLeaky(0.5, num_steps=5).state_dict())
     with pytest.raises(RuntimeError, match="threshold: snnTorch's value"):
         AdaptiveLeaky(0.5, num_steps=4).load_state_dict(snn.Leaky(0.5, torch.rand(3)).state_dict())
+
+
+def test_loads_one_leak_of_shape_one() -> None:
+    theirs = snn.Leaky(torch.tensor([0.2]))
+    ours = AdaptiveLeaky(0.5, num_steps=4)
+    ours.load_state_dict(theirs.state_dict())
+    assert torch.equal(ours.beta, torch.full((4,), 0.2))
+
+
+@pytest.mark.parametrize("num_steps", [1, 4])
+@pytest.mark.parametrize("constraint", ["clamp", "sigmoid"])
+def test_a_checkpoint_whose_gain_was_left_out_is_not_taken_for_snntorchs(
+    num_steps: int, constraint: Any
+) -> None:
+    trained = AdaptiveLeaky(0.7, num_steps=num_steps, beta_constraint=constraint)
+    state = trained.state_dict()
+    del state["gain"]
+    ours = AdaptiveLeaky(0.5, num_steps=num_steps, gain=0.3, beta_constraint=constraint)
+    with pytest.raises(RuntimeError, match=r'Missing key.*"gain"'):
+        ours.load_state_dict(state)
+    report = ours.load_state_dict(state, strict=False)
+    assert report.missing_keys == ["gain"]
+    assert torch.equal(ours.beta, trained.beta)
+    assert torch.equal(ours.gain, torch.full((num_steps,), 0.3))
+
+
+@pytest.mark.parametrize("name", ["gain", "beta"])
+def test_parametrized_neurons_load_their_own_checkpoints_only(name: str) -> None:
+    def build(num_steps: int = 4) -> AdaptiveLeaky:
+        neuron = AdaptiveLeaky(0.5, num_steps=num_steps)
+        parametrize.register_parametrization(neuron, name, nn.Softplus(), unsafe=True)
+        return neuron
+
+    trained, ours = build(), build()
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.uniform_(0.1, 0.9)
+    ours.load_state_dict(trained.state_dict())
+    assert all(map(torch.equal, ours.parameters(), trained.parameters()))
+    plain = AdaptiveLeaky(0.5, num_steps=4)
+    with pytest.raises(RuntimeError, match=rf'Unexpected key.*"parametrizations\.{name}\.original"'):
+        plain.load_state_dict(trained.state_dict())
+    with pytest.raises(RuntimeError, match=rf'Missing key.*"parametrizations\.{name}\.original"'):
+        ours.load_state_dict(snn.Leaky(0.5).state_dict())
+    with pytest.raises(RuntimeError, match=r"size mismatch for (parametrizations\.)?beta"):
+        build(num_steps=5).load_state_dict(trained.state_dict())
 
 
 def test_state_dict_round_trip_in_a_network() -> None:
@@ -351,3 +401,51 @@ def test_state_dict_round_trip_in_a_network() -> None:
     assert not report.unexpected_keys
     x = torch.rand(2, 3)
     assert torch.equal(net(x), other(x))
+
+
+def test_two_membranes_of_one_neuron_where_time_comes_round() -> None:
+    def build() -> AdaptiveLeaky:
+        return AdaptiveLeaky(
+            torch.tensor([0.1, 0.9]),
+            num_steps=2,
+            feature_shape=(),
+            on_overrun="cycle",
+            reset_mechanism="none",
+        )
+
+    one, lif, alone = torch.ones(1), build(), build()
+    a, b, wanted = lif.reset_mem(), lif.reset_mem(), alone.reset_mem()
+    for _ in range(4):
+        (_, a), (_, b), (_, wanted) = lif(one, a), lif(one, b), alone(one, wanted)
+    assert a.item() == b.item() == wanted.item()
+
+
+def test_a_state_that_vmap_makes_is_refused_and_leaves_the_neuron_as_it_was() -> None:
+    lif = AdaptiveLeaky(0.9, num_steps=4, init_hidden=True)
+    with pytest.raises(RuntimeError, match=r"init_hidden=True: under torch\.func\.vmap"):
+        torch.func.vmap(lif)(torch.rand(4, 3, 5))
+    assert lif.step == 0
+    assert lif(torch.rand(3, 5)).shape == (3, 5)
+
+
+def test_membranes_by_hand_under_vmap_leave_a_neuron_that_can_be_reset() -> None:
+    lif = AdaptiveLeaky(0.9, num_steps=4)
+
+    def run(x: Tensor) -> Tensor:
+        mem = lif.reset_mem()
+        for _ in range(4):
+            _, mem = lif(x, mem)
+        return mem
+
+    x = torch.rand(4, 3, 5)
+    found = torch.func.vmap(run)(x)
+    torch.testing.assert_close(found, torch.stack([run(one) for one in x]))
+    torch.func.vmap(run)(x)
+    asnn.reset(lif)
+    assert lif(torch.rand(2, 5))[1].shape == (2, 5)
+
+
+def test_a_factor_of_zero_is_refused_where_the_reset_divides_by_it() -> None:
+    with pytest.raises(ValueError, match="graded_spikes_factor must not be 0 with reset_delay=False"):
+        AdaptiveLeaky(0.9, num_steps=2, graded_spikes_factor=0.0, reset_delay=False)
+    AdaptiveLeaky(0.9, num_steps=2, graded_spikes_factor=0.0)

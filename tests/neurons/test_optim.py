@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import snntorch as snn
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
 
 import snntorch_asnn as asnn
+from snntorch_asnn.models import create_model
 
 
 def build() -> nn.Module:
@@ -41,6 +43,87 @@ def test_norms_and_what_neurons_learn_for_all_steps_do_not_decay() -> None:
     weights, others = asnn.optim_groups(net, 1e-3, weight_decay=0.1)
     assert weights["params"] == [net[1].weight]
     assert others["params"] == [*net[0].parameters(), net[1].bias, *net[2].parameters(), net[3].beta]
+
+
+def names_in_groups(net: nn.Module) -> dict[str, set[str]]:
+    names = {parameter: name for name, parameter in net.named_parameters()}
+    groups = asnn.optim_groups(net, 1e-3, weight_decay=0.1)
+    return {group["name"]: {names[parameter] for parameter in group["params"]} for group in groups}
+
+
+class Scaled(nn.Module):
+    """A parametrization that learns something itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor.squeeze()
+
+
+def test_parametrized_parameters_stay_in_their_group() -> None:
+    net = nn.Sequential(
+        parametrizations.weight_norm(nn.Conv2d(1, 4, 3)),
+        asnn.AdaptiveLeaky(0.9, num_steps=3, feature_shape=(4, 1, 1)),
+        nn.Linear(4, 2),
+    )
+    parametrize.register_parametrization(net[1], "beta", Scaled())
+    parametrize.register_parametrization(net[2], "weight", Scaled())
+    assert names_in_groups(net) == {
+        "weights": {
+            "0.parametrizations.weight.original0",
+            "0.parametrizations.weight.original1",
+            "2.parametrizations.weight.original",
+        },
+        "others": {"0.bias", "2.bias", "2.parametrizations.weight.0.factor"},
+        "time": {"1.gain", "1.parametrizations.beta.original", "1.parametrizations.beta.0.factor"},
+    }
+
+
+class Tokens(nn.Module):
+    """A module with what transformers hold beside linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(7, 8)
+        self.position = nn.Parameter(torch.zeros(1, 5, 8))
+        self.attention = nn.MultiheadAttention(8, 2, add_bias_kv=True)
+        self.recurrent = nn.LSTM(8, 8)
+        self.slope = nn.PReLU(8)
+
+
+def test_embeddings_and_positions_do_not_decay() -> None:
+    groups = names_in_groups(Tokens())
+    assert groups["weights"] == {
+        "attention.in_proj_weight",
+        "attention.out_proj.weight",
+        "recurrent.weight_ih_l0",
+        "recurrent.weight_hh_l0",
+    }
+    assert groups["others"] >= {"words.weight", "position", "attention.bias_k", "slope.weight"}
+
+
+def test_a_weight_that_is_an_embedding_too_decays() -> None:
+    net = nn.Sequential(nn.Embedding(7, 8), nn.Linear(8, 7, bias=False))
+    net[1].weight = net[0].weight
+    assert names_in_groups(net) == {"weights": {"0.weight"}}
+
+
+@pytest.mark.parametrize("name", ["lenet", "spikformer_tiny", "spiking_resnet_tiny", "qkformer_tiny"])
+@pytest.mark.parametrize("options", [{}, {"sharing": "channel"}, {"neuron": "plif"}, {"step_norm": True}])
+def test_weights_of_the_zoo_are_those_that_are_matrices(name: str, options: dict[str, Any]) -> None:
+    net = create_model(name, num_classes=10, num_steps=2, **options)
+    timed = {
+        f"{place}.{own}".lstrip(".")
+        for place, module in net.named_modules()
+        for own in getattr(module, "time_parameters", ())
+    }
+    learned = {parameter_name for parameter_name, _ in net.named_parameters()}
+    groups = names_in_groups(net)
+    assert groups["time"] == timed & learned
+    assert groups["weights"] == {n for n, p in net.named_parameters() if p.ndim > 1} - timed
+    assert groups["others"] == learned - groups["time"] - groups["weights"]
 
 
 def test_shared_and_frozen_parameters() -> None:
@@ -81,6 +164,10 @@ def test_one_group_where_there_is_only_one_kind() -> None:
         ({"net": 1}, TypeError, "net must be"),
         ({"net": nn.ReLU()}, ValueError, "net must have parameters"),
         ({"lr": -1.0}, ValueError, "lr must be"),
+        ({"lr": "x"}, TypeError, "lr must be a real number; got 'x'"),
+        ({"lr": torch.ones(2)}, TypeError, "lr must be a real number"),
+        ({"time_lr": [0.1]}, TypeError, r"time_lr must be a real number; got \[0.1\]"),
+        ({"weight_decay": None}, TypeError, "weight_decay must be a real number; got None"),
         ({"time_lr": float("nan")}, ValueError, "time_lr must be"),
         ({"weight_decay": float("inf")}, ValueError, "weight_decay must be"),
     ],
@@ -88,3 +175,8 @@ def test_one_group_where_there_is_only_one_kind() -> None:
 def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         asnn.optim_groups(**{"net": build(), "lr": 0.1} | arguments)
+
+
+def test_a_rate_may_be_a_tensor() -> None:
+    rate = torch.tensor(0.1)
+    assert asnn.optim_groups(build(), rate)[0]["lr"] is rate

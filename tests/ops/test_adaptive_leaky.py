@@ -13,7 +13,7 @@ from torch import Tensor
 
 from snntorch_asnn import surrogate
 from snntorch_asnn.ops import adaptive_leaky
-from snntorch_asnn.ops.adaptive_leaky import compiled
+from snntorch_asnn.ops.adaptive_leaky import compiled, cpp
 
 RESETS = [
     {"reset_delay": True},
@@ -322,3 +322,35 @@ X = torch.zeros(3, 2, 4)
 def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         adaptive_leaky(**{"x": X, "beta": 0.9, **arguments})
+
+
+@pytest.mark.parametrize("impl", ["compile", "cpp"])
+def test_a_second_derivative_raises_where_there_is_none(impl: Any) -> None:
+    if impl == "cpp" and cpp.missing():
+        pytest.skip("needs a C++ compiler")
+    x = torch.rand(4, 3, 5, requires_grad=True)
+    beta = torch.full((4,), 0.9, requires_grad=True)
+    _, mem = adaptive_leaky(x, beta, impl=impl)
+    # The gradient of a sum has no history of its own, only what was saved has.
+    with pytest.raises(RuntimeError, match="no second derivative; use impl='reference'"):
+        torch.autograd.grad(mem.sum(), x, create_graph=True)[0].square().sum().backward()
+
+
+@pytest.mark.parametrize("impl", ["auto", "compile"])
+def test_lazily_negated_memory(impl: Any) -> None:
+    def conjugate(*shape: int) -> Tensor:
+        return torch.randn(shape, dtype=torch.complex64).conj().imag
+
+    x, mem, beta = conjugate(4, 2, 9000), conjugate(2, 9000), conjugate(4)
+    assert x.is_neg()
+    found = adaptive_leaky(x, beta, mem=mem, impl=impl)
+    wanted = adaptive_leaky(*(t.resolve_neg() for t in (x, beta)), mem=mem.resolve_neg(), impl=impl)
+    assert all(map(torch.equal, found, wanted))
+
+
+def test_lazily_negated_gradients() -> None:
+    x = torch.randn(4, 2, 9000, requires_grad=True)
+    spikes, _ = adaptive_leaky(x, 0.9)
+    grad = torch.randn(4, 2, 9000, dtype=torch.complex64).conj().imag
+    (found,) = torch.autograd.grad(spikes, x, grad, retain_graph=True)
+    assert torch.equal(found, torch.autograd.grad(spikes, x, grad.resolve_neg())[0])

@@ -80,7 +80,7 @@ def test_leaves_alone_what_it_cannot_pack() -> None:
     x = spikes(4, SMALL)
     packer = Packer()
     for other in (x[:, ::2], x[:1].expand(4, SMALL), x[0, : SMALL - 1], x.bool(), x.long(), x.to_sparse()):
-        assert packer.pack(other) is other
+        assert unpack(packer.pack(other)) is other
     assert is_packed(torch.zeros(SMALL))
 
 
@@ -194,3 +194,27 @@ def test_with_a_compiled_model() -> None:
     model.eval()
     plain = gradients(compiled, images, packed=False)
     assert all(map(torch.equal, plain, gradients(compiled, images, packed=True)))
+
+
+@pytest.mark.parametrize("size", [8, 128])
+def test_what_is_kept_must_not_change(size: int) -> None:
+    net = nn.Sequential(nn.Linear(size, size), nn.Sigmoid())
+    with asnn.pack_spikes():
+        out = net(torch.rand(64, size))
+    out.mul_(2)
+    with pytest.raises(
+        RuntimeError, match=r"modified by an inplace operation: it is at version 1, expected 0"
+    ):
+        out.sum().backward()
+
+
+def test_what_is_packed_may_change() -> None:
+    conv = nn.Conv2d(1, 2, 3)
+    spikes = (torch.rand(4, 1, 40, 40) > 0.5).float()
+    conv(spikes).sum().backward()
+    wanted, conv.weight.grad = conv.weight.grad, None
+    with asnn.pack_spikes():
+        out = conv(spikes)
+    spikes.zero_()
+    out.sum().backward()
+    assert torch.equal(conv.weight.grad, wanted)

@@ -57,7 +57,8 @@ def adaptive_leaky(
         graded_spikes_factor: what a spike is worth in the output, of the shapes of ``beta``.
         spike_grad: surrogate gradient, from :mod:`snntorch_asnn.surrogate` or :mod:`snntorch.surrogate`;
             None for the arc tangent, snnTorch's default.
-        reset_mechanism, reset_delay, exact_reset, detach_reset, inhibition, state_quant: see :class:`Rule`.
+        reset_mechanism, reset_delay, exact_reset, detach_reset, inhibition, state_quant: see
+            :class:`~snntorch_asnn.AdaptiveLeaky`.
         output_mem: return the membrane after every step instead of after the last.
         impl: ``"reference"``, the plain loop; ``"cpp"`` and ``"triton"``, one kernel forward and one
             backward, on a CPU and on a GPU; ``"compile"``, loops fused by :func:`torch.compile`;
@@ -166,7 +167,7 @@ def _per_step(name: str, value: float | Tensor, x: Tensor, state_dtype: torch.dt
             f"{name} has the shape {tuple(tensor.shape[1:])} at each step, which does not broadcast "
             f"against an input of shape {tuple(x.shape[1:])}"
         )
-    return tensor.to(state_dtype)
+    return tensor.to(state_dtype).resolve_neg()
 
 
 def _delayed(threshold: Tensor, first: float | Tensor | None, state_dtype: torch.dtype) -> Tensor:

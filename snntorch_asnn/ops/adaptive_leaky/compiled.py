@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from snntorch_asnn.ops.adaptive_leaky.adjoint import Moment, advance, retreat
 from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops.adaptive_leaky.layout import fold
 from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule
+from snntorch_asnn.ops.first_derivative import first_derivative_only
 from snntorch_asnn.surrogate import Surrogate
 
 __all__ = ["CHUNK", "RuleKey", "missing", "rule_key", "rule_of", "sequence", "sequence_in_graph"]
@@ -141,7 +141,7 @@ class _Sequence(torch.autograd.Function):
         ctx.save_for_backward(x, mem, *coefficients, *starts)
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only("impl='compile'", "impl='reference'")
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Any, ...]:
         grad_spikes, grad_mem, *_ = grad_outputs
         x, start, *rest = ctx.saved_tensors

@@ -134,6 +134,7 @@ def _back_through_affine(
 
 
 def _incoming(grad_spikes: Tensor | None, grad_mem: Tensor | None, output_mem: bool) -> Incoming:
+    grad_spikes, grad_mem = (g if g is None else g.resolve_neg() for g in (grad_spikes, grad_mem))
     return Incoming(grad_spikes, None, grad_mem) if output_mem else Incoming(grad_spikes, grad_mem, None)
 
 

@@ -39,6 +39,9 @@ def run(
     """
     chosen = choose(impl, x, rule)
     mem = None if mem is None else mem.to(coefficients.beta.dtype)
+    if not torch.compiler.is_compiling():
+        # Kernels read the memory, where a lazy negation (of an imaginary part, say) has not happened yet.
+        x, mem = x.resolve_neg(), None if mem is None else mem.resolve_neg()
     if chosen == "cpp" and not torch.compiler.is_compiling():
         return cpp.sequence(x, mem, coefficients, rule, output_mem=output_mem, affine=affine)
     coefficients = coefficients if affine is None else coefficients.after(*affine)

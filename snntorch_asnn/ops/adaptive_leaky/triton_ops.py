@@ -341,6 +341,7 @@ def _differentiate(
     ctx: Any, grad_spikes: Tensor | None, grad_mem_out: Tensor | None, _: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     wants = ctx.needs_input_grad[:_TENSORS]
+    grad_spikes, grad_mem_out = (g if g is None else g.resolve_neg() for g in (grad_spikes, grad_mem_out))
     grad_x, grad_mem, rows = backward(
         *ctx.saved_tensors, grad_spikes, grad_mem_out, *ctx.options, list(wants)
     )
