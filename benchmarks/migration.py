@@ -3,7 +3,7 @@
 For each seed a network is built, copied and adapted, checked to give the same membranes to the bit, and
 both are trained by the same recipe on the same batches of a subset of Fashion-MNIST.
 
-Usage: ``python benchmarks/migration.py [--seeds 0 1 2] [--json FILE] [--data FOLDER]``; minutes on one core.
+Usage: ``python benchmarks/migration.py [--seeds 0 1 2] [--json FILE] [--data-dir FOLDER]``; some minutes.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from __future__ import annotations
 import argparse
 import copy
 import datetime
-import gzip
 import json
 import platform
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import snntorch as snn
 import torch
 from snntorch import surrogate, utils
@@ -27,7 +26,10 @@ from torch import Tensor, nn
 
 import snntorch_asnn as asnn
 
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # apt install dataset-fashion-mnist
+sys.path.insert(0, str(Path(__file__).with_name("accuracy")))
+
+from data import Images, load  # the accuracy benchmark is a folder of scripts
+
 BATCH = 128
 
 
@@ -82,13 +84,8 @@ NETWORKS = {"dense": Dense, "convolutional": Convolutional}
 LEARNING_RATE = {"dense": 5e-4, "convolutional": 2e-3}
 
 
-def load(folder: Path, part: str, count: int) -> tuple[Tensor, Tensor]:
-    raw = gzip.decompress((folder / f"{part}-images-idx3-ubyte.gz").read_bytes())
-    images = np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 1, 28, 28)[:count]
-    labels = np.frombuffer(
-        gzip.decompress((folder / f"{part}-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8
-    )[:count]
-    return torch.tensor(images) / 255.0, torch.tensor(labels).long()
+def pixels_and_labels(images: Images) -> tuple[Tensor, Tensor]:
+    return images.images.float() / 255, images.labels
 
 
 def train(net: nn.Module, lr: float, data: tuple[Tensor, Tensor], epochs: int, seed: int) -> None:
@@ -138,14 +135,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--images", type=int, default=12_000, help="training images")
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--data", type=Path, default=DEBIAN)
+    parser.add_argument("--data-dir", type=Path, help="where the data are, if not where Debian has them")
     parser.add_argument("--json", type=Path, help="also write the results there")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    data = {
-        "train": load(options.data, "train", options.images),
-        "test": load(options.data, "t10k", 10_000),
-    }
+    parts = load("fashion_mnist", options.data_dir, "test", options.images)
+    data = dict(zip(("train", "test"), map(pixels_and_labels, parts), strict=True))
     rows = [compare(name, seed, data, options.epochs) for name in NETWORKS for seed in options.seeds]
     summary = {
         name: {

@@ -1,6 +1,6 @@
 """The tables of README.md, from the results.
 
-Usage: ``python benchmarks/readme.py`` writes them between their marks. A test fails where they are out of date.
+Usage: ``python benchmarks/readme.py`` writes them between their marks; a test compares them.
 """
 
 from __future__ import annotations

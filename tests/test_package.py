@@ -6,18 +6,15 @@ import importlib
 import importlib.metadata
 import json
 import pkgutil
-import re
 import subprocess
 import sys
 from importlib import resources
-from pathlib import Path
 
 import pytest
 from packaging.version import Version
 
 import snntorch_asnn
 
-README = Path(__file__).parents[1] / "README.md"
 OPTIONAL = {
     "matplotlib",
     "rich",
@@ -85,13 +82,3 @@ def test_core_needs_no_more_than_it_declares():
     requirements = importlib.metadata.requires("snntorch-asnn") or []
     core = {line.split(">")[0].strip() for line in requirements if "extra ==" not in line}
     assert core == {"torch", "snntorch", "numpy"}
-
-
-@pytest.mark.skipif(not README.exists(), reason="needs a checkout")
-def test_readme_runs():
-    blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
-    assert blocks
-    process = subprocess.run(
-        [sys.executable, "-c", "\n".join(blocks)], capture_output=True, text=True, timeout=300
-    )
-    assert process.returncode == 0, process.stderr

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import doctest
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -418,11 +416,3 @@ def test_unchecked_codes_do_not_wait_for_the_device(name: str) -> None:
         torch.cuda.set_sync_debug_mode("default")
     assert planes.device == image.device
     assert torch.equal(planes.cpu(), code(image.cpu(), 4))
-
-
-def test_the_documentation_page() -> None:
-    page = Path(__file__).parents[1] / "docs" / "codes.md"
-    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    result = doctest.testfile(str(page), module_relative=False, optionflags=flags)
-    assert result.attempted > 15
-    assert result.failed == 0

@@ -57,10 +57,13 @@ def split_of(total: int, split: str, train_images: int) -> int:
 
 
 def _fashion_mnist(folder: Path | None, split: str) -> Images:
-    folder = DEBIAN if folder is None or not (folder / "train-images-idx3-ubyte.gz").exists() else folder
     prefix = "t10k" if split == "test" else "train"
-    images = _idx(folder / f"{prefix}-images-idx3-ubyte.gz").unsqueeze(1)
-    return Images(images, _idx(folder / f"{prefix}-labels-idx1-ubyte.gz").long())
+    files = [(folder or DEBIAN) / f"{prefix}-{part}-ubyte.gz" for part in ("images-idx3", "labels-idx1")]
+    for file in files:
+        if not file.exists():
+            raise FileNotFoundError(f"--data-dir must hold Fashion-MNIST's four files; there is no {file}")
+    images, labels = map(_idx, files)
+    return Images(images.unsqueeze(1), labels.long())
 
 
 def _idx(file: Path) -> Tensor:

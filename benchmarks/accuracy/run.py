@@ -37,6 +37,8 @@ def main() -> None:
         "--out", type=Path, help="JSON lines; default: benchmarks/results/accuracy_TABLE.jsonl"
     )
     arguments = parser.parse_args()
+    if arguments.data_dir is not None and not arguments.data_dir.is_dir():
+        parser.error(f"--data-dir must be a folder; got {arguments.data_dir}")
     out = arguments.out or RESULTS / f"accuracy_{arguments.table}.jsonl"
     torch.set_flush_denormal(True)
     finished = {Cell(**line["cell"]).key() for line in read(out)}
