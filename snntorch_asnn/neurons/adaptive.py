@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch._C._functorch import is_batchedtensor, is_functorch_wrapped_tensor
 
 from snntorch_asnn._arguments import check_count, check_step
-from snntorch_asnn.neurons.checkpoint import adopt_snntorch_state
+from snntorch_asnn.neurons.instances import register, unregister
+from snntorch_asnn.neurons.membrane_steps import MembraneSteps
 from snntorch_asnn.neurons.plan import Plan
-from snntorch_asnn.neurons.registry import register, unregister
+from snntorch_asnn.neurons.snntorch_state import adopt_snntorch_state
 from snntorch_asnn.neurons.time_indexed import StepIndex, TimeIndexed
 from snntorch_asnn.neurons.time_parameters import BetaConstraint, constrain, resample
-from snntorch_asnn.neurons.whereabouts import Whereabouts
 from snntorch_asnn.ops.adaptive_leaky.api import check_input, check_mem, fits
 from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl
 from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule
@@ -95,7 +95,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         self.feature_shape = plan.feature_shape
         self.on_overrun = plan.on_overrun
         self._count = 0
-        self._whereabouts = Whereabouts()
+        self._membrane_steps = MembraneSteps()
         self.register_buffer("_step", None, persistent=False)
         for name, (value, learn) in plan.values.items():
             self._hold(name, value, learn)
@@ -110,7 +110,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         return constrain(self.beta, self.beta_constraint)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_whereabouts": Whereabouts()}
+        return self.__dict__ | {"_membrane_steps": MembraneSteps()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
@@ -144,7 +144,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
 
     def _remember(self) -> None:
         if not (self.init_hidden or torch.compiler.is_compiling()):
-            self._whereabouts.remember(self._mem, self._count)
+            self._membrane_steps.remember(self._mem, self._count)
 
     def _held(self) -> State:
         return tuple(getattr(self, f"_{name}") for name in self.states)
@@ -320,7 +320,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
             return self._position(None)
         if torch.compiler.is_compiling():
             return cast(Tensor, self._look_up(mem))
-        position = self._whereabouts.find(mem)
+        position = self._membrane_steps.find(mem)
         if position is None:
             raise ValueError(
                 f"mem is no membrane that this neuron has returned, and its last call was step "

@@ -9,13 +9,13 @@ from __future__ import annotations
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-__all__ = ["Whereabouts"]
+__all__ = ["MembraneSteps"]
 
 MANY = 32
 """Entries above which those of freed membranes are dropped."""
 
 
-class Whereabouts:
+class MembraneSteps:
     """From membranes, for as long as their memory lives, to the time step that comes after each."""
 
     def __init__(self) -> None:
