@@ -1,4 +1,4 @@
-"""What the benchmarks share: time in turns, peak memory, and the machine that a result belongs to."""
+"""What the benchmarks share: peak memory, and the machine that a result belongs to."""
 
 from __future__ import annotations
 
@@ -9,44 +9,15 @@ import json
 import os
 import platform
 import shlex
-import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-Run = Callable[[], Any]
+from snntorch_asnn._timing import Run
+
 PEERS = ("torch", "snntorch", "snntorch-asnn", "spikingjelly", "triton")
-
-
-def synchronise(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-
-
-def seconds(run: Run, device: str) -> float:
-    synchronise(device)
-    start = time.perf_counter()
-    run()
-    synchronise(device)
-    return time.perf_counter() - start
-
-
-def in_turns(runs: dict[str, Run], rounds: int, device: str) -> dict[str, list[float]]:
-    """Seconds of each contender, all of them once in every round, so that a drift of the machine hits all."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            times[name].append(seconds(run, device))
-    return times
-
-
-def times_faster(baseline: list[float], own: list[float]) -> float:
-    """Median over the rounds of the ratio within a round."""
-    return statistics.median(slow / fast for slow, fast in zip(baseline, own, strict=True))
 
 
 def peak_bytes(run: Run, device: str) -> int:

@@ -35,10 +35,11 @@ from typing import Any
 
 import snntorch as snn
 import torch
-from measuring import has, in_turns, machine, peak_bytes, seconds, times_faster, write_json
+from measuring import has, machine, peak_bytes, write_json
 from torch import Tensor
 
 import snntorch_asnn as asnn
+from snntorch_asnn._timing import in_turns, seconds, times_faster
 
 Contender = Callable[[Tensor], Tensor]
 FAIR_LOOP = "snnTorch loop over unbind"

@@ -33,11 +33,12 @@ from typing import Any
 
 import snntorch as snn
 import torch
-from measuring import Run, has, in_turns, machine, peak_bytes, seconds, times_faster, write_json
+from measuring import has, machine, peak_bytes, write_json
 from torch import Tensor, nn
 from torch.nn import functional
 
 import snntorch_asnn as asnn
+from snntorch_asnn._timing import Run, in_turns, seconds, times_faster
 from snntorch_asnn.ops.adaptive_leaky.compiled import missing
 
 BASELINE = "snnTorch"

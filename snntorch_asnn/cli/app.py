@@ -14,6 +14,7 @@ from rich.console import Console
 import snntorch_asnn
 from snntorch_asnn import models, plot, train
 from snntorch_asnn.cli import training
+from snntorch_asnn.cli.bench import bench_command
 from snntorch_asnn.cli.energy import energy_command
 from snntorch_asnn.cli.report import report_command
 from snntorch_asnn.models.encodings import ImageEncoder
@@ -67,6 +68,7 @@ def _program(
 training.add_to(app)
 app.command("energy")(energy_command)
 app.command("report")(report_command)
+app.command("bench")(bench_command)
 
 
 @app.command("models")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from typing import Any, Self, cast
 
@@ -83,6 +84,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
 
     def _follow(self, plan: Plan) -> None:
         """Become what ``plan`` says, after snnTorch's constructor has run."""
+        _keep_out_of_graphs()
         # snnTorch keeps a bound method of its own reset, which would tie the neuron into a cycle.
         del self.state_function
         self.surrogate_disable = plan.surrogate_disable
@@ -319,7 +321,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         if not self._has_begun:
             return self._position(None)
         if torch.compiler.is_compiling():
-            return cast(Tensor, self._look_up(mem))
+            return self._look_up(mem)
         position = self._membrane_steps.find(mem)
         if position is None:
             raise ValueError(
@@ -329,7 +331,6 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
             )
         return position
 
-    @torch.compiler.disable(reason="memory tells a membrane's step: pass step=")  # type: ignore[untyped-decorator]
     def _look_up(self, mem: Tensor) -> Tensor:
         """:meth:`_locate` outside of a graph, which knows no memory."""
         if mem.untyped_storage()._cdata == self._mem.untyped_storage()._cdata:  # detached by the caller
@@ -406,6 +407,16 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
             name for name in ("exact_reset", "init_hidden", "output", "sequence") if getattr(self, name)
         ]
         return ", ".join(shown)
+
+
+@functools.cache
+def _keep_out_of_graphs() -> None:
+    """Have Dynamo leave the graph for :meth:`AdaptiveNeuron._look_up`.
+
+    That imports it, and with it Triton, which importing this package must not.
+    """
+    reason = "the time step of a membrane is found by its memory: pass step="
+    setattr(AdaptiveNeuron, "_look_up", torch.compiler.disable(AdaptiveNeuron._look_up, reason=reason))  # noqa: B010
 
 
 def _zeros_like(state: Tensor) -> Tensor:

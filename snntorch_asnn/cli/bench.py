@@ -1,0 +1,132 @@
+"""The command ``snntorch-asnn bench``."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import snntorch as snn
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from snntorch_asnn._arguments import check_count
+from snntorch_asnn._timing import in_turns, times_faster
+from snntorch_asnn.neurons import AdaptiveLeaky
+from snntorch_asnn.train.devices import resolve_device
+
+_LOOP = "snn.Leaky, step by step"
+_IMPLS = ("auto", "reference", "cpp", "triton", "compile")
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+Contender = Callable[[Tensor], Tensor]
+
+
+def bench_command(
+    shape: Annotated[str, typer.Option(help="One step's input, batch first.")] = "64,64,32,32",
+    num_steps: Annotated[str, typer.Option(help="Numbers of time steps T.")] = "4,16",
+    dtype: Annotated[str, typer.Option(help=f"Of the input: {', '.join(_DTYPES)}.")] = "float32",
+    learn: Annotated[bool, typer.Option(help="Whether leak and gain of every step are learned.")] = True,
+    rounds: Annotated[int, typer.Option(help="Times that each is run.", min=1)] = 9,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="Threads on a CPU; all if none.", min=1)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every time.")] = False,
+) -> None:
+    """Time a layer of adaptive neurons on this machine: forward and backward, by implementation.
+
+    All take turns in every round. A time is the median; in brackets stands how many times faster that is than
+    snnTorch's neuron in a loop, the median of the rounds' ratios.
+    """
+    sizes, steps = _numbers("shape", shape), _numbers("num_steps", num_steps)
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}; got {dtype!r}")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    where = str(resolve_device(device))
+    results = []
+    for count in steps:
+        x = torch.randn(count, *sizes, device=where, dtype=getattr(torch, dtype))
+        results.append({"num_steps": count, "shape": sizes, **_measured(x, learn, rounds, where)})
+    if as_json:
+        typer.echo(json.dumps({"device": where, "dtype": dtype, "results": results}, indent=2))
+        return
+    Console().print(_table(results, f"{tuple(sizes)} at each step, {dtype} on {where}"))
+
+
+def _numbers(name: str, text: str) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ValueError(f"{name} must be whole numbers with commas between them; got {text!r}") from error
+    for number in numbers:
+        check_count(name, number)
+    return numbers
+
+
+def _measured(x: Tensor, learn: bool, rounds: int, device: str) -> dict[str, Any]:
+    """Seconds of everything that runs here, and why the rest does not."""
+    grad = torch.rand_like(x)
+
+    def whole(run: Contender) -> Callable[[], None]:
+        return lambda: run(x.detach().requires_grad_()).backward(grad)
+
+    runs, lacks = {_LOOP: whole(_loop(device))}, {}
+    for impl in _IMPLS:
+        run = whole(_sequence(len(x), impl, learn, device))
+        try:
+            run()  # compiles what has to be
+        except (RuntimeError, ValueError) as error:
+            lacks[f'impl="{impl}"'] = str(error)
+        else:
+            runs[f'impl="{impl}"'] = run
+    return {"seconds": in_turns(runs, rounds, device), "does_not_run": lacks}
+
+
+def _loop(device: str) -> Contender:
+    neuron = snn.Leaky(beta=0.9).to(device)
+
+    def run(x: Tensor) -> Tensor:
+        mem = torch.zeros_like(x[0])
+        spikes = []
+        for current in x.unbind(0):
+            spk, mem = neuron(current, mem)
+            spikes.append(spk.to(x.dtype))
+        return torch.stack(spikes)
+
+    return run
+
+
+def _sequence(num_steps: int, impl: Any, learn: bool, device: str) -> Contender:
+    neuron = AdaptiveLeaky(
+        0.9, num_steps=num_steps, sequence=True, learn_beta=learn, learn_gain=learn, impl=impl
+    ).to(device)
+
+    def run(x: Tensor) -> Tensor:
+        spikes: Tensor = neuron(x)[0]
+        return spikes
+
+    return run
+
+
+def _table(results: list[dict[str, Any]], title: str) -> Table:
+    table = Table(title=title)
+    table.add_column("forward and backward")
+    for result in results:
+        table.add_column(f"T = {result['num_steps']}", justify="right")
+    for name in (_LOOP, *(f'impl="{impl}"' for impl in _IMPLS)):
+        table.add_row(name, *(_cell(result, name) for result in results))
+    lacks = {name: why for result in results for name, why in result["does_not_run"].items()}
+    table.caption = "\n".join(why for why in lacks.values()) or None
+    return table
+
+
+def _cell(result: dict[str, Any], name: str) -> str:
+    times = result["seconds"]
+    if name not in times:
+        return "does not run"
+    ratio = times_faster(times[_LOOP], times[name])
+    return f"{1e3 * statistics.median(times[name]):.3g} ms ({ratio:.1f}×)"
