@@ -15,6 +15,7 @@ pytest.importorskip("lightning_fabric")
 from snntorch_asnn import __version__
 from snntorch_asnn.cli import main
 from snntorch_asnn.models import list_models
+from snntorch_asnn.spikegen import CODES
 from snntorch_asnn.train import TrainConfig, list_recipes
 
 TINY = ["--train-subset", "100", "--epochs", "1", "--device", "cpu", "--batch-size", "45", "--no-tensorboard"]
@@ -61,6 +62,9 @@ def test_every_setting_is_an_option(call):
         assert f"--{field.name.replace('_', '-')} " in out
     assert "--recipe " in out
     assert "--no-tensorboard" in out
+    assert "--no-carry" in out
+    for name in (*CODES, "tebn"):
+        assert name in out
 
 
 def test_train_and_eval(call, tmp_path):
@@ -77,6 +81,7 @@ def test_train_and_eval(call, tmp_path):
     assert (code, err) == (0, "")
     assert f"{accuracy:.2%} of 360 test images" in out
     assert "stopped after step" in out
+    assert "taken for another: " in out
     assert call("eval", run, "--device", "cpu", "--json", tmp_path / "found.json")[0] == 0
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["accuracy"] == found["accuracy_by_step"][-1] == accuracy
@@ -84,6 +89,19 @@ def test_train_and_eval(call, tmp_path):
     code, out, err = call("train", *TINY, "--neuron", "lif", "--num-steps", "2", "--out", run, "--resume")
     assert (code, err) == (0, "")
     assert f"{accuracy:.2%}" in out
+
+
+def test_every_setting_can_be_switched_off_again(call, tmp_path):
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        'carry = true\nclip_grad = 1.0\nmixup = 0.5\nmixup_until = 1\nrand_augment = "no such policy"\n'
+    )
+    off = ["--no-carry", "--clip-grad", "none", "--mixup-until", "none", "--rand-augment", "none"]
+    code, _, err = call("train", "--recipe", recipe, *TINY, *off, "--no-compile", "--out", tmp_path / "run")
+    assert (code, err) == (0, "")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    names = ("carry", "compile", "clip_grad", "mixup", "mixup_until", "rand_augment")
+    assert [config[name] for name in names] == [False, False, None, 0.5, None, None]
 
 
 def test_recipes_are_listed(call):
@@ -151,22 +169,25 @@ def test_encode_draws_a_picture(call, tmp_path):
         (["train", "--neuron", "purkinje"], "got 'purkinje'"),
         (["train", "--readout", "median"], "got 'median'"),
         (["train", "--epochs", "-3"], "epochs must be at least 1; got -3"),
-        (["train", "--lr", "0"], "lr must be above 0; got 0.0"),
+        (["train", "--lr", "0"], "lr must be above 0 and at most 1e+37; got 0.0"),
         (["train", "--device", "cuda"], "device must be one that torch sees; got 'cuda'"),
         (
-            ["train", "--data", "fashion-mnist", "--data-dir", "none"],
-            "data_dir must be a folder; got none",
+            ["train", "--data", "fashion-mnist", "--data-dir", "nowhere"],
+            "data_dir must be a folder; got nowhere",
         ),
         (
-            ["train", "--data", "image-folder", "--data-dir", "none"],
-            "data_dir must be a folder; got none",
+            ["train", "--data", "image-folder", "--data-dir", "nowhere"],
+            "data_dir must be a folder; got nowhere",
         ),
         (["train", "--recipe", "lenett"], "got 'lenett'; did you mean 'lenet'?"),
         (["train", "--recipe", "none.toml"], "none.toml is none"),
         (["train", "--batch-size", "10", "--accumulate", "3"], "batch_size must be a multiple of"),
         (["train", "--device", "cpu", "--precision", "16"], "precision must be 32, bf16 or 64 on a CPU"),
         (["train", "--resume", "--overwrite"], "resume must not be set together with overwrite"),
-        (["train", "--teacher", "none"], "teacher must be"),
+        (["train", "--teacher", "nowhere"], "teacher must be"),
+        (["train", "--warmup-epochs", "2"], "warmup_epochs must be left out with schedule=one-cycle"),
+        (["train", "--clip-grad", "much"], "clip_grad must be a number; got 'much'"),
+        (["train", "--lr", "3e38"], "lr must be above 0 and at most 1e+37; got 3e+38"),
         (["train", "--lambda", "0.1"], "No such option: --lambda"),
         (["sweep"], "Missing option '--set'"),
         (["sweep", "--set", "neuron"], "set must be NAME=VALUE,VALUE,...; got 'neuron'"),

@@ -50,6 +50,8 @@ def test_a_run_is_priced_on_its_validation_images(call, run_folder):
     code, out, _ = call(run_folder, "--images", 4, "--device", "cpu")
     assert code == 0
     assert "mean over 4 images" in out
+    spread = energy.profile(model, images[[0, 2, 5, 7]])
+    assert json.loads(call(run_folder, "--images", 4, "--device", "cpu", "--json")[1])["mj"] == spread.mj
     assert "fresh" not in out
 
 
@@ -104,6 +106,8 @@ def test_multiplications_are_counted_without_data(call):
         (["lenet", "--attention", "fast"], "attention must be one of"),
         (["lenet", "--device", "tpu"], "device must be"),
         (["lenet", "--images", "0"], "Invalid value for '--images'"),
+        (["lenet", "--data", "none", "--preset", "7nm"], "preset must be left out with data=none"),
+        (["lenet", "--data", "none", "--data-dir", "."], "data_dir must be left out with data=none"),
         (["spikformer_8_384"], "image_size must be divisible by 16; got (8, 8)"),
     ],
 )

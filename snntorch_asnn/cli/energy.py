@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from snntorch_asnn import energy, models, train
-from snntorch_asnn.train.data import to_unit_range
+from snntorch_asnn.train.data import spread_images, to_unit_range
 from snntorch_asnn.train.devices import resolve_device
 from snntorch_asnn.train.network import build_model
 
 _BATCH_SIZE = 64
 _OF_THE_MODEL = {"data": "digits", "num_steps": 4, "encoding": "hybrid", "neuron": "asnn"}
 """Options that a run has fixed already, and their defaults for a model."""
+_WITHOUT_DATA = {"data_dir": None, "preset": "45nm-fp32", "nonbinary": "mac"}
+"""Options that have no effect where there are no data, and their defaults."""
 
 TargetArgument = Annotated[
     str, typer.Argument(metavar="RUN|MODEL", help="Folder of a run, or a model's name.")
@@ -62,6 +64,7 @@ def energy_command(
         _refuse(given)
     settings = {name: _OF_THE_MODEL[name] if value is None else value for name, value in given.items()}
     if settings["data"] == "none":
+        _refuse_without_data(data_dir=data_dir, preset=preset, nonbinary=nonbinary)
         counted = _count(target, settings, num_classes, attention)
         typer.echo(json.dumps(counted.to_dict(), indent=2) if as_json else str(counted))
         return
@@ -101,6 +104,13 @@ def _refuse(given: dict[str, Any]) -> None:
             raise ValueError(f"{name} must be left out for a run, which has its own; got {value!r}")
 
 
+def _refuse_without_data(**given: Any) -> None:
+    """Refuse what concerns images or their prices, where only multiplications are counted."""
+    for name, value in given.items():
+        if value != _WITHOUT_DATA[name]:
+            raise ValueError(f"{name} must be left out with data=none, where it has no effect; got {value!r}")
+
+
 def _count(name: str, settings: dict[str, Any], num_classes: int, attention: str) -> energy.MacCount:
     model = models.create_model(
         name, num_classes=num_classes, **{key: value for key, value in settings.items() if key != "data"}
@@ -115,7 +125,7 @@ def _trained(
     config, model = train.load_run(run)
     if data_dir is not None:
         config = dataclasses.replace(config, data_dir=data_dir)
-    return model, _batches(train.load_images(config).val, model, images)
+    return model, _batches(train.load_images(config).val, images)
 
 
 def _fresh(
@@ -127,7 +137,7 @@ def _fresh(
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         model = build_model(config, data.classes, data.in_channels, data.image_size)
-    batches = _batches(data.val, model, images)
+    batches = _batches(data.val, images)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = None  # norms that have seen no images let hardly a spike through
@@ -136,16 +146,7 @@ def _fresh(
     return model, batches
 
 
-def _batches(dataset: Dataset[Any], model: nn.Module, wanted: int) -> list[Tensor]:
-    """The first images of a data set, as the model takes them."""
-    count = min(wanted, len(dataset))  # type: ignore[arg-type]
-    time_first = isinstance(model, models.SpikingModel) and model.encode.encoder is None
-    return [
-        to_unit_range(
-            torch.stack(
-                [dataset[index][0] for index in range(first, min(first + _BATCH_SIZE, count))],
-                dim=int(time_first),
-            )
-        )
-        for first in range(0, count, _BATCH_SIZE)
-    ]
+def _batches(dataset: Dataset[Any], wanted: int) -> list[Tensor]:
+    """Images from all over a data set, as a model takes them."""
+    images = spread_images(dataset, wanted)
+    return [to_unit_range(batch) for batch in images.split(_BATCH_SIZE, dim=images.ndim - 4)]

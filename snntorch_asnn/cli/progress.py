@@ -24,6 +24,9 @@ from snntorch_asnn.train import (
     load_recipe,
     mean_and_deviation,
 )
+from snntorch_asnn.train.confusions import most_frequent_errors
+
+_MOST_CONFUSIONS = 5
 
 
 class TerminalReporter(Reporter):
@@ -148,6 +151,13 @@ def by_step(found: Evaluation) -> Table:
         row.append(f"{accuracy:.1%}")
     table.add_row(*row)
     return table
+
+
+def confusions(found: Evaluation) -> str:
+    """Return a line with the classes that were mistaken most often."""
+    errors = most_frequent_errors(found.confusion, found.classes, _MOST_CONFUSIONS)
+    pairs = ", ".join(f"{name} for {answer} ({count:,})" for name, answer, count in errors)
+    return f"taken for another: {pairs or 'none'}"
 
 
 def recipes() -> Table:

@@ -12,7 +12,15 @@ from rich.console import Console
 
 from snntorch_asnn import train
 from snntorch_asnn.cli.options import with_options_of
-from snntorch_asnn.cli.progress import TerminalReporter, by_step, comparison, recipes, summary, sweep_table
+from snntorch_asnn.cli.progress import (
+    TerminalReporter,
+    by_step,
+    comparison,
+    confusions,
+    recipes,
+    summary,
+    sweep_table,
+)
 from snntorch_asnn.train.devices import is_main_process
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
@@ -80,6 +88,7 @@ def _eval(
         highlight=False,
     )
     console.print(by_step(found))
+    console.print(confusions(found), highlight=False, markup=False)
     if json_file is not None:
         json_file.write_text(json.dumps(dataclasses.asdict(found), indent=2) + "\n", encoding="utf-8")
 

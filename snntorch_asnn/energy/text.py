@@ -9,20 +9,20 @@ __all__ = ["joules", "number", "steps_as_text", "table"]
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
-def number(value: float) -> str:
-    """Return a count with four digits: ``467.1 M``."""
+def number(value: float, *, digits: int = 4) -> str:
+    """Return a count with so many digits: ``467.1 M``."""
     for size, prefix in _PREFIXES:
         if value >= size:
-            return f"{value / size:.4g} {prefix}"
-    return f"{value:.4g}"
+            return f"{value / size:.{digits}g} {prefix}"
+    return f"{value:.{digits}g}"
 
 
-def joules(picojoules: float) -> str:
-    """Return an energy with four digits: ``1.234 mJ``."""
+def joules(picojoules: float, *, digits: int = 4) -> str:
+    """Return an energy with so many digits: ``1.234 mJ``."""
     for size, unit in ((1e12, "J"), (1e9, "mJ"), (1e6, "µJ"), (1e3, "nJ")):
         if picojoules >= size:
-            return f"{picojoules / size:.4g} {unit}"
-    return f"{picojoules:.4g} pJ"
+            return f"{picojoules / size:.{digits}g} {unit}"
+    return f"{picojoules:.{digits}g} pJ"
 
 
 def steps_as_text(values: Sequence[float]) -> str:

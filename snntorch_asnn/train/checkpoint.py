@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,11 +27,16 @@ def write_checkpoint(file: Path, values: Mapping[str, Any], *, keep: Path | None
     write_atomically(file, lambda stream: torch.save(content, stream), keep=keep)
 
 
-def read_checkpoint(file: Path) -> dict[str, Any]:
+def read_checkpoint(file: Path, *, needs: Collection[str] = ()) -> dict[str, Any]:
     """Read a checkpoint, to the CPU.
 
+    Args:
+        file: the file.
+        needs: names of values that it must hold.
+
     Raises:
-        ValueError: the file is not there, it is damaged, or it is no checkpoint of this package.
+        ValueError: the file is not there, it is damaged, it is no checkpoint of this package, or one of
+            another kind.
     """
     if not file.is_file():
         raise ValueError(f"run must be a run folder; {file.parent} has no {file.name}")
@@ -48,6 +53,12 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     if content["version"] != _FORMAT_VERSION:
         raise ValueError(
             f"run must have a checkpoint of version {_FORMAT_VERSION}; {file} has {content['version']}"
+        )
+    missing = [name for name in needs if name not in content]
+    if missing:
+        raise ValueError(
+            f"run must have its own files; {file} is a checkpoint of another kind,"
+            f" without {', '.join(missing)}"
         )
     return content
 

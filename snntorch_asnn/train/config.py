@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from snntorch_asnn.models import list_models
+from snntorch_asnn.spikegen import CODES
 from snntorch_asnn.train.losses import LOSSES
-from snntorch_asnn.train.settings import check_choice, check_names, check_settings, setting
+from snntorch_asnn.train.settings import check_choice, check_names, check_settings, check_values, setting
 
+FOLDER_DATA_NAMES = ("image-folder", "imagenet")
 EVENT_DATA_NAMES = ("n-mnist", "cifar10-dvs", "dvs-gesture")
 DATA_NAMES = (
     "digits",
@@ -19,8 +21,7 @@ DATA_NAMES = (
     "fashion-mnist",
     "cifar10",
     "cifar100",
-    "image-folder",
-    "imagenet",
+    *FOLDER_DATA_NAMES,
     *EVENT_DATA_NAMES,
 )
 AUGMENTATIONS = ("auto", "none", "crop-flip", "crop-flip-rotate", "random-resized-crop")
@@ -90,7 +91,8 @@ class TrainConfig:
     augment: str = setting(
         "auto",
         "Augmentation",
-        "Geometric, where auto is crop-flip for colour images and none for others",
+        "Geometric, where auto is random-resized-crop for imagenet, crop-flip for other colour images,"
+        " else none",
         choices=AUGMENTATIONS,
     )
     crop_padding: int | None = setting(
@@ -114,8 +116,14 @@ class TrainConfig:
     )
 
     model: str = setting("lenet", "Model", "Architecture; see `snntorch-asnn models`.")
-    encoding: str = setting("hybrid", "Model", "Code that turns an image into time steps.")
-    neuron: str = setting("asnn", "Model", "asnn: leak and gain learned for every step; lif: fixed.")
+    encoding: str = setting(
+        "hybrid", "Model", f"Code of the images: {', '.join(CODES)}; events need none, they are a sequence."
+    )
+    neuron: str = setting(
+        "asnn",
+        "Model",
+        "asnn, tebn, dalif, plif, lif or if; asnn learns leak and gain for every step, lif nothing.",
+    )
     sharing: str = setting("layer", "Model", "Parameters of neurons are one for each", choices=SHARINGS)
     readout: str = setting(
         "time_weighted", "Model", "How logits are joined over time: time_weighted or mean."
@@ -128,7 +136,11 @@ class TrainConfig:
         0.0, "Loss", "Part of the target spread over all classes.", at_least=0, below=1
     )
     tet_lambda: float = setting(0.0, "Loss", "Weight of the regulariser of tet.", at_least=0, at_most=1)
-    teacher: Path | None = setting(None, "Loss", "Folder of a run whose answers are to be imitated too.")
+    teacher: Path | None = setting(
+        None,
+        "Loss",
+        "Whose answers are imitated too: folder of a run, or a checkpoint of torchvision or timm.",
+    )
     kd_alpha: float = setting(0.5, "Loss", "Weight of the teacher.", at_least=0, at_most=1)
     kd_temperature: float = setting(4.0, "Loss", "Temperature of the teacher's answers.", above=0)
 
@@ -139,7 +151,8 @@ class TrainConfig:
     )
     optimizer: str = setting("adamw", "Training", "Optimizer", choices=OPTIMIZERS)
     momentum: float = setting(0.9, "Training", "Momentum of sgd.", at_least=0, below=1)
-    lr: float = setting(3e-3, "Training", "Peak learning rate.", above=0)
+    # Adam's first step divides by 0.1, and float32 ends at 3.4e38.
+    lr: float = setting(3e-3, "Training", "Peak learning rate.", above=0, at_most=1e37)
     schedule: str = setting("one-cycle", "Training", "Of the learning rate", choices=SCHEDULES)
     min_lr: float = setting(1e-5, "Training", "Learning rate that cosine ends at.", at_least=0)
     warmup_epochs: int = setting(0, "Training", "Linear warm-up of cosine and constant.", at_least=0)
@@ -183,9 +196,7 @@ class TrainConfig:
         check_settings(self)
         check_choice("model", self.model, list_models())
         self._check_together()
-        if self.out is None:
-            name = f"{self.data}-{self.model}-{self.encoding}-{self.neuron}-seed{self.seed}"
-            object.__setattr__(self, "out", Path("runs", name))
+        object.__setattr__(self, "out", self.folder_of(vars(self)))
 
     def _check_together(self) -> None:
         if self.warmup_epochs + self.cooldown_epochs >= self.epochs:
@@ -207,6 +218,26 @@ class TrainConfig:
         """The folder that the run writes to: :attr:`out`, with its default filled in."""
         assert self.out is not None
         return self.out
+
+    @classmethod
+    def folder_of(cls, values: Mapping[str, Any]) -> Path:
+        """Return the folder of a run with these settings, the others being the defaults."""
+        if values.get("out") is not None:
+            return Path(values["out"])
+        setting = {field.name: field.default for field in dataclasses.fields(cls)} | dict(values)
+        return Path("runs", "{data}-{model}-{encoding}-{neuron}-seed{seed}".format(**setting))
+
+    @classmethod
+    def check_values(cls, values: Mapping[str, Any]) -> None:
+        """Check some of the settings, each by itself, where the others are not known yet.
+
+        Raises:
+            ValueError: a name is not a setting, or a value is out of its range.
+            TypeError: a value has the wrong type.
+        """
+        check_values(cls, values)
+        if "model" in values:
+            check_choice("model", values["model"], list_models())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON types, to be read back with :meth:`from_dict`."""

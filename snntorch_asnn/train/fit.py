@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import torch
 
 from snntorch_asnn._extras import require
-from snntorch_asnn.train.config import MACHINE_SETTINGS, TrainConfig
-from snntorch_asnn.train.devices import make_fabric, on_threads
+from snntorch_asnn.train.checks import check_folder
+from snntorch_asnn.train.config import TrainConfig
+from snntorch_asnn.train.devices import is_main_process, make_fabric, on_threads
 from snntorch_asnn.train.randomness import kept_random_state
+from snntorch_asnn.train.report import write_report
 from snntorch_asnn.train.reporter import Reporter
 from snntorch_asnn.train.result import RunResult, read_result
 from snntorch_asnn.train.run import Run
@@ -35,10 +34,10 @@ def fit(config: TrainConfig, *, reporter: Reporter | None = None) -> RunResult:
         that of a run that is finished already.
 
     Raises:
-        ValueError: data not found, a name that the zoo does not know, no such device, a run folder that
-            is not empty, or one to be continued whose settings are others or whose checkpoints are
-            damaged. Nothing has been written then.
-        NonFiniteLossError: the loss became NaN or infinite; the last good checkpoints stay.
+        ValueError: data not found, a name that the zoo does not know, no such device, a teacher that does
+            not fit, a run folder that is not empty, or one to be continued whose settings are others or
+            whose files are damaged. Nothing has been written then.
+        NonFiniteLossError: a loss became NaN or infinite; the last good checkpoints stay.
         ModuleNotFoundError: a package of the extra ``[train]`` is missing.
 
     Example::
@@ -51,28 +50,20 @@ def fit(config: TrainConfig, *, reporter: Reporter | None = None) -> RunResult:
     """
     require("matplotlib", extra="train")
     folder, fabric = RunFolder(config.run_folder), make_fabric(config)
-    goes_on = config.resume and folder.config.exists()
-    folder.check_free(overwrite=config.overwrite or goes_on)
-    if goes_on:
-        check_same_settings(config, json.loads(folder.config.read_text(encoding="utf-8"))["config"])
-        if folder.result.exists():
-            return read_result(folder)
+    check_folder(config)
+    if config.resume and folder.result.exists():
+        return _finished(folder)
     with kept_random_state(fabric.device), on_threads(config.threads):
         fabric.launch()
         torch.manual_seed(config.seed)
         return Run(config, fabric, folder, reporter or Reporter()).train()
 
 
-def check_same_settings(config: TrainConfig, of_run: dict[str, Any]) -> None:
-    """Refuse to continue a run with settings that would change what it computes.
-
-    Raises:
-        ValueError: names the settings that differ.
-    """
-    mine, theirs = config.to_dict(), TrainConfig.from_dict(of_run).to_dict()
-    other = [name for name in mine if name not in MACHINE_SETTINGS and mine[name] != theirs[name]]
-    if other:
-        raise ValueError(
-            "resume must keep the settings of the run; got "
-            + ", ".join(f"{name}={mine[name]!r} where it has {theirs[name]!r}" for name in other)
-        )
+def _finished(folder: RunFolder) -> RunResult:
+    """Return the result of a run, and do what was left if its process died right after writing that."""
+    result = read_result(folder)
+    if is_main_process():
+        if not folder.report.exists():
+            write_report(folder.path)
+        folder.previous.unlink(missing_ok=True)
+    return result

@@ -28,8 +28,8 @@ class Journal:
 
     def go_on_from(self, metrics: Iterable[Mapping[str, Any]], *, epoch: int, step: int) -> None:
         """Drop the lines that a run had written after the state that it is continued from."""
-        self.folder.rewrite(self.folder.metrics, metrics)
         steps = self.folder.read_lines(self.folder.steps)
+        self.folder.rewrite(self.folder.metrics, metrics)
         kept = [line for line in steps if (line["epoch"], line["step"]) <= (epoch, step)]
         self.folder.rewrite(self.folder.steps, kept)
 

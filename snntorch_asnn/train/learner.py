@@ -91,7 +91,7 @@ class Learner:
 
         Returns:
             The mean loss over all processes, and how many of this process's images were classified
-            correctly, on the device.
+            correctly, on the device; of a mixed image, the class with the larger part is the correct one.
 
         Raises:
             NonFiniteLossError: the loss or a gradient is NaN or infinite. The weights are those before the
@@ -119,10 +119,10 @@ class Learner:
         self._seed(position)
         for number, (images, labels) in enumerate(parts, start=1):
             with self.fabric.no_backward_sync(self.callee, enabled=number < len(parts)):
-                loss, outputs = self._loss(self.callee, images, labels, position)
+                loss, right = self._loss(self.callee, images, labels, position)
                 self.fabric.backward(loss / len(parts))
             mean += loss.detach() / len(parts)
-            correct += (outputs.argmax(dim=1) == labels.to(outputs.device)).sum()
+            correct += right
         return cast(Tensor, self.fabric.all_reduce(mean, reduce_op="mean")), correct
 
     @property
@@ -150,13 +150,16 @@ class Learner:
     def _loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, position: Position
     ) -> tuple[Tensor, Tensor]:
+        """Return the loss of a batch, and how many of its images are classified correctly."""
         images, targets = to_device(images, labels, self.fabric.device)
         if self.mixup is not None and position.epoch <= (self.config.mixup_until or position.epoch):
             images, targets = self.mixup(images, targets)
         images = self.fabric.strategy.precision.convert_input(images)
         steps = model(images, return_steps=True)
         outputs = steps.mean(dim=0)
-        return self.loss(steps, outputs, targets, images), outputs.detach()
+        classes = targets.argmax(dim=1) if targets.ndim == 2 else targets
+        correct = (outputs.detach().argmax(dim=1) == classes).sum()
+        return self.loss(steps, outputs, targets, images), correct
 
     def _explain(self, what: str, parts: Sequence[Batch], position: Position) -> NonFiniteLossError:
         """Say where it began: run the step's batches again, watching every layer."""
@@ -186,8 +189,8 @@ class Learner:
             return
         name = next(name for name, fine in zip(parameters, finite.tolist(), strict=True) if not fine)
         raise NonFiniteLossError(
-            f"the parameter {name} is not finite after epoch {position.epoch}, step {position.step};"
-            " try a lower lr, or clip_grad",
+            f"the parameter {name} became infinite or NaN at epoch {position.epoch}, step {position.step};"
+            " try a lower lr or clip_grad",
             name,
         )
 

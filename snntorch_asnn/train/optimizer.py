@@ -29,11 +29,14 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps_p
     """Return the schedule, to be stepped after every training step.
 
     ``"cosine"`` rises from ``warmup_lr`` over the warm-up epochs, falls to ``min_lr`` along half a cosine,
-    and stays there for the cooldown epochs.
+    and stays there for the cooldown epochs. ``"one-cycle"`` leaves the momentum as it is; where it has
+    a single step, that is its peak.
     """
     total = config.epochs * steps_per_epoch
     if config.schedule == "one-cycle":
-        return OneCycleLR(optimizer, max_lr=config.lr, total_steps=total)
+        if total == 1:
+            return ConstantLR(optimizer, factor=1.0)
+        return OneCycleLR(optimizer, max_lr=config.lr, total_steps=total, cycle_momentum=False)
     warmup, cooldown = config.warmup_epochs * steps_per_epoch, config.cooldown_epochs * steps_per_epoch
     lowest = min(config.min_lr, config.lr)
     parts: dict[int, LRScheduler] = {}  # by the step at which they end

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.run_folder import RunFolder
 from snntorch_asnn.train.settings import check_choice
+from snntorch_asnn.train.unused import check_used
 
 _SHIPPED = Path(__file__).with_name("recipes")
 _PER_RUN = ("out", "overwrite", "resume")
@@ -66,7 +66,7 @@ def load_recipe(name: str | Path) -> Recipe:
         raise ValueError(f"recipe must be a TOML file; {file}: {error}") from error
     description = settings.pop("description", "")
     try:
-        TrainConfig.from_dict(settings)
+        TrainConfig.check_values(settings)
     except (ValueError, TypeError) as error:
         raise type(error)(f"recipe {file}: {error}") from error
     return Recipe(file.stem, str(description), settings)
@@ -79,7 +79,8 @@ def make_config(recipe: str | Path | None, given: Mapping[str, Any]) -> TrainCon
     to continue it; those of the recipe and in ``given`` must then agree with them.
 
     Raises:
-        ValueError: as :func:`load_recipe`, or a setting in ``given`` is unknown or out of its range.
+        ValueError: as :func:`load_recipe`; a setting in ``given`` is unknown, out of its range, or has no
+            effect beside the others; or the run to be continued has damaged settings.
         TypeError: a setting has the wrong type.
 
     Example::
@@ -88,11 +89,27 @@ def make_config(recipe: str | Path | None, given: Mapping[str, Any]) -> TrainCon
         >>> config.lr, config.epochs
         (0.005, 3)
     """
-    settings = {**(load_recipe(recipe).settings if recipe is not None else {}), **given}
-    config = TrainConfig.from_dict(settings)
-    folder = RunFolder(config.run_folder)
-    if not (config.resume and folder.config.exists()):
-        return config
-    of_run = json.loads(folder.config.read_text(encoding="utf-8"))["config"]
-    kept = {name: value for name, value in of_run.items() if name not in _PER_RUN}
-    return TrainConfig.from_dict({**kept, **settings, "out": config.run_folder})
+    settings = override(recipe, given)
+    config = TrainConfig.from_dict({**_of_run(settings), **settings})
+    check_used([config], given)
+    return config
+
+
+def override(recipe: str | Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a recipe, with those in ``given`` in place of its own.
+
+    Raises:
+        ValueError: as :func:`load_recipe`, or a setting in ``given`` is unknown or out of its range.
+        TypeError: a setting has the wrong type.
+    """
+    TrainConfig.check_values(given)
+    return {**(load_recipe(recipe).settings if recipe is not None else {}), **given}
+
+
+def _of_run(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the run that is to be continued, with its folder; nothing if there is none."""
+    folder = RunFolder(TrainConfig.folder_of(settings))
+    if not (settings.get("resume") and folder.config.exists()):
+        return {}
+    kept = {name: value for name, value in folder.read_config().to_dict().items() if name not in _PER_RUN}
+    return {**kept, "out": folder.path}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,14 +43,14 @@ def read_result(folder: RunFolder) -> RunResult:
     """Read the result of a finished run.
 
     Raises:
-        ValueError: there is none, or it cannot be read.
+        ValueError: it cannot be read.
     """
+    reached, metrics = folder.read_json(folder.result), tuple(folder.read_lines(folder.metrics))
     try:
-        reached = json.loads(folder.result.read_text(encoding="utf-8"))
         reached["firing_rates"] = {name: tuple(r) for name, r in reached["firing_rates"].items()}
         reached["accuracy_by_step"] = tuple(reached["accuracy_by_step"])
-        return RunResult(out=folder.path, metrics=tuple(folder.read_lines(folder.metrics)), **reached)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return RunResult(out=folder.path, metrics=metrics, **reached)
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"run must be a finished run; {folder.result} cannot be read: {error}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -9,27 +10,30 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from snntorch_asnn.energy import record_firing_rates
 from snntorch_asnn.train.config import TrainConfig
-from snntorch_asnn.train.data import load_images
+from snntorch_asnn.train.data import load_images, spread_images, to_unit_range
 from snntorch_asnn.train.divergence import NonFiniteLossError
 from snntorch_asnn.train.git_state import git_state
 from snntorch_asnn.train.journal import Journal
-from snntorch_asnn.train.learner import Batch, Learner, Position, to_device
+from snntorch_asnn.train.learner import Batch, Learner, Position
 from snntorch_asnn.train.loader import eval_loader, train_loader
 from snntorch_asnn.train.loop import Evaluated, Score, Tally, evaluate, in_groups
 from snntorch_asnn.train.network import build_model
 from snntorch_asnn.train.report import write_energy, write_report
+from snntorch_asnn.train.report.energy import MOST_IMAGES
 from snntorch_asnn.train.reporter import Reporter, StepReport
 from snntorch_asnn.train.result import RunResult, draw, write_evaluation, write_result
 from snntorch_asnn.train.run_folder import RunFolder, versions
-from snntorch_asnn.train.teacher import load_teacher
+from snntorch_asnn.train.teacher import check_answers, load_teacher
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 _STEPS_PER_REPORT = 10
+_SHOWN = {"val": "validation"}
 
 
 class Run:
@@ -74,15 +78,22 @@ class Run:
         data = self.data
         model = build_model(self.config, data.classes, data.in_channels, data.image_size)
         self.parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        teacher = self.config.teacher
         return Learner(
             model,
             self.config,
             self.fabric,
             steps_per_epoch=self.num_steps,
             num_classes=len(data.classes),
-            teacher=load_teacher(teacher, classes=data.classes) if teacher is not None else None,
+            teacher=self._load_teacher(),
         )
+
+    def _load_teacher(self) -> nn.Module | None:
+        path, data, device = self.config.teacher, self.data, self.fabric.device
+        if path is None:
+            return None
+        teacher = load_teacher(path, classes=data.classes).to(device)
+        check_answers(teacher, _some_images(data.val, 1, device), len(data.classes), path)
+        return teacher
 
     def _begin_or_go_on(self) -> None:
         state, reason = self.folder.load_state() if self.config.resume else (None, None)
@@ -93,6 +104,7 @@ class Run:
             self.journal = Journal(self.folder, tensorboard=False, steps_done=0)
             return
         if reason is not None:
+            self.folder.restore_previous()
             self.reporter.message(f"{reason}; going on from {self.folder.previous.name}")
         if state is None:
             self.folder.create()
@@ -173,7 +185,8 @@ class Run:
 
     def _end_epoch(self) -> None:
         train = self.tally.score()
-        val = self._evaluate("val")
+        self.learner.check_parameters(self._position())
+        val = self._evaluate("val", self.epoch)
         if (val.accuracy, -val.loss) > (self.best["val_accuracy"], -self.best["val_loss"]):
             self.best = {"epoch": self.epoch, "val_accuracy": val.accuracy, "val_loss": val.loss}
             weights = self.learner.judged.state_dict()
@@ -201,16 +214,27 @@ class Run:
             "images_per_second": train.images_per_second,
         }
 
-    def _evaluate(self, split: str) -> Evaluated:
+    def _evaluate(self, split: str, epoch: int) -> Evaluated:
+        """Evaluate the weights that an epoch ended with.
+
+        Raises:
+            NonFiniteLossError: the loss is NaN or infinite.
+        """
         self.reporter.evaluating(split)
         loader = eval_loader(getattr(self.data, split), self.config, self.fabric.device, **self.share)
-        return evaluate(
+        found = evaluate(
             self.learner.judged,
             loader,
             self.fabric,
             num_steps=self.config.num_steps,
             num_classes=len(self.data.classes),
         )
+        if not math.isfinite(found.loss):
+            raise NonFiniteLossError(
+                f"the loss on the {_SHOWN.get(split, split)} images became {found.loss} at epoch {epoch};"
+                " try a lower lr or clip_grad"
+            )
+        return found
 
     def _write_best(self) -> None:
         """Write ``checkpoint.pt``: all that is needed to use the model."""
@@ -261,7 +285,7 @@ class Run:
     def _finish(self) -> RunResult:
         model = self.learner.judged
         model.load_state_dict(self.best["model"])
-        test = self._evaluate("test")
+        test = self._evaluate("test", self.best["epoch"])
         warm = self.metrics[1:] or self.metrics  # the first epoch compiles
         result = RunResult(
             out=self.folder.path,
@@ -288,7 +312,10 @@ class Run:
         return result
 
     def _write_energy(self, model: nn.Module) -> None:
-        images, labels = next(iter(eval_loader(self.data.test, self.config, self.fabric.device)))
-        images, labels = to_device(images, labels, self.fabric.device)
+        images = _some_images(self.data.test, MOST_IMAGES, self.fabric.device)
         images = self.fabric.strategy.precision.convert_input(images)
-        write_energy(self.folder.path, model, [(images, labels)])
+        write_energy(self.folder.path, model, [(images, None)])
+
+
+def _some_images(dataset: Dataset[Any], count: int, device: torch.device) -> Tensor:
+    return to_unit_range(spread_images(dataset, count).to(device))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 
 import snntorch_asnn
 from snntorch_asnn.train.checkpoint import read_checkpoint, write_atomically, write_checkpoint
+from snntorch_asnn.train.config import TrainConfig
 
 _PACKAGES = (
     "snntorch",
@@ -24,6 +25,9 @@ _PACKAGES = (
     "matplotlib",
     "triton",
 )
+_OF_DESCRIPTION = ("config", "images", "device", "threads", "versions")
+_OF_BEST = ("config", "classes", "in_channels", "image_size", "model")
+_OF_STATE = ("epoch", "step", "steps_per_epoch", "lr", "tally", "best", "metrics", "learner")
 
 
 class RunFolder:
@@ -80,6 +84,48 @@ class RunFolder:
         text = json.dumps(values, indent=2) + "\n"
         write_atomically(file, lambda stream: stream.write(text.encode()))
 
+    def read_json(self, file: Path, *, needs: Collection[str] = ()) -> dict[str, Any]:
+        """Read a file that :meth:`write_json` has written.
+
+        Args:
+            file: the file.
+            needs: names of values that it must hold.
+
+        Raises:
+            ValueError: it is damaged, or lacks a value.
+        """
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"run must have whole files; {file} is damaged: {error}") from error
+        missing = [name for name in needs if name not in values] if isinstance(values, dict) else list(needs)
+        if missing or not isinstance(values, dict):
+            lack = ", ".join(missing) or "names of values"
+            raise ValueError(f"run must have whole files; {file} is without {lack}")
+        return values
+
+    def read_description(self) -> dict[str, Any]:
+        """Read ``config.json``: settings, sizes of the splits, device, versions.
+
+        Raises:
+            ValueError: there is none, or it is damaged.
+        """
+        if not self.config.is_file():
+            raise ValueError(f"run must be a run folder; {self.path} has no {self.config.name}")
+        return self.read_json(self.config, needs=_OF_DESCRIPTION)
+
+    def read_config(self) -> TrainConfig:
+        """Read the settings of the run.
+
+        Raises:
+            ValueError: there are none, or they are damaged or not of this version of the package.
+        """
+        settings = self.read_description()["config"]
+        try:
+            return TrainConfig.from_dict(settings)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"run must have settings of its own; {self.config}: {error}") from error
+
     def append(self, file: Path, values: Mapping[str, Any]) -> None:
         """Add one line to ``metrics.jsonl`` or ``steps.jsonl``."""
         with file.open("a", encoding="utf-8") as stream:
@@ -91,11 +137,18 @@ class RunFolder:
         write_atomically(file, lambda stream: stream.write(text.encode()))
 
     def read_lines(self, file: Path) -> list[dict[str, Any]]:
-        """Return the lines of ``metrics.jsonl`` or ``steps.jsonl``, less one that was cut off."""
+        """Return the lines of ``metrics.jsonl`` or ``steps.jsonl``, less one that was cut off.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
         if not file.exists():
             return []
-        text = file.read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        try:
+            text = file.read_text(encoding="utf-8")
+            return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        except ValueError as error:
+            raise ValueError(f"run must have whole files; {file} is damaged: {error}") from error
 
     def save_checkpoint(self, values: Mapping[str, Any]) -> None:
         """Write the best model to ``checkpoint.pt``, whole or not at all."""
@@ -105,9 +158,9 @@ class RunFolder:
         """Read ``checkpoint.pt``, to the CPU, without running code from it.
 
         Raises:
-            ValueError: there is none, it is damaged, or it is no checkpoint of this package.
+            ValueError: there is none, it is damaged, or it is something else.
         """
-        return read_checkpoint(self.checkpoint)
+        return read_checkpoint(self.checkpoint, needs=_OF_BEST)
 
     def save_state(self, values: Mapping[str, Any]) -> None:
         """Write the state of training to ``last.pt``; what that held becomes ``previous.pt``."""
@@ -126,7 +179,7 @@ class RunFolder:
         reasons: list[str] = []
         for file in files:
             try:
-                state = read_checkpoint(file)
+                state = read_checkpoint(file, needs=_OF_STATE)
             except ValueError as error:
                 reasons.append(str(error))
                 continue
@@ -136,6 +189,13 @@ class RunFolder:
         if reasons:
             raise ValueError("; ".join(reasons))
         return None, None
+
+    def restore_previous(self) -> None:
+        """Put ``previous.pt`` in the place of a ``last.pt`` that could not be used.
+
+        The next :meth:`save_state` would move that to ``previous.pt`` otherwise, over the only good state.
+        """
+        self.previous.replace(self.last)
 
 
 def versions() -> dict[str, str]:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import operator
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -62,16 +62,22 @@ def check_settings(config: Any) -> None:
     """
     for field, kind, optional in _fields(type(config)):
         value = getattr(config, field.name)
-        if value is None and optional:
-            continue
+        _check_value(field, kind, optional, value)
         if kind is Path and isinstance(value, str):
-            value = Path(value)
-            object.__setattr__(config, field.name, value)
-        _check_type(field.name, value, kind)
-        if kind in (int, float):
-            _check_bounds(field.name, value, field.metadata["bounds"])
-        elif field.metadata["choices"]:
-            check_choice(field.name, value, field.metadata["choices"])
+            object.__setattr__(config, field.name, Path(value))
+
+
+def check_values(config: type, values: Mapping[str, Any]) -> None:
+    """Check values for some fields of a dataclass made of :func:`setting`, each by itself.
+
+    Raises:
+        TypeError: a value has the wrong type.
+        ValueError: a name is no field, or a value is out of its range.
+    """
+    check_names(config, values)
+    for field, kind, optional in _fields(config):
+        if field.name in values:
+            _check_value(field, kind, optional, values[field.name])
 
 
 def parse_setting(config: type, name: str, text: str) -> Any:
@@ -134,6 +140,18 @@ def _fields(config: type) -> list[tuple[dataclasses.Field[Any], type, bool]]:
         optional = isinstance(hint, types.UnionType)
         found.append((field, get_args(hint)[0] if optional else hint, optional))
     return found
+
+
+def _check_value(field: dataclasses.Field[Any], kind: type, optional: bool, value: Any) -> None:
+    if value is None and optional:
+        return
+    if kind is Path and isinstance(value, str):
+        value = Path(value)
+    _check_type(field.name, value, kind)
+    if kind in (int, float):
+        _check_bounds(field.name, value, field.metadata["bounds"])
+    elif field.metadata["choices"]:
+        check_choice(field.name, value, field.metadata["choices"])
 
 
 def _check_type(name: str, value: object, kind: type) -> None:

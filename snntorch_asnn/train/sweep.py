@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from snntorch_asnn.train.checkpoint import write_atomically
+from snntorch_asnn.train.checks import check_folder, check_run
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.devices import is_main_process
 from snntorch_asnn.train.divergence import NonFiniteLossError
 from snntorch_asnn.train.fit import fit
-from snntorch_asnn.train.recipe import make_config
+from snntorch_asnn.train.recipe import override
 from snntorch_asnn.train.reporter import Reporter
 from snntorch_asnn.train.result import RunResult
 from snntorch_asnn.train.run_folder import RunFolder
 from snntorch_asnn.train.settings import parse_setting
+from snntorch_asnn.train.unused import check_used
 
 _PER_RUN = ("seed", "out", "resume", "overwrite")
 
@@ -106,8 +108,9 @@ def sweep(
         The cells of the grid, in order: the last setting changes fastest.
 
     Raises:
-        ValueError: a setting is out of its range, there are no seeds or one twice, or the runs in ``out``
-            have other settings. Combinations are all checked before the first is trained.
+        ValueError: a setting is out of its range or has no effect in any run, a model cannot be built,
+            there are no seeds or one twice, or the runs in ``out`` have other settings. All runs are checked
+            before the first is trained.
 
     Example::
 
@@ -117,17 +120,12 @@ def sweep(
     out, reporter = Path(out), reporter or Reporter()
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be at least one, each once; got {list(seeds)}")
-    base = {**(settings or {}), "resume": True}
+    base = override(recipe, {**(settings or {}), "resume": True})
     plan = [
-        (
-            cell,
-            [
-                make_config(recipe, {**base, **cell, "seed": s, "out": out / _name(cell) / f"seed{s}"})
-                for s in seeds
-            ],
-        )
+        (cell, [_config(base | cell, seed, out / _name(cell) / f"seed{seed}") for seed in seeds])
         for cell in _combinations(grid)
     ]
+    _check([configs for _, configs in plan], {**(settings or {}), **grid})
     cells: dict[int, Cell] = {}
     for number, (cell, configs) in enumerate(plan):
         results: dict[int, RunResult | None] = {}
@@ -153,6 +151,33 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
 def _combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     for values in itertools.product(*grid.values()):
         yield dict(zip(grid, values, strict=True))
+
+
+def _config(settings: Mapping[str, Any], seed: int, out: Path) -> TrainConfig:
+    """Return the settings of a run: those of an earlier one in its folder are compared, never taken over."""
+    return TrainConfig.from_dict({**settings, "seed": seed, "out": out})
+
+
+def _check(cells: Sequence[Sequence[TrainConfig]], given: Mapping[str, Any]) -> None:
+    """Refuse a plan of which a part could not begin, before any of it is trained.
+
+    Args:
+        cells: the runs of each cell, which differ in nothing but the seed.
+        given: the settings that the user has named.
+    """
+    firsts = [configs[0] for configs in cells]
+    check_used(firsts, given)
+    folders = [config.run_folder for config in firsts]
+    twice = next((folder for folder in folders if folders.count(folder) > 1), None)
+    if twice is not None:
+        raise ValueError(f"set must give each combination a folder of its own; got {twice.parent} twice")
+    for configs in cells:
+        try:
+            check_run(configs[0])
+            for config in configs:
+                check_folder(config)
+        except ValueError as error:
+            raise ValueError(f"{configs[0].run_folder.parent}: {error}") from error
 
 
 def _name(cell: Mapping[str, Any]) -> str:
@@ -189,7 +214,7 @@ def _gather(settings: Mapping[str, Any], results: Mapping[int, RunResult | None]
 
 def _row(cell: Cell) -> dict[str, Any]:
     """Return a cell as one flat line."""
-    row: dict[str, Any] = dict(cell.settings)
+    row = _plain(cell.settings)
     row |= {"runs": len(cell.seeds), "diverged": len(cell.diverged)}
     for name in ("test_accuracy", "val_accuracy", "firing_rate"):
         values = getattr(cell, name)
@@ -197,9 +222,19 @@ def _row(cell: Cell) -> dict[str, Any]:
     return row | {"parameters": cell.parameters, "images_per_second": cell.images_per_second}
 
 
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as JSON types."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
+
+
 def _write(out: Path, cells: Sequence[Cell]) -> None:
     whole = [
-        {**vars(cell), **{k: v for k, v in _row(cell).items() if k not in cell.settings}} for cell in cells
+        {
+            **vars(cell),
+            "settings": _plain(cell.settings),
+            **{k: v for k, v in _row(cell).items() if k not in cell.settings},
+        }
+        for cell in cells
     ]
     RunFolder(out).write_json(out / "sweep.json", {"cells": whole})
     rows, text = [_row(cell) for cell in cells], io.StringIO()

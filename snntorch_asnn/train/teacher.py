@@ -82,21 +82,59 @@ def load_teacher(
         >>> teacher = load_teacher("resnet18-cifar.pth", classes=splits.classes)  # doctest: +SKIP
     """
     place = Path(path)
+    check_teacher(place)
     if place.is_dir():
         teacher = _from_run(place, classes)
-    elif place.is_file():
-        teacher = NormalisedImages(_from_checkpoint(place, len(classes)), mean, std)
     else:
-        raise ValueError(f"teacher must be a run folder or a checkpoint file; got {place}, which is none")
+        teacher = NormalisedImages(_from_checkpoint(place, len(classes)), mean, std)
     return teacher.eval().requires_grad_(False)
+
+
+def check_teacher(path: Path) -> None:
+    """Refuse a teacher that is not there.
+
+    Raises:
+        ValueError: there is neither a folder nor a file.
+    """
+    if not (path.is_dir() or path.is_file()):
+        raise ValueError(f"teacher must be a run folder or a checkpoint file; got {path}, which is none")
+
+
+def check_answers(teacher: nn.Module, images: Tensor, num_classes: int, path: Path) -> None:
+    """Refuse a teacher that cannot classify the images that the student sees.
+
+    Args:
+        teacher: as :func:`load_teacher` returns it, on the device of the images.
+        images: some of them.
+        num_classes: number of classes to be told apart.
+        path: where the teacher comes from, for the message.
+
+    Raises:
+        ValueError: it does not take such images, or gives other answers than one for each class.
+    """
+    wanted = (images.shape[-4], num_classes)
+    try:
+        with torch.no_grad():
+            answers = teacher(images)
+    except Exception as error:  # networks of other packages fail in ways of their own
+        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise ValueError(
+            f"teacher must take images of shape {list(images.shape)}; got {path}: {reason[0]}"
+        ) from error
+    got = tuple(answers.shape) if isinstance(answers, Tensor) else type(answers).__name__
+    if got != wanted:
+        raise ValueError(f"teacher must give answers of shape {wanted}; got {path}, which gives {got}")
 
 
 def _from_run(folder: Path, classes: Sequence[str]) -> nn.Module:
     from snntorch_asnn.train.evaluation import load_run
     from snntorch_asnn.train.run_folder import RunFolder
 
-    _, model = load_run(folder)
-    learned = tuple(RunFolder(folder).load_checkpoint()["classes"])
+    try:
+        _, model = load_run(folder)
+        learned = tuple(RunFolder(folder).load_checkpoint()["classes"])
+    except ValueError as error:
+        raise ValueError(f"teacher must be a run folder or a checkpoint file; {error}") from error
     if learned != tuple(classes):
         raise ValueError(f"teacher must know the same classes; {folder} was trained on {len(learned)} others")
     return model

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 pytest.importorskip("lightning_fabric")
 
-from snntorch_asnn.train import TrainConfig, evaluate_run, fit, load_run
+from snntorch_asnn.train import NonFiniteLossError, TrainConfig, evaluate_run, fit, load_run
 from snntorch_asnn.train.devices import resolve_device
 from snntorch_asnn.train.quickstart import quickstart
 from snntorch_asnn.train.reporter import Reporter
@@ -197,3 +199,35 @@ def test_quickstart_leaves_the_files_of_others_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(ValueError, match=r"out must be .*; .* holds thesis.tex"):
         quickstart(tmp_path, epochs=1)
+
+
+def test_energy_is_that_of_64_images_whatever_the_batch_size(finished):
+    config, _, _ = finished
+    assert json.loads((config.run_folder / "energy.json").read_text())["images"] == 64 > config.batch_size
+
+
+def test_a_report_that_a_finished_run_could_not_write_is_written_when_it_is_asked_for(finished, tmp_path):
+    config, result, _ = finished
+    out = shutil.copytree(config.run_folder, tmp_path / "run")
+    (out / "report.html").unlink()
+    (out / "previous.pt").write_bytes(b"")
+    again = fit(dataclasses.replace(config, out=out, resume=True))
+    assert again.test_accuracy == result.test_accuracy
+    assert {file.name for file in out.iterdir()} == FILES
+
+
+def test_weights_that_are_lost_in_the_last_step_of_an_epoch_are_not_kept(tmp_path):
+    settings = TINY | {"train_subset": 200, "batch_size": 180, "schedule": "constant", "lr": 1e37}
+    with pytest.raises(NonFiniteLossError, match=r"became .* at epoch 1.*There is no checkpoint yet"):
+        fit(TrainConfig(**settings, out=tmp_path / "run"))
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_damaged_result_is_named(finished, tmp_path):
+    config, _, _ = finished
+    out = shutil.copytree(config.run_folder, tmp_path / "run")
+    for text in ("{", "{}", "3"):
+        (out / "result.json").write_text(text)
+        with pytest.raises(ValueError, match=r"run must .*result.json"):
+            fit(dataclasses.replace(config, out=out, resume=True))

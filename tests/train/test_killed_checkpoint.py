@@ -12,17 +12,17 @@ import pytest
 import torch
 
 import snntorch_asnn
-from snntorch_asnn.train.run_folder import RunFolder
+from snntorch_asnn.train.checkpoint import read_checkpoint
 
 WRITE_FOR_EVER = """
 import sys, torch
 from pathlib import Path
-from snntorch_asnn.train.run_folder import RunFolder
+from snntorch_asnn.train.checkpoint import write_checkpoint
 
-folder = RunFolder(Path(sys.argv[1]))
+file = Path(sys.argv[1])
 epoch = 0
 while True:
-    folder.save_checkpoint({"epoch": epoch, "weights": torch.full((1_000_000,), float(epoch))})
+    write_checkpoint(file, {"epoch": epoch, "weights": torch.full((1_000_000,), float(epoch))})
     print(epoch, flush=True)
     epoch += 1
 """
@@ -30,12 +30,11 @@ while True:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_the_previous_checkpoint_stays_readable(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
-    folder.create()
+    file = tmp_path / "checkpoint.pt"
     root = Path(snntorch_asnn.__file__).parents[1]
     for delay in (0.0, 0.003, 0.007, 0.013):
         with subprocess.Popen(
-            [sys.executable, "-c", WRITE_FOR_EVER, str(tmp_path / "run")],
+            [sys.executable, "-c", WRITE_FOR_EVER, str(file)],
             env=os.environ | {"PYTHONPATH": str(root)},
             stdout=subprocess.PIPE,
         ) as process:
@@ -44,6 +43,6 @@ def test_the_previous_checkpoint_stays_readable(tmp_path: Path) -> None:
             time.sleep(delay)
             process.kill()
             written = process.stdout.read().split()
-        checkpoint = folder.load_checkpoint()
+        checkpoint = read_checkpoint(file)
         assert checkpoint["epoch"] >= int(written[-1] if written else 0)
         assert torch.equal(checkpoint["weights"], torch.full((1_000_000,), float(checkpoint["epoch"])))

@@ -43,12 +43,25 @@ def test_learning_rate_peaks_and_ends_low(model, schedule, peak):
     assert rates[-1] < 0.01
 
 
-def test_schedule_of_a_single_step_works(model):
-    for schedule in ("one-cycle", "cosine"):
+@pytest.mark.parametrize(
+    ("name", "key", "wanted"), [("sgd", "momentum", 0.5), ("adamw", "betas", (0.9, 0.999))]
+)
+def test_one_cycle_leaves_the_momentum_as_it_is(model, name, key, wanted):
+    config = TrainConfig(optimizer=name, momentum=0.5, epochs=1)
+    optimizer = make_optimizer(model, config)
+    steps = make_schedule(optimizer, config, steps_per_epoch=10)
+    for _ in range(10):
+        assert optimizer.param_groups[0][key] == wanted
+        optimizer.step()
+        steps.step()
+
+
+def test_schedule_of_a_single_step_is_its_peak(model):
+    for schedule in ("one-cycle", "cosine", "constant"):
         config = TrainConfig(schedule=schedule, epochs=1)
         optimizer = make_optimizer(model, config)
         steps = make_schedule(optimizer, config, steps_per_epoch=1)
-        assert torch.isfinite(torch.tensor(steps.get_last_lr())).all()
+        assert steps.get_last_lr() == [config.lr] * len(optimizer.param_groups)
         optimizer.step()
         steps.step()
 

@@ -11,11 +11,12 @@ pytest.importorskip("sklearn")
 pytest.importorskip("torchvision")
 pytest.importorskip("matplotlib")
 
+from snntorch_asnn.energy.text import joules, number
 from snntorch_asnn.models import create_model
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.git_state import git_state
 from snntorch_asnn.train.report import write_energy, write_report
-from snntorch_asnn.train.report.parts import joules, number
+from snntorch_asnn.train.report.settings import command
 from snntorch_asnn.train.run_folder import RunFolder
 
 CLASSES = ("zero", "one", "<b>two</b>")
@@ -160,6 +161,17 @@ def test_many_classes_are_drawn_without_names(run):
     assert "Most frequent errors" not in page.texts
 
 
+def test_a_line_that_was_cut_off_is_left_out(run):
+    with (run / "metrics.jsonl").open("a") as stream:
+        stream.write('{"epoch": 4, "lo')
+    assert "learning" in read(write_report(run)).sections
+
+
+def test_the_command_leaves_out_what_has_no_effect():
+    config = TrainConfig(tet_lambda=0.05, warmup_epochs=1, epochs=3, clip_grad=1.0, out="run")
+    assert command(config) == "snntorch-asnn train --epochs 3 --clip-grad 1.0 --out run"
+
+
 def test_energy_takes_some_images_of_the_first_batch(run):
     energy = json.loads((run / "energy.json").read_text())
     assert energy["images"] == 64
@@ -182,7 +194,12 @@ def test_energy_of_event_frames(tmp_path):
         ("metrics.jsonl", None, "run must have finished an epoch"),
         ("metrics.jsonl", "", "run must have finished an epoch"),
         ("result.json", "{", "run must have whole files; .*result.json is damaged"),
-        ("metrics.jsonl", "{", "run must have whole files; .*metrics.jsonl is damaged"),
+        ("result.json", "{}", "run must have whole files; .*result.json is without test_accuracy"),
+        ("energy.json", "[]", "run must have whole files; .*energy.json is without mj"),
+        ("config.json", "{", "run must have whole files; .*config.json is damaged"),
+        ("config.json", "{}", "run must have whole files; .*config.json is without config, images"),
+        ("metrics.jsonl", "{\n", "run must have whole files; .*metrics.jsonl is damaged"),
+        ("metrics.jsonl", "{", "run must have finished an epoch"),
         ("checkpoint.pt", "x", "run must have a whole checkpoint"),
     ],
 )
@@ -211,7 +228,7 @@ def test_the_command_writes_the_page_again(written, capsys):
 
 
 def test_counts_and_energies_have_prefixes():
-    assert [number(x) for x in (0, 999, 1234, 5.6e6, 7e9, 2e13)] == [
+    assert [number(x, digits=3) for x in (0, 999, 1234, 5.6e6, 7e9, 2e13)] == [
         "0",
         "999",
         "1.23 k",
@@ -219,9 +236,10 @@ def test_counts_and_energies_have_prefixes():
         "7 G",
         "20 T",
     ]
-    assert [joules(x) for x in (0, 2.5e-13, 1e-12, 3.21e-7, 0.013, 4)] == [
-        *("0 J", "2.5e-13 J", "1 pJ", "321 nJ", "13 mJ", "4 J")
+    assert [joules(1e12 * x, digits=3) for x in (0, 2.5e-13, 1e-12, 3.21e-7, 0.013, 4)] == [
+        *("0 pJ", "0.25 pJ", "1 pJ", "321 nJ", "13 mJ", "4 J")
     ]
+    assert (number(467_123_456), joules(1.2345e9)) == ("467.1 M", "1.234 mJ")
 
 
 def test_git_state_tells_commit_and_changes(tmp_path):

@@ -71,6 +71,14 @@ def test_a_truncated_checkpoint_is_refused_and_the_one_before_it_used(alone, cop
     assert_same(outcome(alone), outcome(copy))
 
 
+def test_a_truncated_checkpoint_is_not_kept_as_the_one_before(copy):
+    good, last = (copy / "previous.pt").read_bytes(), copy / "last.pt"
+    last.write_bytes(last.read_bytes()[:-100])
+    with pytest.raises(Killed):
+        fit(TrainConfig(**SETTINGS, out=copy), reporter=KilledAt(epoch=2))
+    assert good in [file.read_bytes() for file in copy.glob("*.pt")]
+
+
 def test_without_a_whole_checkpoint_nothing_is_touched(copy):
     for name in ("last.pt", "previous.pt"):
         (copy / name).write_bytes(b"not a checkpoint")

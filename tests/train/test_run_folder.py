@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 from snntorch_asnn.train.checkpoint import write_atomically
 from snntorch_asnn.train.run_folder import RunFolder, versions
+
+BEST = dict.fromkeys(("config", "classes", "in_channels", "image_size", "model"))
+STATE = dict.fromkeys(("epoch", "step", "steps_per_epoch", "lr", "tally", "best", "metrics", "learner"))
 
 
 def test_a_used_folder_is_refused_unless_it_may_be_replaced(tmp_path):
@@ -63,7 +68,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 def test_checkpoints_come_back(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.save_checkpoint({"epoch": 3, "model": {"weight": torch.arange(3.0)}})
+    folder.save_checkpoint(BEST | {"epoch": 3, "model": {"weight": torch.arange(3.0)}})
     found = folder.load_checkpoint()
     assert found["epoch"] == 3
     assert torch.equal(found["model"]["weight"], torch.arange(3.0))
@@ -84,7 +89,7 @@ def test_the_state_before_the_last_is_kept_and_used_where_the_last_is_damaged(tm
     folder = RunFolder(tmp_path)
     assert folder.load_state() == (None, None)
     for step in (1, 2, 3):
-        folder.save_state({"step": step, "weights": torch.full((1000,), float(step))})
+        folder.save_state(STATE | {"step": step, "learner": torch.full((1000,), float(step))})
     assert folder.load_state()[0]["step"] == 3
     whole = folder.last.read_bytes()
     for content in (whole[:-1], whole[: len(whole) // 2], b"", None):
@@ -98,6 +103,55 @@ def test_the_state_before_the_last_is_kept_and_used_where_the_last_is_damaged(tm
     folder.previous.write_bytes(whole[:100])
     with pytest.raises(ValueError, match=r"previous.pt is damaged"):
         folder.load_state()
+
+
+def test_a_damaged_state_never_replaces_the_good_one_before_it(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path)
+    for step in (1, 2):
+        folder.save_state(STATE | {"step": step})
+    folder.last.write_bytes(folder.last.read_bytes()[:-100])
+    assert folder.load_state()[0]["step"] == 1
+    folder.restore_previous()
+    rename = Path.replace
+
+    def killed_between_the_renames(self, target):
+        if self.name.endswith(".tmp"):
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed_between_the_renames)
+    with pytest.raises(KeyboardInterrupt):
+        folder.save_state(STATE | {"step": 2})
+    assert folder.load_state()[0]["step"] == 1
+
+
+def test_checkpoints_of_the_other_kind_are_refused(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.save_checkpoint(BEST)
+    shutil.copy(folder.checkpoint, folder.last)
+    with pytest.raises(ValueError, match=r"last.pt is a checkpoint of another kind, without epoch"):
+        folder.load_state()
+    folder.save_state(STATE)
+    shutil.copy(folder.last, folder.checkpoint)
+    with pytest.raises(ValueError, match=r"checkpoint.pt is a checkpoint of another kind, without config"):
+        folder.load_checkpoint()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "config.json is damaged"),
+        ("3", "config.json is without config"),
+        ("{}", "config.json is without config, images"),
+        ('{"config": {"epoch": 1}, "images": 1, "device": 1, "threads": 1, "versions": 1}', "got epoch; did"),
+        ('{"config": 3, "images": 1, "device": 1, "threads": 1, "versions": 1}', "run must have settings"),
+    ],
+)
+def test_damaged_settings_are_named(tmp_path, text, message):
+    folder = RunFolder(tmp_path)
+    folder.config.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        folder.read_config()
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path):

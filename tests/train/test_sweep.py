@@ -24,13 +24,6 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_compiler(monkeypatch):
-    """Without a C++ compiler no time is spent on compiling."""
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.delenv("CXX", raising=False)
-
-
 def run(out, **changes):
     arguments = {"grid": {"neuron": ["asnn", "lif"]}, "seeds": [0, 1], "settings": SETTINGS}
     return sweep(out, **arguments | changes)
@@ -110,3 +103,46 @@ def test_wrong_settings_end_before_the_first_run(tmp_path):
     with pytest.raises(ValueError, match="seeds must be at least one, each once"):
         run(tmp_path / "sweep", seeds=[1, 1])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def nothing_is_trained(monkeypatch):
+    def fail(config, **options):
+        raise AssertionError(f"{config.run_folder} was trained")
+
+    monkeypatch.setattr(sys.modules["snntorch_asnn.train.sweep"], "fit", fail)
+
+
+def test_runs_with_other_settings_are_never_joined(tmp_path, monkeypatch):
+    run(tmp_path, grid={"encoding": ["direct"]}, seeds=[0], settings=SETTINGS | {"neuron": "lif", "lr": 0.01})
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    message = r"encoding=direct: resume must keep .*; got neuron='asnn' where it has 'lif', lr=0.003 where"
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, grid={"encoding": ["hybrid", "direct"]}, seeds=[0])
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ({"encoding": ["direct", "hybird"]}, "encoding=hybird: encoding must be .*; got 'hybird'"),
+        ({"encoding": ["direct", "none"]}, "encoding must be a code, for digits; got 'none'"),
+        ({"model": ["lenet", "spikformer_8_384"]}, r"image_size must be divisible by 16; got \(8, 8\)"),
+        ({"device": ["cpu", "tpu"]}, "device must be auto"),
+        ({"teacher": [None, "nowhere"]}, "teacher must be a run folder or a checkpoint file; got nowhere"),
+        ({"data_dir": ["a/b", "a_b"]}, "set must give each combination a folder of its own; got .*a_b twice"),
+        ({"tet_lambda": [0.0, 0.05]}, "tet_lambda must be left out with loss=cross-entropy"),
+    ],
+)
+@pytest.mark.usefixtures("nothing_is_trained")
+def test_the_whole_plan_is_checked_before_the_first_run(tmp_path, grid, message):
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "sweep", grid=grid)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_paths_can_be_compared(tmp_path):
+    cells = run(tmp_path, grid={"data_dir": [tmp_path / "data", None]}, seeds=[0])
+    assert [cell.settings["data_dir"] for cell in cells] == [tmp_path / "data", None]
+    written = json.loads((tmp_path / "sweep.json").read_text())["cells"]
+    assert [cell["settings"]["data_dir"] for cell in written] == [str(tmp_path / "data"), None]

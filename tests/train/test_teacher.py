@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -11,7 +13,7 @@ pytest.importorskip("torchvision")
 import torchvision
 
 from snntorch_asnn.train import TrainConfig, fit, load_run
-from snntorch_asnn.train.teacher import NormalisedImages, load_teacher
+from snntorch_asnn.train.teacher import NormalisedImages, check_answers, load_teacher
 
 CLASSES = ("cat", "dog", "owl")
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -90,3 +92,30 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 
 def test_normalised_images_move_with_the_network():
     assert NormalisedImages(nn.Identity(), [0.5], [0.5]).double().mean.dtype == torch.float64
+
+
+def test_a_teacher_that_does_not_fit_leaves_the_earlier_run_alone(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "metrics.jsonl").write_text("of an earlier run")
+    file = tmp_path / "squeezenet1_1-digits.pth"
+    torch.save(torchvision.models.squeezenet1_1(num_classes=10).state_dict(), file)
+    config = TrainConfig(data="digits", train_subset=100, device="cpu", teacher=file, out=run, overwrite=True)
+    with pytest.raises(
+        ValueError, match=r"teacher must take images of shape \[1, 1, 8, 8\]; got .*digits.pth"
+    ):
+        fit(config)
+    assert (run / "metrics.jsonl").read_text() == "of an earlier run"
+
+
+def test_answers_are_one_for_each_class():
+    check_answers(nn.Flatten(), torch.rand(1, 3, 1, 1), 3, Path("net.pth"))
+    with pytest.raises(
+        ValueError, match=r"teacher must give answers of shape \(1, 4\); got net.pth, .* \(1, 3\)"
+    ):
+        check_answers(nn.Flatten(), torch.rand(1, 3, 1, 1), 4, Path("net.pth"))
+
+
+def test_a_run_without_a_checkpoint_is_no_teacher(tmp_path):
+    with pytest.raises(ValueError, match=r"teacher must be a run folder .*; .* has no checkpoint.pt"):
+        load_teacher(tmp_path, classes=CLASSES)

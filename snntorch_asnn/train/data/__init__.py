@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from snntorch_asnn.train.data.images import TensorImages, to_unit_range
-from snntorch_asnn.train.data.load import load_images
+from snntorch_asnn.train.data.images import TensorImages, spread_images, to_unit_range
+from snntorch_asnn.train.data.load import check_data, image_shape, load_images
 from snntorch_asnn.train.data.splits import ImageSplits
 
-__all__ = ["ImageSplits", "TensorImages", "load_images", "to_unit_range"]
+__all__ = [
+    "ImageSplits",
+    "TensorImages",
+    "check_data",
+    "image_shape",
+    "load_images",
+    "spread_images",
+    "to_unit_range",
+]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
 Transform: TypeAlias = Callable[[Tensor], Tensor]
@@ -43,3 +43,27 @@ class TensorImages(Dataset[Batch]):
 def to_unit_range(images: Tensor) -> Tensor:
     """Return float images in [0, 1]; integers are taken as 0..255, and floats as they are."""
     return images if images.is_floating_point() else images.float().div_(255)
+
+
+def spread_images(dataset: Dataset[Any], count: int) -> Tensor:
+    """Return images from all over a data set, as a model takes them.
+
+    Data sets are often sorted by class, so that the first images would be of one class.
+
+    Args:
+        dataset: items are ``(image, label)``.
+        count: number of images; all are taken where there are fewer.
+
+    Returns:
+        ``[B, C, H, W]``, or ``[T, B, C, H, W]`` for event frames.
+
+    Example::
+
+        >>> data = TensorImages(torch.arange(6.0).view(6, 1, 1, 1), torch.zeros(6))
+        >>> spread_images(data, 3).flatten()
+        tensor([0., 2., 4.])
+    """
+    size = len(dataset)  # type: ignore[arg-type]
+    count = min(count, size)
+    images: Tensor = default_collate([dataset[i * size // count][0] for i in range(count)])
+    return images.transpose(0, 1) if images.ndim == 5 else images

@@ -14,17 +14,17 @@ from snntorch_asnn import energy
 from snntorch_asnn.train.checkpoint import write_atomically
 from snntorch_asnn.train.data import to_unit_range
 
-_MOST_IMAGES = 64
+MOST_IMAGES = 64
 
 
 def write_energy(run_folder: str | Path, model: nn.Module, loader: Iterable[Any]) -> Path:
-    """Estimate what one image costs, from the first images of a loader, and write ``energy.json``.
+    """Estimate what one image costs, from the first batch of a loader, and write ``energy.json``.
 
     Args:
         run_folder: an existing folder.
         model: one of :mod:`snntorch_asnn.models`.
         loader: yields ``(images, labels)``, the images ``[B, C, H, W]`` or frames ``[T, B, C, H, W]``;
-            at most 64 images of the first batch are used.
+            at most 64 images of the first batch are used, from all over it.
 
     Returns:
         Path: the file, which holds :meth:`snntorch_asnn.energy.EnergyReport.to_dict`.
@@ -34,7 +34,10 @@ def write_energy(run_folder: str | Path, model: nn.Module, loader: Iterable[Any]
         >>> write_energy("runs/digits", model, test_loader)  # doctest: +SKIP
     """
     images, _ = next(iter(loader))
-    images = images[:, :_MOST_IMAGES] if images.ndim == 5 else images[:_MOST_IMAGES]
+    batch_dim = int(images.ndim == 5)
+    size = images.shape[batch_dim]
+    used = min(size, MOST_IMAGES)
+    images = images.index_select(batch_dim, torch.arange(used, device=images.device) * size // used)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     found = energy.profile(model, to_unit_range(images.to(device)))
     file = Path(run_folder, "energy.json")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,29 @@ from typing import Any
 from torch import nn
 
 from snntorch_asnn.train.config import TrainConfig
+from snntorch_asnn.train.run_folder import RunFolder
+
+_OF_RESULT = (
+    "test_accuracy",
+    "val_accuracy",
+    "best_epoch",
+    "parameters",
+    "firing_rate",
+    "images_per_second",
+    "seconds",
+)
+_OF_ENERGY = (
+    "mj",
+    "mj_by_step",
+    "macs",
+    "acs",
+    "ann_macs",
+    "ann_mj",
+    "images",
+    "preset",
+    "op_energy",
+    "layers",
+)
 
 
 @dataclass(frozen=True)
@@ -38,20 +60,18 @@ def read_run(path: Path) -> RunFiles:
     Raises:
         ValueError: it is no folder of a run, holds no finished epoch, or a file is damaged.
     """
-    description = _read(path / "config.json")
-    if description is None:
-        raise ValueError(f"run must be a run folder; {path} has no config.json")
-    metrics = _read_lines(path / "metrics.jsonl")
+    folder = RunFolder(path)
+    description, metrics = folder.read_description(), folder.read_lines(folder.metrics)
     if not metrics:
         raise ValueError(f"run must have finished an epoch; {path} has no metrics.jsonl or an empty one")
     return RunFiles(
         path=path,
         description=description,
-        config=TrainConfig.from_dict(description["config"]),
+        config=folder.read_config(),
         metrics=metrics,
-        result=_read(path / "result.json"),
-        evaluation=_read(path / "evaluation.json") or {},
-        energy=_read(path / "energy.json"),
+        result=_read(folder, folder.result, needs=_OF_RESULT),
+        evaluation=_read(folder, folder.evaluation) or {},
+        energy=_read(folder, folder.energy, needs=_OF_ENERGY),
         model=_load_model(path),
     )
 
@@ -62,20 +82,5 @@ def _load_model(path: Path) -> nn.Module | None:
     return load_run(path)[1] if (path / "checkpoint.pt").is_file() else None
 
 
-def _read(file: Path) -> dict[str, Any] | None:
-    if not file.is_file():
-        return None
-    try:
-        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"run must have whole files; {file} is damaged: {error}") from error
-    return values
-
-
-def _read_lines(file: Path) -> list[dict[str, Any]]:
-    if not file.is_file():
-        return []
-    try:
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
-    except ValueError as error:
-        raise ValueError(f"run must have whole files; {file} is damaged: {error}") from error
+def _read(folder: RunFolder, file: Path, *, needs: Collection[str] = ()) -> dict[str, Any] | None:
+    return folder.read_json(file, needs=needs) if file.is_file() else None

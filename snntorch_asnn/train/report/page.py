@@ -10,12 +10,16 @@ import torch
 
 import snntorch_asnn
 from snntorch_asnn._extras import require
+from snntorch_asnn.energy.text import joules, number
 from snntorch_asnn.train.checkpoint import write_atomically
+from snntorch_asnn.train.config import TrainConfig
+from snntorch_asnn.train.confusions import most_frequent_errors
 from snntorch_asnn.train.report import figures, settings
 from snntorch_asnn.train.report.files import RunFiles, read_run
-from snntorch_asnn.train.report.parts import Section, Table, joules, number
+from snntorch_asnn.train.report.parts import Section, Table
 
 _MOST_LAYERS, _MOST_CONFUSIONS = 60, 8
+_DIGITS = 3
 
 
 def write_report(run_folder: str | Path) -> Path:
@@ -89,15 +93,24 @@ def _tiles(run: RunFiles) -> list[dict[str, str]]:
             "training time": _duration(result["seconds"]),
         }
     if run.energy is not None:
-        tiles["energy of an image"] = joules(1e-3 * run.energy["mj"])
+        tiles["energy of an image"] = joules(1e9 * run.energy["mj"], digits=_DIGITS)
     return [{"label": label, "value": value} for label, value in tiles.items()]
 
 
 def _learning(run: RunFiles) -> Iterator[Section]:
     drawn = [figures.curves(run.metrics), figures.progress(run.metrics)]
     best = max(run.metrics, key=lambda line: (line["val_accuracy"], -line["val_loss"]))
-    note = f"The ring marks epoch {best['epoch']}, the best on the validation images, which is kept."
+    note = (
+        f"The ring marks epoch {best['epoch']}, the best on the validation images, which is kept. The loss is"
+        f" {_trained_loss(run.config)} in training, cross-entropy in validation."
+    )
     yield Section("learning", "Learning", note=note, figures=drawn)
+
+
+def _trained_loss(config: TrainConfig) -> str:
+    smoothed = " with smoothed labels" if config.label_smoothing else ""
+    taught = " and a teacher's answers" if config.teacher is not None else ""
+    return f"{config.loss}{smoothed}{taught}"
 
 
 def _by_step(run: RunFiles) -> Iterator[Section]:
@@ -112,16 +125,13 @@ def _by_step(run: RunFiles) -> Iterator[Section]:
 def _confusion(run: RunFiles) -> Iterator[Section]:
     if not run.evaluation.get("confusion"):
         return
-    counts, classes = torch.tensor(run.evaluation["confusion"]), run.evaluation["classes"]
-    errors = counts.clone().fill_diagonal_(0).flatten()
-    most = errors.topk(min(_MOST_CONFUSIONS, len(errors)))
+    counts, classes = run.evaluation["confusion"], run.evaluation["classes"]
     pairs = [
-        (f"{classes[cell // len(classes)]} → {classes[cell % len(classes)]}", f"{count:,}")
-        for count, cell in zip(most.values.tolist(), most.indices.tolist(), strict=True)
-        if count
+        (f"{name} → {answer}", f"{count:,}")
+        for name, answer, count in most_frequent_errors(counts, classes, _MOST_CONFUSIONS)
     ]
     tables = [Table(("class → answer", "images"), pairs, title="Most frequent errors")] if pairs else []
-    drawn = [figures.confusion_matrix(counts, classes)]
+    drawn = [figures.confusion_matrix(torch.tensor(counts), classes)]
     yield Section("confusion", "Confusion matrix", "Test images, at the kept epoch.", drawn, tables)
 
 
@@ -150,22 +160,21 @@ def _energy(run: RunFiles) -> Iterator[Section]:
         " layers and products of activations count; neurons, norms and memory traffic do not."
     )
     totals = [
-        ("this network", number(found["macs"]), number(found["acs"]), joules(1e-3 * found["mj"])),
-        ("as an ANN", number(found["ann_macs"]), "0", joules(1e-3 * found["ann_mj"])),
+        ("this network", *_costs(found["macs"], found["acs"], 1e9 * found["mj"])),
+        ("as an ANN", *_costs(found["ann_macs"], 0, 1e9 * found["ann_mj"])),
     ]
     layers = [
-        (
-            layer["name"],
-            number(sum(layer["macs"])),
-            number(sum(layer["acs"])),
-            joules(1e-12 * sum(layer["pj"])),
-        )
+        (layer["name"], *_costs(sum(layer["macs"]), sum(layer["acs"]), sum(layer["pj"])))
         for layer in found["layers"][:_MOST_LAYERS]
     ]
     head = ("", "MACs", "ACs", "energy")
     drawn = [figures.energy_by_layer(found["layers"], costs["mac_pj"], costs["ac_pj"])]
     tables = [Table(head, totals), Table(("layer", *head[1:]), layers)]
     yield Section("energy", "Energy", note, drawn, tables)
+
+
+def _costs(macs: float, acs: float, picojoules: float) -> tuple[str, str, str]:
+    return number(macs, digits=_DIGITS), number(acs, digits=_DIGITS), joules(picojoules, digits=_DIGITS)
 
 
 def _settings(run: RunFiles) -> Iterator[Section]:
@@ -180,7 +189,7 @@ def _settings(run: RunFiles) -> Iterator[Section]:
 
 
 def _parameters(count: int) -> str:
-    return f"{count:,}" if count < 1_000_000 else number(count)
+    return f"{count:,}" if count < 1_000_000 else number(count, digits=_DIGITS)
 
 
 def _duration(seconds: float) -> str:

@@ -9,17 +9,19 @@ from typing import Any
 
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.report.parts import Table
+from snntorch_asnn.train.unused import unused_settings
 
 _OF_THE_COMMAND_ONLY = ("overwrite", "resume")
 _SHORT_COMMIT = 12
 
 
 def command(config: TrainConfig) -> str:
-    """Return the command that starts the run again: all settings that differ from the defaults."""
+    """Return the command that starts the run again: settings with an effect that are no defaults."""
     words = ["snntorch-asnn", "train"]
+    left_out = {*_OF_THE_COMMAND_ONLY, *unused_settings(config)}
     for name, value in _changed(config).items():
         option = name.replace("_", "-")
-        if name in _OF_THE_COMMAND_ONLY:
+        if name in left_out:
             continue
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")

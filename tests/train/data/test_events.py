@@ -15,7 +15,7 @@ from tonic.functional import to_frame_numpy
 
 from snntorch_asnn.train import fit
 from snntorch_asnn.train.config import TrainConfig
-from snntorch_asnn.train.data import load_images
+from snntorch_asnn.train.data import image_shape, load_images
 from snntorch_asnn.train.data.events import count_events
 from snntorch_asnn.train.loader import eval_loader, train_loader
 
@@ -85,6 +85,7 @@ def test_n_mnist_becomes_frames(n_mnist):
     splits = load_images(settings("n-mnist", n_mnist))
     assert splits.sizes == {"train": 90, "val": 10, "test": 20}
     assert (splits.in_channels, splits.image_size, splits.classes[3]) == (2, 34, "3 - three")
+    assert image_shape(settings("n-mnist", n_mnist)) == (2, 34)
     for part in ("train", "val", "test"):
         frames, _ = getattr(splits, part)[0]
         assert (frames.shape, frames.dtype) == ((3, 2, 34, 34), torch.float32)
@@ -125,6 +126,7 @@ def test_dvs_gesture_becomes_frames(dvs_gesture):
     splits = load_images(settings("dvs-gesture", dvs_gesture, val_fraction=0.5))
     assert splits.sizes == {"train": 11, "val": 11, "test": 22}
     assert (splits.in_channels, splits.image_size, splits.classes[0]) == (2, 128, "Hand clapping")
+    assert image_shape(settings("dvs-gesture", dvs_gesture)) == (2, 128)
     frames, _ = splits.train[0]
     assert frames.shape == (3, 2, 128, 128)
     assert frames.sum() == 60
@@ -145,6 +147,7 @@ def test_cifar10_dvs_gives_a_tenth_for_testing(tmp_path, monkeypatch):
 
     monkeypatch.setattr("tonic.datasets.cifar10dvs.read_aedat4", read)
     splits = load_images(settings("cifar10-dvs", tmp_path))
+    assert (splits.in_channels, splits.image_size) == image_shape(settings("cifar10-dvs", tmp_path))
     assert splits.sizes == {"train": 162, "val": 18, "test": 20}
     assert splits.classes[:3] == ("airplane", "automobile", "bird")
     assert {splits.test[i][1] for i in range(20)} == set(range(10))

@@ -10,7 +10,7 @@ pytest.importorskip("torchvision")
 from PIL import Image
 
 from snntorch_asnn.train.config import TrainConfig
-from snntorch_asnn.train.data import load_images
+from snntorch_asnn.train.data import image_shape, load_images
 
 
 @pytest.fixture
@@ -30,6 +30,7 @@ def test_image_folder_carves_validation_where_there_is_no_test(picture_folder):
     config = TrainConfig(data="image-folder", data_dir=picture_folder, image_size=16, val_fraction=0.2)
     splits = load_images(config)
     assert splits.sizes == {"train": 16, "val": 4, "test": 20}
+    assert image_shape(config) == (splits.in_channels, splits.image_size)
     assert splits.classes == ("cat", "dog")
     for split in (splits.train, splits.val, splits.test):
         pixels, label = split[0]

@@ -13,7 +13,7 @@ import torch
 pytest.importorskip("sklearn")
 
 from snntorch_asnn.train.config import TrainConfig
-from snntorch_asnn.train.data import load_images
+from snntorch_asnn.train.data import image_shape, load_images
 from snntorch_asnn.train.data import named as named_module
 
 
@@ -22,8 +22,10 @@ def labels_of(dataset) -> torch.Tensor:
 
 
 def test_digits_are_split_class_by_class():
-    splits = load_images(TrainConfig(data="digits"))
+    config = TrainConfig(data="digits")
+    splits = load_images(config)
     assert splits.sizes == {"train": 1293, "val": 144, "test": 360}
+    assert image_shape(config) == (splits.in_channels, splits.image_size)
     assert (splits.in_channels, splits.image_size, len(splits.classes)) == (1, 8, 10)
     for part, least in (("train", 120), ("val", 13), ("test", 33)):
         assert labels_of(getattr(splits, part)).bincount().min() >= least
@@ -78,6 +80,7 @@ def test_fashion_mnist_is_read_from_debians_archives(idx_archives, monkeypatch):
     splits = load_images(config)
     assert splits.sizes == {"train": 48, "val": 12, "test": 20}
     assert splits.train.images.shape == (48, 1, 28, 28)
+    assert image_shape(config) == image_shape(TrainConfig(data="mnist")) == (1, 28)
     assert splits.train.transform is None
     assert splits.classes[9] == "Ankle boot"
     assert sorted(idx_archives.iterdir()) == before
@@ -138,14 +141,15 @@ def write_cifar(root: Path, datasets, monkeypatch, *, classes: int) -> np.ndarra
 def test_cifar_is_read_from_its_pickled_batches(tmp_path, monkeypatch, classes):
     datasets = pytest.importorskip("torchvision.datasets")
     test_images = write_cifar(tmp_path, datasets, monkeypatch, classes=classes)
-    splits = load_images(TrainConfig(data=f"cifar{classes}", data_dir=tmp_path, val_fraction=0.5))
+    config = TrainConfig(data=f"cifar{classes}", data_dir=tmp_path, val_fraction=0.5)
+    splits = load_images(config)
     train = 100 if classes == 10 else 200
     assert splits.sizes == {
         "train": train // 2,
         "val": train // 2,
         "test": train // (5 if classes == 10 else 1),
     }
-    assert (splits.in_channels, splits.image_size) == (3, 32)
+    assert (splits.in_channels, splits.image_size) == image_shape(config) == (3, 32)
     assert splits.classes[-1] == f"class {classes - 1}"
     assert torch.equal(splits.test.images, torch.from_numpy(test_images))
     assert splits.test.labels[:12].tolist() == [i % classes for i in range(12)]
