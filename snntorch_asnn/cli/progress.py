@@ -115,7 +115,7 @@ def summary(result: RunResult) -> Table:
         "test accuracy": f"[bold]{result.test_accuracy:.2%}[/] (read once, at the best epoch)",
         "validation": f"{result.val_accuracy:.2%} at epoch {result.best_epoch}",
         "parameters": f"{result.parameters:,}",
-        "firing rate": f"{result.firing_rate:.3f} spikes per neuron and step",
+        "firing rate": f"{result.firing_rate:.3f} spikes per neuron and step, mean over layers",
         "training": f"{result.images_per_second:,.0f} images/s, {result.seconds:.1f} s in all",
         "files": str(result.out),
     }
