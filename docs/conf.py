@@ -49,7 +49,7 @@ nitpick_ignore_regex = [
     ("py:class", r".*\.(Builder|Net)"),  # type variables
 ]
 
-myst_enable_extensions = ["amsmath", "dollarmath"]
+myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600

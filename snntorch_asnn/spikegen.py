@@ -52,6 +52,7 @@ __all__ = [
 ]
 
 Code: TypeAlias = Callable[..., Tensor]
+"""A code: called as ``code(data, num_steps)``, it returns planes ``[T, ...]``."""
 
 
 def _levels_for(data: Tensor, levels: Levels, num_bins: int, check: bool) -> Tensor:

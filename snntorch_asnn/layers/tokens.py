@@ -20,12 +20,26 @@ is the neuron's own.
 
 
 def to_tokens(maps: Tensor) -> Tensor:
-    """``[T, B, C, H, W]`` to ``[T, B, H * W, C]``; without a copy where channels are last in memory."""
+    """``[T, B, C, H, W]`` to ``[T, B, H * W, C]``; without a copy where channels are last in memory.
+
+    Example::
+
+        >>> import torch
+        >>> to_tokens(torch.rand(4, 2, 8, 3, 5)).shape
+        torch.Size([4, 2, 15, 8])
+    """
     return maps.flatten(3).transpose(2, 3).contiguous()
 
 
 def to_maps(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """``[T, B, H * W, C]`` to ``[T, B, C, H, W]``, channels last in memory, without a copy."""
+    """``[T, B, H * W, C]`` to ``[T, B, C, H, W]``, channels last in memory, without a copy.
+
+    Example::
+
+        >>> import torch
+        >>> to_maps(torch.rand(4, 2, 15, 8), (3, 5)).shape
+        torch.Size([4, 2, 8, 3, 5])
+    """
     maps: Tensor = tokens.transpose(2, 3).unflatten(3, size)
     return maps
 

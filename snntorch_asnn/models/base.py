@@ -49,6 +49,19 @@ class SpikingModel(nn.Module, ABC):
     Attributes:
         recipe: name and settings that :func:`~snntorch_asnn.models.create_model` made the model from;
             None where it did not.
+
+    Example::
+
+        >>> import torch
+        >>> class Linear(SpikingModel):
+        ...     def __init__(self, **settings):
+        ...         super().__init__(image_size=8, **settings)
+        ...         self.fc = torch.nn.Linear(3 * 8 * 8, self.num_classes)
+        ...     def step_logits(self, planes):
+        ...         return self.fc(planes.flatten(2))
+        >>> model = Linear(num_classes=10, num_steps=4)
+        >>> model(torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(

@@ -31,6 +31,15 @@ def register_model(build: Builder) -> Builder:
 
     Raises:
         ValueError: another model has this name.
+
+    Example::
+
+        >>> from snntorch_asnn.models import LeNet
+        >>> @register_model
+        ... def narrow_lenet(**settings):
+        ...     return LeNet(channels=[4, 8, 8], hidden=32, **settings)
+        >>> model = create_model("narrow_lenet", num_classes=10, num_steps=4)
+        >>> _ = _BUILDERS.pop("narrow_lenet")  # for this example only
     """
     name = build.__name__
     if name in _BUILDERS:

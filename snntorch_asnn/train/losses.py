@@ -17,6 +17,7 @@ from torch.nn import functional as F
 __all__ = ["LOSSES", "Loss", "LossSettings", "cross_entropy", "distillation", "make_loss", "step_wise", "tet"]
 
 LOSSES = ("cross-entropy", "tet", "step-wise")
+"""Names of the losses."""
 
 
 class LossSettings(Protocol):
