@@ -11,8 +11,8 @@ from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_choice, check_count
-from snntorch_asnn.layers import AnalogCarry, HybridStem, OverTime, StepNorm
-from snntorch_asnn.layers.maps import ConvLayers
+from snntorch_asnn.layers import AnalogCarry, OverTime, StepNorm
+from snntorch_asnn.layers.hybrid_stem import TwoCopies
 from snntorch_asnn.models.base import SpikingModel
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 from snntorch_asnn.neurons.network import check_net
@@ -145,22 +145,19 @@ class _ZooStepper(_Stepper):
 
     def __init__(self, model: SpikingModel, planes: Tensor, num_steps: int):
         super().__init__(model, lambda t, active: planes[t, active], num_steps, planes.shape[1])
-        self.stems = [(m, m.direct_steps) for m in self.net.modules() if isinstance(m, HybridStem)]
         self.firsts = [
-            (m, m._analog) for m in self.net.modules() if isinstance(m, ConvLayers) and hasattr(m, "_analog")
+            (m, m.analog_planes) for m in self.net.modules() if isinstance(m, TwoCopies) and m.analog_planes
         ]
         self.norms = [m for m in self.net.modules() if isinstance(m, StepNorm)]
         self.carries = []
-        for layer, _ in [*self.stems, *self.firsts]:
+        for layer, _ in self.firsts:
             if isinstance(layer.carry, AnalogCarry):
                 layer._modules["carry"] = carry = _StepCarry(layer.carry)
                 self.carries.append(carry)
 
     def __call__(self, t: int, active: Tensor) -> Tensor:
-        for stem, analog in self.stems:
-            stem.direct_steps = int(t < analog)
         for first, analog in self.firsts:
-            first._analog = int(t < analog)
+            first.analog_planes = int(t < analog)
         for norm in self.norms:
             norm.step = t
         logits = self.net.step_logits(self.inputs(t, active)[None])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from snntorch_asnn._arguments import check_count
 from snntorch_asnn.layers.time_folded import TimeFolded, fold_time
 
-__all__ = ["AnalogCarry", "AnalogSteps", "HybridStem", "join_phases"]
+__all__ = ["AnalogCarry", "AnalogSteps", "HybridStem", "TwoCopies"]
 
 
 class AnalogSteps(NamedTuple):
@@ -71,12 +71,30 @@ class AnalogCarry(nn.Module):
         return f"num_steps={len(self.weight)}"
 
 
-def join_phases(analog: Tensor, spikes: Tensor, carry: nn.Module | None) -> Tensor:
-    """Currents of the analog steps, then those of the spikes, with what ``carry`` adds to them."""
-    return torch.cat([analog, spikes if carry is None else carry(analog[-1:], spikes)])
+class TwoCopies(nn.Module):
+    """A first layer that may have a copy of its own for the analog steps of a hybrid code.
+
+    Attributes:
+        analog_planes: number of planes at the beginning of a sequence that go through that copy, 0 for none.
+        carry: adds the analog current to that of the later steps, None where it is not carried on.
+    """
+
+    analog_planes = 0
+    carry: nn.Module | None
+
+    def copies(self) -> tuple[nn.Module, ...]:
+        """Return what the analog steps go through, then all that the others do."""
+        raise NotImplementedError
+
+    def _split(self, planes: Tensor) -> tuple[Tensor, Tensor]:
+        return planes[: self.analog_planes], planes[self.analog_planes :]
+
+    def _joined(self, analog: Tensor, spikes: Tensor) -> Tensor:
+        """Currents of the analog steps, then those of the others, with what is carried on to them."""
+        return torch.cat([analog, spikes if self.carry is None else self.carry(analog[-1:], spikes)])
 
 
-class HybridStem(nn.Module):
+class HybridStem(TwoCopies):
     """A first layer in two copies, one for the analog steps and one for the spikes that follow.
 
     A hybrid code shows the image itself in its first ``direct_steps`` steps and binary planes in
@@ -103,7 +121,7 @@ class HybridStem(nn.Module):
         super().__init__()
         self.direct = direct
         self.spike = spike
-        self.direct_steps = direct_steps
+        self.analog_planes = direct_steps
         self.carry = carry
 
     @staticmethod
@@ -127,9 +145,13 @@ class HybridStem(nn.Module):
 
     def forward(self, planes: Tensor) -> Tensor:
         """Map ``[T, B, ...]`` to ``[T, B, ...]``."""
-        analog, spikes = planes[: self.direct_steps], planes[self.direct_steps :]
-        return join_phases(fold_time(self.direct, analog), fold_time(self.spike, spikes), self.carry)
+        analog, spikes = self._split(planes)
+        return self._joined(fold_time(self.direct, analog), fold_time(self.spike, spikes))
+
+    def copies(self) -> tuple[nn.Module, ...]:
+        """Return the layer of the analog steps and that of the others."""
+        return self.direct, self.spike
 
     def extra_repr(self) -> str:
         """Show the number of analog steps."""
-        return f"direct_steps={self.direct_steps}"
+        return f"direct_steps={self.analog_planes}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from snntorch_asnn.layers.hybrid_stem import AnalogCarry, AnalogSteps, join_phases
+from snntorch_asnn.layers.hybrid_stem import AnalogCarry, AnalogSteps, TwoCopies
 from snntorch_asnn.layers.norm_leaky import normed, normed_spikes
 from snntorch_asnn.layers.time_folded import fold_time
 
 __all__ = ["ConvLayers"]
 
 
-class ConvLayers(nn.Module):
+class ConvLayers(TwoCopies):
     """Base of modules made of convolutions with batch norm.
 
     Each layer is a pair of children under the key names of published checkpoints. The first layer of a
@@ -19,16 +19,13 @@ class ConvLayers(nn.Module):
 
     Attributes:
         direct: convolution and norm of the analog steps, None where one copy serves all steps.
-        carry: adds the analog current to that of the later steps, None where it is not carried on.
         first: names of the first layer's convolution and norm.
         fused: whether a norm runs in one with the neuron behind it, see :class:`NormLeaky`.
     """
 
     direct: nn.Sequential | None
-    carry: AnalogCarry | None
     first: tuple[str, str]
     fused = False
-    _analog: int
 
     def _add(
         self,
@@ -59,7 +56,7 @@ class ConvLayers(nn.Module):
         """The first layer, with a copy of its own for the analog steps."""
         self._add(conv, norm, in_channels, out_channels, kernel_size, stride)
         self.first = (conv, norm)
-        self._analog = analog.steps
+        self.analog_planes = analog.steps
         self.direct = self.carry = None
         if analog.steps:
             own = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
@@ -78,6 +75,10 @@ class ConvLayers(nn.Module):
         """The first layer, each step through the copy that it belongs to, and the neuron behind it."""
         if self.direct is None:
             return self._run(*self.first, planes, neuron)
-        analog, spikes = planes[: self._analog], planes[self._analog :]
-        out = join_phases(fold_time(self.direct, analog), self._run(*self.first, spikes), self.carry)
+        analog, spikes = self._split(planes)
+        out = self._joined(fold_time(self.direct, analog), self._run(*self.first, spikes))
         return out if neuron is None else neuron(out)
+
+    def copies(self) -> tuple[nn.Module, ...]:
+        """Return the copy for the analog steps, and the layers of the others."""
+        return tuple(self.get_submodule(name) for name in ("direct", *self.first))

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from snntorch_asnn._arguments import check_count
-from snntorch_asnn.layers.hybrid_stem import HybridStem
-from snntorch_asnn.layers.maps import ConvLayers
+from snntorch_asnn.layers.hybrid_stem import TwoCopies
 
 __all__ = ["StepNorm", "split_norms"]
 
@@ -118,15 +117,10 @@ def _spans_of_first_layers(modules: list[nn.Module], num_steps: int) -> dict[nn.
     """Number of steps, and the first, that the norms of a hybrid-coded network's first layers see."""
     spans: dict[nn.Module, tuple[int, int]] = {}
     for module in modules:
-        if isinstance(module, HybridStem):
-            analog, parts = module.direct_steps, [module.direct, module.spike]
-        elif isinstance(module, ConvLayers) and isinstance(getattr(module, "direct", None), nn.Module):
-            analog, parts = (
-                module._analog,
-                [module.get_submodule(name) for name in ("direct", module.first[1])],
-            )
-        else:
+        if not isinstance(module, TwoCopies) or not module.analog_planes:
             continue
-        for part, span in zip(parts, ((analog, 0), (num_steps - analog, analog)), strict=True):
-            spans |= {norm: span for norm in part.modules() if isinstance(norm, _BatchNorm)}
+        analog, (own, *others) = module.analog_planes, module.copies()
+        for parts, span in (([own], (analog, 0)), (others, (num_steps - analog, analog))):
+            inner = (layer for part in parts for layer in part.modules())
+            spans |= {layer: span for layer in inner if isinstance(layer, _BatchNorm)}
     return spans
