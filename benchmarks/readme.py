@@ -49,13 +49,13 @@ def speed() -> str:
 
 
 def training() -> str:
-    """Whole training steps: images a second, and the memory that they need."""
+    """Whole training steps: how many times as fast as snnTorch, and the memory that they need."""
     tables = json.loads((RESULTS / "training.json").read_text())["tables"]
     heads = [f"`{rows[0]['model']}`, T = {rows[0]['steps']}, batch {rows[0]['batch']}" for rows in tables]
-    lines = [_row("images/s (peak MiB)", *heads), _row(*["---"] * (1 + len(heads)))]
+    lines = [_row("times as fast (peak MiB)", *heads), _row(*["---"] * (1 + len(heads)))]
     for name, label in STEPS.items():
         found = [next(row for row in rows if row["name"] == name) for rows in tables]
-        cells = [f"{row['images_per_second']:.3g} ({row['peak_mib']:.0f})" for row in found]
+        cells = [f"{row['times_faster']:.2f} ({row['peak_mib']:.0f})" for row in found]
         lines.append(_row(label, *cells))
     return "\n".join(lines)
 

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._dynamo.backends.common import aot_autograd
 
 from snntorch_asnn import surrogate
 from snntorch_asnn.ops import adaptive_leaky, cpp_build
@@ -346,3 +348,21 @@ def test_rules_hold_every_pair_of_reset_and_mechanism() -> None:
     assert pairs == set(itertools.product([True], [False], ["subtract", "zero"])) | set(
         itertools.product([False], [False, True], ["subtract", "zero"])
     )
+
+
+@pytest.mark.parametrize(
+    ("steps", "elements", "calls"),
+    [(4, dispatch.SHORT // 8, False), (4, dispatch.SHORT, True), (5, dispatch.SHORT // 8, True)],
+)
+def test_a_graph_fuses_short_sequences_itself(steps: int, elements: int, calls: bool) -> None:
+    torch.compiler.reset()
+    seen: list[str] = []
+
+    def note(graph: Any, _: Any) -> Any:
+        seen.append(graph.code)
+        return make_boxed_func(graph.forward)
+
+    x = torch.randn(steps, 2, elements // (2 * steps) + 1, requires_grad=True)
+    run = torch.compile(lambda x: adaptive_leaky(x, 0.9)[0], backend=aot_autograd(fw_compiler=note))
+    assert torch.equal(run(x), adaptive_leaky(x, 0.9, impl="reference")[0])
+    assert any("adaptive_leaky_cpu" in code for code in seen) == calls

@@ -189,23 +189,29 @@ def _backward(
     return grad_x, grad_start, grads
 
 
-# As operators that a compiler leaves whole, and knows the outputs of.
-_forward_op = torch.library.custom_op(
-    "snntorch_asnn::adaptive_leaky_cpu", _forward, mutates_args=(), device_types="cpu"
-)
-_backward_op = torch.library.custom_op(
-    "snntorch_asnn::adaptive_leaky_cpu_backward", _backward, mutates_args=(), device_types="cpu"
-)
+# As operators that a compiler leaves whole. torch.library.custom_op would look for aliases at every call, which
+# takes longer than a small layer's kernel.
+_OPERATORS = torch.library.Library("snntorch_asnn", "FRAGMENT")
 
 
-@_forward_op.register_fake
-def _(x: Tensor, mem: Tensor | None, beta: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+def _operator(name: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+    """``function`` as an operator on a CPU, whose outputs ``fake`` tells a compiler the shapes of."""
+    _OPERATORS.define(name + torch.library.infer_schema(function, mutates_args=()))
+    _OPERATORS.impl(name, function, "CPU")
+    torch.library.register_fake(f"snntorch_asnn::{name}", fake, lib=_OPERATORS)
+    return getattr(torch.ops.snntorch_asnn, name).default
+
+
+def _fake_outputs(x: Tensor, mem: Tensor | None, beta: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return _empty_outputs(x, beta, rest[-1])
 
 
-@_backward_op.register_fake
-def _(x: Tensor, mem: Tensor | None, beta: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _fake_gradients(x: Tensor, mem: Tensor | None, beta: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     return _empty_gradients(x, mem, beta, rest[-1])
+
+
+_forward_op = _operator("adaptive_leaky_cpu", _forward, _fake_outputs)
+_backward_op = _operator("adaptive_leaky_cpu_backward", _backward, _fake_gradients)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -227,7 +233,9 @@ def _gradients(ctx: Any, grad_spikes: Tensor | None, grad_mem: Tensor | None) ->
     return grad_x, None if mem is None else grad_start, *of_coefficients, None, None, None
 
 
-_forward_op.register_autograd(_gradients, setup_context=_save)
+torch.library.register_autograd(
+    "snntorch_asnn::adaptive_leaky_cpu", _gradients, setup_context=_save, lib=_OPERATORS
+)
 
 
 def _empty_outputs(x: Tensor, beta: Tensor, output_mem: bool) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,10 @@ Runnable = Literal["reference", "compile", "cpp", "triton"]
 SMALL = 1 << 14
 """Elements of a sequence below which ``impl="auto"`` does not ask for anything to be compiled."""
 
+SHORT, FEW = 1 << 17, 4
+"""Elements and steps below which a surrounding graph fuses loops into its own kernels, on a CPU: calling a
+kernel from it takes longer than the neuron. With the steps grows the time that it takes to compile."""
+
 
 def run(
     x: Tensor,
@@ -149,6 +153,6 @@ def _in_graph(
         lack = cpp.missing()
     if impl == "cpp" and lack:
         raise RuntimeError(f"impl='cpp' cannot run here: it misses {lack}")
-    if impl == "compile" or lack:
+    if impl == "compile" or lack or (impl == "auto" and x.shape[0] <= FEW and x.numel() < SHORT):
         return compiled.sequence_in_graph(x, mem, coefficients, key, output_mem)
     return cpp.sequence(x, mem, coefficients, compiled.rule_of(key), output_mem=output_mem)
