@@ -189,8 +189,8 @@ def _backward(
     return grad_x, grad_start, grads
 
 
-# As operators that a compiler leaves whole. torch.library.custom_op would look for aliases at every call, which
-# takes longer than a small layer's kernel.
+# As operators that a compiler leaves whole. torch.library.custom_op would look for aliases at every call,
+# which takes longer than a small layer's kernel.
 _OPERATORS = torch.library.Library("snntorch_asnn", "FRAGMENT")
 
 
