@@ -34,7 +34,7 @@ SURROGATES = [
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the compiled implementation's loops as plain Python: its arithmetic, at once."""
     loop = compiled._loop
-    monkeypatch.setattr(compiled, "_loop", lambda function, _, *rest: loop(function, False, *rest))
+    monkeypatch.setattr(compiled, "_loop", lambda function, key, option, _: loop(function, key, option, None))
 
 
 def results(x: Tensor, parameters: list[Tensor], mem: Tensor | None, **options: Any) -> dict[str, Tensor]:
@@ -354,3 +354,10 @@ def test_lazily_negated_gradients() -> None:
     grad = torch.randn(4, 2, 9000, dtype=torch.complex64).conj().imag
     (found,) = torch.autograd.grad(spikes, x, grad, retain_graph=True)
     assert torch.equal(found, torch.autograd.grad(spikes, x, grad.resolve_neg())[0])
+
+
+def test_more_lengths_than_dynamo_would_compile_anew() -> None:
+    for steps in range(1, 12):
+        x = torch.randn(steps, 2, 3, requires_grad=True)
+        spikes, _ = adaptive_leaky(x, 0.9, impl="compile")
+        assert torch.equal(spikes, adaptive_leaky(x, 0.9, impl="reference")[0])

@@ -11,7 +11,7 @@ import functools
 import os
 import shutil
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -116,7 +116,6 @@ class _Sequence(torch.autograd.Function):
         output_mem: bool,
         compile_here: bool,
     ) -> tuple[Tensor, ...]:
-        run = _loop(_forward, compile_here, key, output_mem)
         coefficients = (beta, gain, threshold, previous_threshold, scale, shift)
         mem = _bare(mem)
         spikes: list[Tensor] = []
@@ -125,7 +124,9 @@ class _Sequence(torch.autograd.Function):
         for chunk in _chunks(x.shape[0]):
             if spikes and mem is not None:
                 starts.append(mem)
-            spikes_chunk, mem_chunk = run(_part(x, chunk), mem, *(_part(c, chunk) for c in coefficients))
+            arguments = (_part(x, chunk), mem, *(_part(c, chunk) for c in coefficients))
+            variant = _variant(chunk.stop - chunk.start, arguments) if compile_here else None
+            spikes_chunk, mem_chunk = _loop(_forward, key, output_mem, variant)(*arguments)
             spikes.append(spikes_chunk)
             membranes.append(mem_chunk)
             mem = mem_chunk[-1] if output_mem else mem_chunk
@@ -152,8 +153,7 @@ class _Sequence(torch.autograd.Function):
         by_chunk: list[list[Tensor]] = []
         for chunk, start in reversed(list(zip(_chunks(x.shape[0]), starts, strict=True))):
             carries = chunk.start > 0 or ctx.needs_input_grad[1]
-            run = _loop(_backward, ctx.compile_here, ctx.key, (carries, wanted))
-            grad_last, *grads = run(
+            arguments = (
                 _part(x, chunk),
                 _bare(start),
                 *(_part(c, chunk) for c in coefficients),
@@ -161,6 +161,8 @@ class _Sequence(torch.autograd.Function):
                 _part(grad_trace, chunk),
                 _bare(grad_last),
             )
+            variant = _variant(chunk.stop - chunk.start, arguments) if ctx.compile_here else None
+            grad_last, *grads = _loop(_backward, ctx.key, (carries, wanted), variant)(*arguments)
             by_chunk.append(grads)
         grad_x, *grads = (_joined(list(pieces)) for pieces in zip(*reversed(by_chunk), strict=True))
         remaining = iter(grads)
@@ -251,17 +253,29 @@ def _backward(
     return grad_mem if carries else None, torch.stack(grads_x[::-1]), *by_coefficient
 
 
+Variant = tuple[Any, ...]
+
+
+def _variant(num_steps: int, tensors: Iterable[Tensor | None]) -> Variant:
+    """What Dynamo compiles a loop anew for: steps, dtypes, devices, missing tensors, and sizes of 1."""
+    kinds = (None if t is None else (t.dtype, t.device, *(size == 1 for size in t.shape)) for t in tensors)
+    return num_steps, *kinds
+
+
 @functools.cache
-def _loop(function: Callable[..., Any], compile_here: bool, key: RuleKey, option: Any) -> Callable[..., Any]:
-    """``function`` for one rule and option, compiled apart from every other combination."""
+def _loop(
+    function: Callable[..., Any], key: RuleKey, option: Any, variant: Variant | None
+) -> Callable[..., Any]:
+    """``function`` for one rule and option; compiled apart from every other variant, unless that is None."""
     rule = rule_of(key)
 
     def run(*args: Any) -> Any:
         return function(rule, option, *args)
 
-    if not compile_here:
+    if variant is None:
         return run
     # Dynamo counts recompilations per code object and gives up after a few: one for each binding.
-    code = run.__code__.replace(co_name=f"{function.__name__}_{abs(hash((key, option))):x}")
+    name = f"{function.__name__}_{abs(hash((key, option, variant))):x}"
+    code = run.__code__.replace(co_name=name)
     own = types.FunctionType(code, run.__globals__, code.co_name, closure=run.__closure__)
     return torch.compile(own, fullgraph=True, dynamic=True)
