@@ -29,53 +29,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import snntorch as snn
 import torch
 from measuring import has, machine, peak_bytes, write_json
 from torch import Tensor
 
-import snntorch_asnn as asnn
-from snntorch_asnn._timing import in_turns, seconds, times_faster
+from snntorch_asnn._timing import (
+    Contender,
+    adaptive_layer,
+    in_turns,
+    seconds,
+    snntorch_loop,
+    times_faster,
+    whole_pass,
+)
 
-Contender = Callable[[Tensor], Tensor]
+BETA = 0.5
 FAIR_LOOP = "snnTorch loop over unbind"
 FIRST_CALLS = (4, 64, 1024)
-
-
-def snntorch_loop() -> Contender:
-    lif = snn.Leaky(beta=0.5)
-
-    def run(x: Tensor) -> Tensor:
-        mem = torch.zeros_like(x[0])
-        spikes = []
-        for current in x.unbind(0):
-            spk, mem = lif(current, mem)
-            spikes.append(spk)
-        return torch.stack(spikes)
-
-    return run
-
-
-def adaptive(num_steps: int, device: str, *, learn: bool, impl: str = "auto") -> Contender:
-    lif = asnn.AdaptiveLeaky(
-        0.5,
-        num_steps=num_steps,
-        sequence=True,
-        learn_beta=learn,
-        learn_gain=learn,
-        impl=impl,  # type: ignore[arg-type]
-    ).to(device)
-
-    def run(x: Tensor) -> Tensor:
-        spikes, _ = lif(x)
-        out: Tensor = spikes
-        return out
-
-    return run
 
 
 def spikingjelly_lif() -> Contender:
@@ -121,10 +94,10 @@ def floor() -> Contender:
 
 def contenders(num_steps: int, device: str) -> dict[str, Contender]:
     found = {
-        FAIR_LOOP: snntorch_loop(),
-        "snnTorch loop, compiled": torch.compile(snntorch_loop()),
-        "AdaptiveLeaky, fixed": adaptive(num_steps, device, learn=False),
-        "AdaptiveLeaky, learned": adaptive(num_steps, device, learn=True),
+        FAIR_LOOP: snntorch_loop(BETA, device),
+        "snnTorch loop, compiled": torch.compile(snntorch_loop(BETA, device)),
+        "AdaptiveLeaky, fixed": adaptive_layer(BETA, num_steps, device, learn=False, impl="auto"),
+        "AdaptiveLeaky, learned": adaptive_layer(BETA, num_steps, device, learn=True, impl="auto"),
         "floor": floor(),
     }
     if has("spikingjelly"):
@@ -150,11 +123,8 @@ def saved_bytes(run: Contender, x: Tensor) -> int:
 def measure(x: Tensor, rounds: int, device: str) -> list[dict[str, Any]]:
     grad = torch.rand_like(x)
 
-    def whole(run: Contender) -> Callable[[], None]:
-        return lambda: run(x.detach().requires_grad_()).backward(grad)
-
     runs = contenders(len(x), device)
-    passes = {name: whole(run) for name, run in runs.items()}
+    passes = {name: whole_pass(run, x, grad) for name, run in runs.items()}
     first = {name: seconds(call, device) for name, call in passes.items()}
     for call in passes.values():
         call()
@@ -207,7 +177,7 @@ def first_call(impl: str, num_steps: int, device: str) -> None:
     """Print the seconds of a first call, and of a first call with another number of steps after it."""
     took = []
     for steps in (num_steps, num_steps + 1):
-        run = adaptive(steps, device, learn=True, impl=impl)
+        run = adaptive_layer(BETA, steps, device, learn=True, impl=impl)
         x = torch.randn(steps, 64, 64, device=device, requires_grad=True)
         start = time.perf_counter()
         run(x).sum().backward()

@@ -9,7 +9,6 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks" / "accuracy"))
@@ -41,23 +40,24 @@ def speed() -> str:
     tables = [table for table in content["tables"] if table["threads"] in (1, None)]
     by_place = [(table, {row["name"]: row["times_faster"] for row in table["rows"]}) for table in tables]
     places = [f"{'×'.join(map(str, table['shape']))}, T = {table['steps']}" for table, _ in by_place]
-    lines = [_row("times as fast as", *places), _row(*["---"] * (1 + len(places)))]
-    for peer, label in PEERS.items():
-        if all(peer in faster for _, faster in by_place):
-            lines.append(_row(label, *(f"{faster[OURS] / faster[peer]:.1f}" for _, faster in by_place)))
-    return "\n".join(lines)
+    rows = [
+        [label, *(f"{faster[OURS] / faster[peer]:.1f}" for _, faster in by_place)]
+        for peer, label in PEERS.items()
+        if all(peer in faster for _, faster in by_place)
+    ]
+    return report.markdown_table(["times as fast as", *places], rows)
 
 
 def training() -> str:
     """Whole training steps: how many times as fast as snnTorch, and the memory that they need."""
     tables = json.loads((RESULTS / "training.json").read_text())["tables"]
     heads = [f"`{rows[0]['model']}`, T = {rows[0]['steps']}, batch {rows[0]['batch']}" for rows in tables]
-    lines = [_row("times as fast (peak MiB)", *heads), _row(*["---"] * (1 + len(heads)))]
+    lines = []
     for name, label in STEPS.items():
         found = [next(row for row in rows if row["name"] == name) for rows in tables]
         cells = [f"{row['times_faster']:.2f} ({row['peak_mib']:.0f})" for row in found]
-        lines.append(_row(label, *cells))
-    return "\n".join(lines)
+        lines.append([label, *cells])
+    return report.markdown_table(["times as fast (peak MiB)", *heads], lines)
 
 
 def accuracy() -> str:
@@ -69,18 +69,14 @@ def accuracy() -> str:
         "hybrid with `carry=True`, ASNN": report.Kind("hybrid", "asnn", 4, "carry"),
     }
     found = {table: report.runs(table, *(["carry"] if table == "lenet" else [])) for table in NETWORKS}
-    lines = [_row("code, neuron", *NETWORKS.values()), _row(*["---"] * (1 + len(NETWORKS)))]
+    lines = []
     for label, kind in kinds.items():
         cells = []
         for runs in found.values():
             over = "" if kind == report.BASELINE else f", {report.against(runs, kind, report.BASELINE)}"
             cells.append(report.accuracy(runs, kind) + over)
-        lines.append(_row(label, *cells))
-    return "\n".join(lines)
-
-
-def _row(*cells: Any) -> str:
-    return f"| {' | '.join(cells)} |"
+        lines.append([label, *cells])
+    return report.markdown_table(["code, neuron", *NETWORKS.values()], lines)
 
 
 TABLES: dict[str, Callable[[], str]] = {"speed": speed, "training": training, "accuracy": accuracy}

@@ -1,4 +1,4 @@
-"""Times of runs that are compared with each other."""
+"""Times of runs that are compared with each other, and layers of neurons to be timed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,27 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import snntorch as snn
 import torch
+from torch import Tensor
 
-__all__ = ["Run", "in_turns", "seconds", "synchronise", "times_faster"]
+from snntorch_asnn.neurons import AdaptiveLeaky
+
+__all__ = [
+    "Contender",
+    "Run",
+    "adaptive_layer",
+    "in_turns",
+    "seconds",
+    "snntorch_loop",
+    "synchronise",
+    "times_faster",
+    "whole_pass",
+]
 
 Run = Callable[[], Any]
+Contender = Callable[[Tensor], Tensor]
+"""From a sequence ``[T, B, ...]`` to its spikes."""
 
 
 def synchronise(device: str) -> None:
@@ -41,3 +57,36 @@ def in_turns(runs: Mapping[str, Run], rounds: int, device: str) -> dict[str, lis
 def times_faster(baseline: list[float], own: list[float]) -> float:
     """Median over the rounds of the ratio within a round."""
     return statistics.median(slow / fast for slow, fast in zip(baseline, own, strict=True))
+
+
+def snntorch_loop(beta: float, device: str) -> Contender:
+    """SnnTorch's ``Leaky`` in a loop over ``x.unbind()``, the fair form of its loop."""
+    lif = snn.Leaky(beta=beta).to(device)
+
+    def run(x: Tensor) -> Tensor:
+        mem = torch.zeros_like(x[0])
+        spikes = []
+        for current in x.unbind(0):
+            spk, mem = lif(current, mem)
+            spikes.append(spk.to(x.dtype))
+        return torch.stack(spikes)
+
+    return run
+
+
+def adaptive_layer(beta: float, num_steps: int, device: str, *, learn: bool, impl: Any) -> Contender:
+    """``AdaptiveLeaky`` over the whole sequence."""
+    lif = AdaptiveLeaky(
+        beta, num_steps=num_steps, sequence=True, learn_beta=learn, learn_gain=learn, impl=impl
+    ).to(device)
+
+    def run(x: Tensor) -> Tensor:
+        spikes: Tensor = lif(x)[0]
+        return spikes
+
+    return run
+
+
+def whole_pass(run: Contender, x: Tensor, grad: Tensor) -> Run:
+    """Forward, and backward to the gradient of ``x``."""
+    return lambda: run(x.detach().requires_grad_()).backward(grad)

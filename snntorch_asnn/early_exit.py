@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from snntorch import SpikingNeuron
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from snntorch_asnn._arguments import check_choice, check_count
 from snntorch_asnn.layers import AnalogCarry, OverTime, StepNorm
 from snntorch_asnn.layers.hybrid_stem import TwoCopies
+from snntorch_asnn.layers.over_time import snntorch_neurons, spikes_of, takes_sequence
 from snntorch_asnn.models.base import SpikingModel
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 from snntorch_asnn.neurons.network import check_net
@@ -119,7 +120,7 @@ class _Stepper:
         self.inputs = inputs
         self.num_steps = num_steps
         self.batch = batch
-        self.neurons = [module for module in self.net.modules() if isinstance(module, SpikingNeuron)]
+        self.neurons = snntorch_neurons(self.net)
         for neuron in self.neurons:
             neuron.reset_mem()
 
@@ -216,13 +217,11 @@ def _stepper(
 class _Continued(OverTime):
     """:class:`OverTime`, but the state goes on from one call to the next."""
 
+    by_step: bool
+
     def forward(self, x: Tensor, **options: Any) -> Tensor:
-        by_step = any(
-            isinstance(m, SpikingNeuron) and not getattr(m, "sequence", False) for m in self.neuron.modules()
-        )
-        out = self.neuron(x[0] if by_step else x, **options)
-        spikes: Tensor = out[0] if isinstance(out, tuple) else out
-        return spikes[None] if by_step else spikes
+        spikes = spikes_of(self.neuron(x[0] if self.by_step else x, **options))
+        return spikes[None] if self.by_step else spikes
 
 
 def _view(net: nn.Module) -> nn.Module:
@@ -236,9 +235,11 @@ def _view(net: nn.Module) -> nn.Module:
         if isinstance(module, SpikingNeuron):
             _keep_state(module, name, in_time=module in in_time)
     for name, module in over_time.items():
-        if not any(isinstance(inner, SpikingNeuron) for inner in module.modules()):
+        neurons = snntorch_neurons(module)
+        if not neurons:
             raise ValueError(f"model: {name} keeps no state, so it cannot run step by step")
         module.__class__ = _Continued
+        cast(_Continued, module).by_step = not all(map(takes_sequence, neurons))
     return view
 
 
@@ -246,5 +247,5 @@ def _keep_state(neuron: Any, name: str, *, in_time: bool) -> None:
     is_adaptive = isinstance(neuron, AdaptiveNeuron)
     if is_adaptive and in_time:
         neuron.init_hidden, neuron.output = True, False
-    elif not neuron.init_hidden or getattr(neuron, "sequence", False):
+    elif not neuron.init_hidden or takes_sequence(neuron):
         raise ValueError(f"model: {name} must hide its state (init_hidden=True) and take one step at a time")

@@ -80,7 +80,7 @@ def grid(*tables: str) -> str:
         for steps in _steps(found)
         for neuron, label in NEURONS.items()
     ]
-    return _table(heads, rows) + "\n\n" + setting(tables[0])
+    return markdown_table(heads, rows) + "\n\n" + setting(tables[0])
 
 
 def neurons() -> str:
@@ -96,7 +96,7 @@ def neurons() -> str:
             if any(differences):
                 rows.append([str(steps), label, *map(_text, differences)])
                 seen.append((f"{label}, T = {steps}", differences[0]))
-    return f"{_table(heads, rows)}\n\nASNN over LIF: {verdict(seen)}"
+    return f"{markdown_table(heads, rows)}\n\nASNN over LIF: {verdict(seen)}"
 
 
 def codes() -> str:
@@ -117,7 +117,7 @@ def codes() -> str:
             if any(differences):
                 rows.append([str(steps), label, *map(_text, differences)])
                 seen.append((f"{label}, T = {steps}", differences[2]))
-    return f"{_table(heads, rows)}\n\nWith ASNN over direct coding with LIF: {verdict(seen)}"
+    return f"{markdown_table(heads, rows)}\n\nWith ASNN over direct coding with LIF: {verdict(seen)}"
 
 
 def short() -> str:
@@ -188,7 +188,7 @@ def cost() -> str:
             of = found.get(Kind(code, neuron, 4, change))
             if of:
                 rows.append([label, name, *_costs(list(of.values()))])
-    return _table(heads, rows)
+    return markdown_table(heads, rows)
 
 
 def _costs(of: list[dict[str, Any]]) -> list[str]:
@@ -229,7 +229,7 @@ def ablation() -> str:
     spikes = _text(against(found, carried, hybrid._replace(change="carry_only")))
     return "\n\n".join(
         [
-            _table(heads, rows),
+            markdown_table(heads, rows),
             f"Over direct coding with LIF: {verdict(seen)}",
             f"Spikes beside the carried current, over the same without spikes: {spikes or 'not known yet'}.",
             setting("ablation"),
@@ -246,7 +246,7 @@ def first_round() -> str:
         if picked in of and BASELINE in now:
             over = paired.difference(accuracies(of[picked]), accuracies(now[BASELINE]))
             rows.append([label, accuracy(of, picked), _text(over)])
-    return _table(["round", "carried, step norms", "− direct LIF"], rows)
+    return markdown_table(["round", "carried, step norms", "− direct LIF"], rows)
 
 
 def few(table: str) -> str:
@@ -260,7 +260,7 @@ def few(table: str) -> str:
         over = "" if kind == BASELINE else _text(against(found, kind, BASELINE))
         head = [CODES[kind.code, kind.change], NEURONS[kind.neuron], str(len(found[kind]))]
         rows.append([*head, accuracy(found, kind), over, first_layer, energy, parameters])
-    return f"{_table(heads, rows)}\n\n{setting(table)}"
+    return f"{markdown_table(heads, rows)}\n\n{setting(table)}"
 
 
 def verdict(differences: Iterable[tuple[str, paired.Difference | None]]) -> str:
@@ -307,7 +307,8 @@ def _text(difference: paired.Difference | None) -> str:
     return "" if difference is None else str(difference)
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
     rows = list(rows)
     if not rows:
         return "No run is finished yet."

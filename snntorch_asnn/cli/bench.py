@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable
 from typing import Annotated, Any
 
-import snntorch as snn
 import torch
 import typer
 from rich.console import Console
@@ -15,15 +13,13 @@ from rich.table import Table
 from torch import Tensor
 
 from snntorch_asnn._arguments import check_count
-from snntorch_asnn._timing import in_turns, times_faster
-from snntorch_asnn.neurons import AdaptiveLeaky
+from snntorch_asnn._timing import adaptive_layer, in_turns, snntorch_loop, times_faster, whole_pass
 from snntorch_asnn.train.devices import resolve_device
 
 _LOOP = "snn.Leaky, step by step"
 _IMPLS = ("auto", "reference", "cpp", "triton", "compile")
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
-
-Contender = Callable[[Tensor], Tensor]
+_BETA = 0.9
 
 
 def bench_command(
@@ -71,12 +67,9 @@ def _measured(x: Tensor, learn: bool, rounds: int, device: str) -> dict[str, Any
     """Seconds of everything that runs here, and why the rest does not."""
     grad = torch.rand_like(x)
 
-    def whole(run: Contender) -> Callable[[], None]:
-        return lambda: run(x.detach().requires_grad_()).backward(grad)
-
-    runs, lacks = {_LOOP: whole(_loop(device))}, {}
+    runs, lacks = {_LOOP: whole_pass(snntorch_loop(_BETA, device), x, grad)}, {}
     for impl in _IMPLS:
-        run = whole(_sequence(len(x), impl, learn, device))
+        run = whole_pass(adaptive_layer(_BETA, len(x), device, learn=learn, impl=impl), x, grad)
         try:
             run()  # compiles what has to be
         except (RuntimeError, ValueError) as error:
@@ -84,32 +77,6 @@ def _measured(x: Tensor, learn: bool, rounds: int, device: str) -> dict[str, Any
         else:
             runs[f'impl="{impl}"'] = run
     return {"seconds": in_turns(runs, rounds, device), "does_not_run": lacks}
-
-
-def _loop(device: str) -> Contender:
-    neuron = snn.Leaky(beta=0.9).to(device)
-
-    def run(x: Tensor) -> Tensor:
-        mem = torch.zeros_like(x[0])
-        spikes = []
-        for current in x.unbind(0):
-            spk, mem = neuron(current, mem)
-            spikes.append(spk.to(x.dtype))
-        return torch.stack(spikes)
-
-    return run
-
-
-def _sequence(num_steps: int, impl: Any, learn: bool, device: str) -> Contender:
-    neuron = AdaptiveLeaky(
-        0.9, num_steps=num_steps, sequence=True, learn_beta=learn, learn_gain=learn, impl=impl
-    ).to(device)
-
-    def run(x: Tensor) -> Tensor:
-        spikes: Tensor = neuron(x)[0]
-        return spikes
-
-    return run
 
 
 def _table(results: list[dict[str, Any]], title: str) -> Table:

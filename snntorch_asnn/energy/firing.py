@@ -11,7 +11,7 @@ import torch
 from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
-from snntorch_asnn.layers import OverTime
+from snntorch_asnn.layers.over_time import OverTime, snntorch_neurons, spikes_of, takes_sequence
 
 
 class FiringRates:
@@ -76,8 +76,7 @@ def record_firing_rates(model: nn.Module, num_steps: int) -> Iterator[FiringRate
 
     def hook_for(layer: str, sequence: bool) -> Any:
         def hook(module: nn.Module, _: Any, output: Any) -> None:
-            spikes = output[0] if isinstance(output, tuple) else output
-            rates.add(layer, spikes, sequence=sequence)
+            rates.add(layer, spikes_of(output), sequence=sequence)
 
         return hook
 
@@ -95,10 +94,6 @@ def _neurons(model: nn.Module) -> Iterator[tuple[str, nn.Module, bool]]:
     """Name of each neuron, the neuron, and whether it takes whole sequences."""
     for name, module in model.named_modules():
         if isinstance(module, SpikingNeuron):
-            yield name, module, bool(getattr(module, "sequence", False))
-        elif isinstance(module, OverTime) and not _holds_snntorchs(module):
+            yield name, module, takes_sequence(module)
+        elif isinstance(module, OverTime) and not snntorch_neurons(module):
             yield f"{name}.neuron".lstrip("."), module.neuron, True
-
-
-def _holds_snntorchs(module: nn.Module) -> bool:
-    return any(isinstance(inner, SpikingNeuron) for inner in module.modules())

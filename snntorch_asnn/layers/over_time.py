@@ -8,7 +8,7 @@ import torch
 from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
-__all__ = ["OverTime"]
+__all__ = ["OverTime", "snntorch_neurons", "spikes_of", "takes_sequence"]
 
 
 class OverTime(nn.Module):
@@ -37,7 +37,7 @@ class OverTime(nn.Module):
         super().__init__()
         if not isinstance(neuron, nn.Module):
             raise TypeError(f"neuron must be an nn.Module; got {type(neuron).__name__}")
-        if isinstance(neuron, SpikingNeuron) and not (neuron.init_hidden or _takes_sequence(neuron)):
+        if isinstance(neuron, SpikingNeuron) and not (neuron.init_hidden or takes_sequence(neuron)):
             raise ValueError(
                 "neuron must hide its state (init_hidden=True, or sequence=True where it has that);"
                 f" got {type(neuron).__name__} with init_hidden=False"
@@ -49,12 +49,12 @@ class OverTime(nn.Module):
 
         ``options`` go to a neuron that takes whole sequences.
         """
-        stateful = [m for m in self.neuron.modules() if isinstance(m, SpikingNeuron) and m.init_hidden]
+        stateful = [neuron for neuron in snntorch_neurons(self.neuron) if neuron.init_hidden]
         _reset(stateful)
-        if all(_takes_sequence(neuron) for neuron in stateful):
-            spikes = _first(self.neuron(x, **options))
+        if all(takes_sequence(neuron) for neuron in stateful):
+            spikes = spikes_of(self.neuron(x, **options))
         else:
-            spikes = torch.stack([_first(self.neuron(current)) for current in x.unbind(0)])
+            spikes = torch.stack([spikes_of(self.neuron(current)) for current in x.unbind(0)])
         # A membrane kept until the next call would hold on to this call's graph.
         _reset(stateful)
         return spikes
@@ -65,9 +65,16 @@ def _reset(neurons: list[SpikingNeuron]) -> None:
         neuron.reset_mem()
 
 
-def _takes_sequence(neuron: nn.Module) -> bool:
+def snntorch_neurons(module: nn.Module) -> list[SpikingNeuron]:
+    """The neurons of snnTorch, or derived from them, in a module."""
+    return [inner for inner in module.modules() if isinstance(inner, SpikingNeuron)]
+
+
+def takes_sequence(neuron: nn.Module) -> bool:
+    """Whether a neuron is called once for all steps."""
     return bool(getattr(neuron, "sequence", False))
 
 
-def _first(output: Any) -> Tensor:
+def spikes_of(output: Any) -> Tensor:
+    """The spikes in what a neuron returns: all of it, or the first of several."""
     return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]

@@ -174,7 +174,7 @@ def _check(cells: Sequence[Sequence[TrainConfig]], given: Mapping[str, Any]) -> 
     for configs in cells:
         try:
             check_run(configs[0])
-            for config in configs:
+            for config in configs[1:]:
                 check_folder(config)
         except ValueError as error:
             raise ValueError(f"{configs[0].run_folder.parent}: {error}") from error

@@ -11,7 +11,7 @@ import functools
 import os
 import shutil
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -125,7 +125,7 @@ class _Sequence(torch.autograd.Function):
             if spikes and mem is not None:
                 starts.append(mem)
             arguments = (_part(x, chunk), mem, *(_part(c, chunk) for c in coefficients))
-            variant = _variant(chunk.stop - chunk.start, arguments) if compile_here else None
+            variant = _variant(arguments) if compile_here else None
             spikes_chunk, mem_chunk = _loop(_forward, key, output_mem, variant)(*arguments)
             spikes.append(spikes_chunk)
             membranes.append(mem_chunk)
@@ -161,7 +161,7 @@ class _Sequence(torch.autograd.Function):
                 _part(grad_trace, chunk),
                 _bare(grad_last),
             )
-            variant = _variant(chunk.stop - chunk.start, arguments) if ctx.compile_here else None
+            variant = _variant(arguments) if ctx.compile_here else None
             grad_last, *grads = _loop(_backward, ctx.key, (carries, wanted), variant)(*arguments)
             by_chunk.append(grads)
         grad_x, *grads = (_joined(list(pieces)) for pieces in zip(*reversed(by_chunk), strict=True))
@@ -256,10 +256,12 @@ def _backward(
 Variant = tuple[Any, ...]
 
 
-def _variant(num_steps: int, tensors: Iterable[Tensor | None]) -> Variant:
+def _variant(tensors: Sequence[Tensor | None]) -> Variant:
     """What Dynamo compiles a loop anew for: steps, dtypes, devices, missing tensors, and sizes of 1."""
+    x = tensors[0]
+    assert x is not None
     kinds = (None if t is None else (t.dtype, t.device, *(size == 1 for size in t.shape)) for t in tensors)
-    return num_steps, *kinds
+    return len(x), *kinds
 
 
 @functools.cache

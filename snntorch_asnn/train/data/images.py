@@ -45,6 +45,12 @@ def to_unit_range(images: Tensor) -> Tensor:
     return images if images.is_floating_point() else images.float().div_(255)
 
 
+def spread(size: int, count: int) -> list[int]:
+    """``count`` places from all over ``size`` of them, or all where there are fewer."""
+    count = min(count, size)
+    return [place * size // count for place in range(count)]
+
+
 def spread_images(dataset: Dataset[Any], count: int) -> Tensor:
     """Return images from all over a data set, as a model takes them.
 
@@ -63,7 +69,6 @@ def spread_images(dataset: Dataset[Any], count: int) -> Tensor:
         >>> spread_images(data, 3).flatten()
         tensor([0., 2., 4.])
     """
-    size = len(dataset)  # type: ignore[arg-type]
-    count = min(count, size)
-    images: Tensor = default_collate([dataset[i * size // count][0] for i in range(count)])
+    places = spread(len(dataset), count)  # type: ignore[arg-type]
+    images: Tensor = default_collate([dataset[place][0] for place in places])
     return images.transpose(0, 1) if images.ndim == 5 else images

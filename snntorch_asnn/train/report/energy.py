@@ -12,7 +12,7 @@ from torch import nn
 
 from snntorch_asnn import energy
 from snntorch_asnn.train.checkpoint import write_atomically
-from snntorch_asnn.train.data import to_unit_range
+from snntorch_asnn.train.data.images import spread, to_unit_range
 
 MOST_IMAGES = 64
 
@@ -35,9 +35,8 @@ def write_energy(run_folder: str | Path, model: nn.Module, loader: Iterable[Any]
     """
     images, _ = next(iter(loader))
     batch_dim = int(images.ndim == 5)
-    size = images.shape[batch_dim]
-    used = min(size, MOST_IMAGES)
-    images = images.index_select(batch_dim, torch.arange(used, device=images.device) * size // used)
+    used = torch.tensor(spread(images.shape[batch_dim], MOST_IMAGES), device=images.device)
+    images = images.index_select(batch_dim, used)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     found = energy.profile(model, to_unit_range(images.to(device)))
     file = Path(run_folder, "energy.json")
