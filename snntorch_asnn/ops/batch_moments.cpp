@@ -171,6 +171,36 @@ void join(const Shape& shape, const Tiling& tiling, int64_t channel, Partial fro
     *variance = State(squares / total);
 }
 
+// Moments of each channel, from the partial ones of all tiles.
+void moments_of_all(const Shape& shape, Strides x_strides, const Input* from, double* partial, State* mean,
+                    State* variance, int threads) {
+    Tiling tiling(shape);
+    int64_t row = shape.channels * tiling.parts;
+    Partial all{partial, partial + tiling.groups * row};
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        if (tiling.by_column) {
+#pragma omp for
+            for (int64_t group = 0; group < tiling.groups; ++group) {
+                Partial to{all.means + group * row, all.deviations + group * row};
+                moments_of_columns(shape, tiling, group, from, x_strides, to);
+            }
+        } else {
+#pragma omp for
+            for (int64_t item = 0; item < tiling.groups * row; ++item) {
+                int64_t channel = item % row / tiling.parts, start = item % tiling.parts * tiling.length;
+                const Input* tile = from + x_strides.at(shape, item / row) + channel * shape.inner + start;
+                int64_t length = std::min(tiling.length, shape.inner - start);
+                moments_of_stretch(tile, length, tile + length, all.means + item, all.deviations + item);
+            }
+        }
+#pragma omp for
+        for (int64_t channel = 0; channel < shape.channels; ++channel) {
+            join(shape, tiling, channel, all, mean + channel, variance + channel);
+        }
+    }
+}
+
 // to = grad + offset + factor * (x - mean), along one stretch of memory.
 template <bool PER_ELEMENT>
 void add(const Input* x, const State* const* parameters, int64_t length, Input* grad) {
@@ -193,43 +223,25 @@ extern "C" int64_t batch_moments_partial_size(const int64_t* sizes) {
     return tiling.groups * shape.channels * tiling.parts;
 }
 
+// Moments [C] over all steps together, or with each_step [T, C] over every step alone; partial then has the
+// size for one step.
 extern "C" void batch_moments(const int64_t* sizes, const int64_t* strides, const void* x, double* partial,
-                              void* mean, void* variance, int threads) {
-    Shape shape{sizes[0], sizes[1], sizes[2], sizes[3]};
-    Tiling tiling(shape);
+                              void* mean, void* variance, int each_step, int threads) {
     Strides x_strides{strides[0], strides[1]};
-    const Input* from = static_cast<const Input*>(x);
-    int64_t row = shape.channels * tiling.parts;
-    Partial all{partial, partial + tiling.groups * row};
-#pragma omp parallel num_threads(threads) if (threads > 1)
-    {
-        if (tiling.by_column) {
-#pragma omp for
-            for (int64_t group = 0; group < tiling.groups; ++group) {
-                Partial to{all.means + group * row, all.deviations + group * row};
-                moments_of_columns(shape, tiling, group, from, x_strides, to);
-            }
-        } else {
-#pragma omp for
-            for (int64_t item = 0; item < tiling.groups * row; ++item) {
-                int64_t channel = item % row / tiling.parts, start = item % tiling.parts * tiling.length;
-                const Input* tile = from + x_strides.at(shape, item / row) + channel * shape.inner + start;
-                int64_t length = std::min(tiling.length, shape.inner - start);
-                moments_of_stretch(tile, length, tile + length, all.means + item, all.deviations + item);
-            }
-        }
-#pragma omp for
-        for (int64_t channel = 0; channel < shape.channels; ++channel) {
-            join(shape, tiling, channel, all, static_cast<State*>(mean) + channel,
-                 static_cast<State*>(variance) + channel);
-        }
+    int64_t calls = each_step ? sizes[0] : 1;
+    Shape shape{each_step ? 1 : sizes[0], sizes[1], sizes[2], sizes[3]};
+    for (int64_t call = 0; call < calls; ++call) {
+        moments_of_all(shape, x_strides, static_cast<const Input*>(x) + call * x_strides.step, partial,
+                       static_cast<State*>(mean) + call * shape.channels,
+                       static_cast<State*>(variance) + call * shape.channels, threads);
     }
 }
 
-// Parameters are mean, offset and factor: of each channel, or where stretches are short of each element.
+// Parameters are mean, offset and factor: of each channel, or where stretches are short of each element. From
+// one step to the next they advance by parameter_step elements; 0 is one set for all steps.
 extern "C" void batch_moments_add(const int64_t* sizes, const int64_t* strides, const void* x,
-                                  const void* const* parameters, const int64_t* grad_strides, void* grad,
-                                  int threads) {
+                                  const void* const* parameters, int64_t parameter_step,
+                                  const int64_t* grad_strides, void* grad, int threads) {
     Shape shape{sizes[0], sizes[1], sizes[2], sizes[3]};
     Strides x_strides{strides[0], strides[1]}, to_strides{grad_strides[0], grad_strides[1]};
     bool per_element = shape.inner == 1;
@@ -239,7 +251,8 @@ extern "C" void batch_moments_add(const int64_t* sizes, const int64_t* strides, 
 #pragma omp parallel for num_threads(threads) if (threads > 1)
     for (int64_t item = 0; item < shape.rows() * stretches; ++item) {
         int64_t row = item / stretches, channel = item % stretches, start = channel * shape.inner;
-        const State* here[] = {given[0] + channel, given[1] + channel, given[2] + channel};
+        int64_t at = row / shape.outer * parameter_step + channel;
+        const State* here[] = {given[0] + at, given[1] + at, given[2] + at};
         (per_element ? add<true> : add<false>)(static_cast<const Input*>(x) + x_strides.at(shape, row) + start,
                                                here, length,
                                                static_cast<Input*>(grad) + to_strides.at(shape, row) + start);

@@ -45,37 +45,43 @@ class Moments(NamedTuple):
     x: Tensor
     """The input itself: use it in place of the one passed in, so that its gradient is complete."""
     mean: Tensor
+    """``[C]``, or ``[T, C]`` with ``each_step``."""
     variance: Tensor
-    """Mean squared deviation, without Bessel's correction."""
+    """Mean squared deviation, without Bessel's correction, of the same shape."""
     elements: float | Tensor
-    """How many each channel has, over all processes."""
+    """Number of elements behind each of them, over all processes."""
 
 
-def batch_moments(x: Tensor, channel_dim: int, group: dist.ProcessGroup | None = None) -> Moments:
-    """Mean and variance over all dimensions but the channels', differentiable once.
+def batch_moments(
+    x: Tensor, channel_dim: int, group: dist.ProcessGroup | None = None, *, each_step: bool = False
+) -> Moments:
+    """Mean and variance of each channel over all other dimensions, differentiable once.
 
     Args:
         x: ``[T, B, ...]``, floating point, not empty.
         channel_dim: which of its dimensions the channels are, from 2 on.
         group: processes whose batches count as one; None for this process alone.
+        each_step: whether every step has moments of its own, ``[T, C]``, instead of one for all, ``[C]``.
     """
     if torch.compiler.is_compiling() and group is None:
-        others = [d for d in range(x.ndim) if d != channel_dim]
+        others = [d for d in range(int(each_step), x.ndim) if d != channel_dim]
         variance, mean = torch.var_mean(_widened(x), others, correction=0)
-        return Moments(x, mean, variance, x.numel() / x.shape[channel_dim])
-    return Moments(*_Moments.apply(x.resolve_neg(), channel_dim, group))
+        return Moments(x, mean, variance, x.numel() / mean.numel())
+    return Moments(*_Moments.apply(x.resolve_neg(), channel_dim, group, each_step))
 
 
 class _Moments(torch.autograd.Function):
     """Saves the input, which the neuron behind it saves too, and one number per channel."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, channel_dim: int, group: dist.ProcessGroup | None) -> tuple[Any, ...]:
+    def forward(
+        ctx: Any, x: Tensor, channel_dim: int, group: dist.ProcessGroup | None, each_step: bool
+    ) -> tuple[Any, ...]:
         folding = fold(x, (x.shape[channel_dim], *(1,) * (x.ndim - channel_dim - 1)))
         kernels = _kernels(x.dtype) if _is_for_kernels(x) else None
         moments = _plain_moments if kernels is None else kernels.moments
-        mean, variance = moments(folding.sequence(x))
-        own = x.numel() / x.shape[channel_dim]
+        mean, variance = moments(folding.sequence(x), each_step)
+        own = x.numel() / mean.numel()
         elements: float | Tensor = own
         if group is not None:
             mean, variance, elements = _joint_moments(mean, variance, own, group)
@@ -86,7 +92,7 @@ class _Moments(torch.autograd.Function):
 
     @staticmethod
     @first_derivative_only("norm and neuron in one", "the one after the other")
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, None, None, None]:
         grad_x, grad_mean, grad_variance, _ = grad_outputs
         x, mean = ctx.saved_tensors
         grad_mean = mean.new_zeros(()) if grad_mean is None else grad_mean
@@ -100,11 +106,14 @@ class _Moments(torch.autograd.Function):
         grad = folding.sequence(torch.zeros_like(x) if grad_x is None else grad_x.resolve_neg()).contiguous()
         add = _plain_add if ctx.kernels is None else ctx.kernels.add
         add(grad, folding.sequence(x), mean, offset.expand_as(mean), factor.expand_as(mean))
-        return folding.unfold(grad), None, None
+        return folding.unfold(grad), None, None, None
 
 
-def _plain_moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance over all but the third dimension of ``[T, B, C, M]``, in float32 or better."""
+def _plain_moments(x: Tensor, each_step: bool) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel of ``[T, B, C, M]``, or of each step and channel; in float32 or better."""
+    if each_step:
+        variance, mean = torch.var_mean(_widened(x), (1, 3), correction=0)
+        return mean, variance
     # Buffers of the wider dtype ask for moments in it, whatever the input's.
     zeros = torch.zeros(x.shape[2], device=x.device, dtype=_wide(x.dtype))
     mean, variance = torch.ops.aten.batch_norm_update_stats(x.flatten(0, 1), zeros, zeros.clone(), 0.0)
@@ -112,9 +121,10 @@ def _plain_moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _plain_add(grad: Tensor, x: Tensor, mean: Tensor, offset: Tensor, factor: Tensor) -> None:
-    """Add ``offset + factor * (x - mean)``, one of each per channel, to ``grad`` ``[T, B, C, M]``."""
-    deviation = _widened(x) - mean[:, None]
-    grad.copy_(deviation.mul_(factor[:, None]).add_(offset[:, None]).add_(grad))
+    """Add ``offset + factor * (x - mean)`` to ``grad`` ``[T, B, C, M]``; each ``[C]`` or ``[T, C]``."""
+    mean, offset, factor = (p.view(-1, 1, p.shape[-1], 1) for p in (mean, offset, factor))
+    deviation = _widened(x) - mean
+    grad.copy_(deviation.mul_(factor).add_(offset).add_(grad))
 
 
 class _Kernels(NamedTuple):
@@ -124,14 +134,17 @@ class _Kernels(NamedTuple):
     moments_of: Callable[..., None]
     add_to: Callable[..., None]
 
-    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def moments(self, x: Tensor, each_step: bool) -> tuple[Tensor, Tensor]:
         """:func:`_plain_moments`."""
         x = dense_inside(x)
-        sizes = (ctypes.c_int64 * 4)(*x.shape)
-        partial = x.new_empty(2 * self.partial_size(sizes), dtype=torch.float64)
-        mean, variance = x.new_empty(2, x.shape[2], dtype=_wide(x.dtype)).unbind(0)
+        steps, outer, channels, inner = x.shape
+        at_once = (ctypes.c_int64 * 4)(1 if each_step else steps, outer, channels, inner)
+        partial = x.new_empty(2 * self.partial_size(at_once), dtype=torch.float64)
+        shape = (steps, channels) if each_step else (channels,)
+        mean, variance = x.new_empty(2, *shape, dtype=_wide(x.dtype)).unbind(0)
         outputs = (partial.data_ptr(), mean.data_ptr(), variance.data_ptr())
-        self.moments_of(sizes, _strides(x), x.data_ptr(), *outputs, torch.get_num_threads())
+        sizes = (ctypes.c_int64 * 4)(*x.shape)
+        self.moments_of(sizes, _strides(x), x.data_ptr(), *outputs, each_step, torch.get_num_threads())
         return mean, variance
 
     def add(self, grad: Tensor, x: Tensor, mean: Tensor, offset: Tensor, factor: Tensor) -> None:
@@ -140,13 +153,14 @@ class _Kernels(NamedTuple):
         steps, outer, channels, inner = x.shape
         parameters = [p.contiguous() for p in (mean, offset, factor)]
         if 1 < inner < _SHORTEST_STRETCH:
-            parameters = [p.repeat_interleave(inner) for p in parameters]
+            parameters = [p.repeat_interleave(inner, -1) for p in parameters]
             channels, inner = channels * inner, 1
         self.add_to(
             (ctypes.c_int64 * 4)(steps, outer, channels, inner),
             _strides(x),
             x.data_ptr(),
             (ctypes.c_void_p * 3)(*(p.data_ptr() for p in parameters)),
+            channels if mean.ndim == 2 else 0,
             _strides(grad),
             grad.data_ptr(),
             torch.get_num_threads(),
@@ -168,8 +182,8 @@ def _kernels(dtype: torch.dtype) -> _Kernels | None:
         library.batch_moments_add,
     )
     size.argtypes, size.restype = [pointer], ctypes.c_int64
-    moments.argtypes, moments.restype = [pointer] * 6 + [ctypes.c_int], None
-    add.argtypes, add.restype = [pointer] * 6 + [ctypes.c_int], None
+    moments.argtypes, moments.restype = [pointer] * 6 + [ctypes.c_int] * 2, None
+    add.argtypes, add.restype = [pointer] * 4 + [ctypes.c_int64] + [pointer] * 2 + [ctypes.c_int], None
     return _Kernels(size, moments, add)
 
 
@@ -187,14 +201,15 @@ def _joint_moments(
     mean: Tensor, variance: Tensor, elements: float, group: dist.ProcessGroup
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Moments over the batches of all processes, from those of each: stable where means are large."""
-    own = torch.cat([mean, variance, mean.new_tensor([elements])])
+    own = torch.cat([mean.flatten(), variance.flatten(), mean.new_tensor([elements])])
     gathered = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
     dist.all_gather(gathered, own, group=group)
-    means, variances, counts = torch.stack(gathered).split([len(mean), len(mean), 1], dim=1)
+    means, variances, counts = torch.stack(gathered).split([mean.numel(), mean.numel(), 1], dim=1)
     total = counts.sum()
     share = counts / total
-    mean = (share * means).sum(0)
-    return mean, (share * (variances + (means - mean).square())).sum(0), total
+    middle = (share * means).sum(0)
+    variance = (share * (variances + (means - middle).square())).sum(0)
+    return middle.view_as(mean), variance.view_as(mean), total
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

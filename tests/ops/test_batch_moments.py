@@ -38,54 +38,65 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         function.cache_clear()
 
 
-def others(x: Tensor, channel_dim: int) -> list[int]:
-    return [d for d in range(x.ndim) if d != channel_dim]
+def others(x: Tensor, channel_dim: int, each_step: bool = False) -> list[int]:
+    return [d for d in range(int(each_step), x.ndim) if d != channel_dim]
 
 
-def gradient(x: Tensor, channel_dim: int, *, of: torch.dtype | None = None) -> Tensor:
+def gradient(
+    x: Tensor, channel_dim: int, *, of: torch.dtype | None = None, each_step: bool = False
+) -> Tensor:
     """Of a loss that reads the input and both moments; by torch alone for an ``x`` that is ``of`` a dtype."""
     leaf = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     if of is not None:
-        same, (variance, mean) = leaf, torch.var_mean(leaf, others(x, channel_dim), correction=0)
+        same, (variance, mean) = leaf, torch.var_mean(leaf, others(x, channel_dim, each_step), correction=0)
     else:
-        same, mean, variance, _ = batch_moments(leaf, channel_dim)
+        same, mean, variance, _ = batch_moments(leaf, channel_dim, each_step=each_step)
     weights = (
         torch.linspace(-1, 1, x.numel(), dtype=torch.float64).view(x.shape).to(of or x.dtype).to(x.dtype)
     )
-    factors = torch.linspace(1, 2, len(mean), dtype=mean.dtype) * x.numel() / len(mean)
-    ((same * weights).sum() + (mean * factors).sum() + (variance * factors.flip(0)).sum()).backward()
+    factors = torch.linspace(1, 2, mean.numel(), dtype=mean.dtype) * x.numel() / mean.numel()
+    moments = mean.flatten(), variance.flatten()
+    ((same * weights).sum() + (moments[0] * factors).sum() + (moments[1] * factors.flip(0)).sum()).backward()
     assert leaf.grad is not None
     return leaf.grad
 
 
-def check(x: Tensor, channel_dim: int, precision: float = 1e-6) -> None:
+def check(x: Tensor, channel_dim: int, precision: float = 1e-6, *, each_step: bool = False) -> None:
     exact = x.double()
-    same, mean, variance, elements = batch_moments(x, channel_dim)
-    wanted_variance, wanted_mean = torch.var_mean(exact, others(x, channel_dim), correction=0)
+    same, mean, variance, elements = batch_moments(x, channel_dim, each_step=each_step)
+    wanted_variance, wanted_mean = torch.var_mean(exact, others(x, channel_dim, each_step), correction=0)
     assert same.data_ptr() == x.data_ptr()
-    assert elements == x.numel() / x.shape[channel_dim]
+    assert elements == x.numel() / (x.shape[channel_dim] * (len(x) if each_step else 1))
     assert mean.dtype == torch.promote_types(x.dtype, torch.float32)
     close = EXACT if x.dtype == torch.float64 else {"rtol": precision, "atol": precision}
     torch.testing.assert_close(mean.double(), wanted_mean, **close)
     torch.testing.assert_close(variance.double(), wanted_variance, **close)
-    found, wanted = gradient(x, channel_dim), gradient(exact, channel_dim, of=x.dtype)
+    found = gradient(x, channel_dim, each_step=each_step)
+    wanted = gradient(exact, channel_dim, of=x.dtype, each_step=each_step)
     assert found.stride() == gradient(x, channel_dim).stride()
     single = {"rtol": 10 * precision, "atol": 10 * precision}
     close = {torch.float64: EXACT, torch.float32: single}.get(x.dtype, {})
     torch.testing.assert_close(found, wanted.to(x.dtype), **close)
 
 
-@settings(max_examples=80)
+@settings(max_examples=120)
 @given(
     shape=st.sampled_from(SHAPES),
     dtype=st.sampled_from(DTYPES),
     last=st.booleans(),
     in_memory=st.booleans(),
     mean=st.sampled_from([0.0, 3.0]),
+    each_step=st.booleans(),
     seed=st.integers(0, 1000),
 )
 def test_agrees_with_torch(
-    shape: tuple[int, ...], dtype: torch.dtype, last: bool, in_memory: bool, mean: float, seed: int
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    last: bool,
+    in_memory: bool,
+    mean: float,
+    each_step: bool,
+    seed: int,
 ) -> None:
     """Channels in the middle or last, in numbering, in memory, or both."""
     x = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 2 + mean).to(dtype)
@@ -95,7 +106,7 @@ def test_agrees_with_torch(
         channel_dim = x.ndim - 1
     if in_memory:
         x, channel_dim = x.movedim(-1, 2), 2
-    check(x, channel_dim)
+    check(x, channel_dim, each_step=each_step)
 
 
 @needs_compiler
@@ -130,13 +141,30 @@ def test_does_not_depend_on_the_number_of_threads(shape: tuple[int, ...], dtype:
 
 @needs_compiler
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_strided_inputs(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("each_step", [False, True])
+def test_strided_inputs(dtype: torch.dtype, each_step: bool) -> None:
     x = torch.randn(6, 5, 4, 10, 8).to(dtype)
-    check(x[::2, 1:4], 2)
-    check(x.transpose(0, 1), 2)
-    check(x[..., ::2], 2)
-    check(x[:, :, 1:3], 2)
-    check(x.movedim(2, 4)[:, 1:], 4)
+    check(x[::2, 1:4], 2, each_step=each_step)
+    check(x.transpose(0, 1), 2, each_step=each_step)
+    check(x[..., ::2], 2, each_step=each_step)
+    check(x[:, :, 1:3], 2, each_step=each_step)
+    check(x.movedim(2, 4)[:, 1:], 4, each_step=each_step)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("last", [False, True])
+def test_each_step_equals_a_call_for_each_step(dtype: torch.dtype, last: bool) -> None:
+    x = (torch.randn(5, 7, 6, 8, 9) * torch.tensor([1.0, 0.0, 20.0, 3.0, 0.1]).view(5, 1, 1, 1, 1)).to(dtype)
+    if last:
+        x = x.movedim(2, -1).contiguous().movedim(-1, 2)
+    _, mean, variance, elements = batch_moments(x, 2, each_step=True)
+    assert mean.shape == variance.shape == (5, 6)
+    assert elements == 7 * 8 * 9
+    for t in range(5):
+        _, one_mean, one_variance, _ = batch_moments(x[t : t + 1], 2)
+        assert torch.equal(mean[t], one_mean)
+        assert torch.equal(variance[t], one_variance)
 
 
 @needs_compiler
@@ -168,7 +196,8 @@ def test_an_empty_batch_has_no_moments() -> None:
 
 @pytest.mark.usefixtures("no_compiler")
 @pytest.mark.parametrize("dtype", [*DTYPES, torch.float16])
-def test_without_a_compiler(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("each_step", [False, True])
+def test_without_a_compiler(dtype: torch.dtype, each_step: bool) -> None:
     x = (torch.randn(4, 6, 5, 8, 8) * 2 + 3).to(dtype)
-    check(x, 2, precision=1e-5)
-    check(x.movedim(2, -1).contiguous(), 4, precision=1e-5)
+    check(x, 2, precision=1e-5, each_step=each_step)
+    check(x.movedim(2, -1).contiguous(), 4, precision=1e-5, each_step=each_step)
