@@ -5,7 +5,8 @@ tests that mirror the changed file; if they pass, those of its whole part. A mut
 survives: it is either a hole in the tests, or changes nothing that a user could see. Look at each one.
 
 Usage: ``make mutants`` or ``python .ci/mutants.py [--number 100] [--seed 0] [--part neurons ...]``. It takes
-about half a minute a mutation, in a checkout whose tests pass. Survivors and their diffs are printed at the end, and written to ``--out``.
+about half a minute a mutation, and wants a checkout whose tests pass. Survivors are printed with their
+diffs; ``--out`` takes the diffs of all.
 """
 
 from __future__ import annotations
@@ -124,6 +125,7 @@ def copy_checkout(to: Path) -> None:
 
 
 def main() -> None:
+    """Draw, make and try mutations; print the survivors."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
