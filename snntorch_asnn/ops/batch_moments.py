@@ -110,7 +110,7 @@ class _Moments(torch.autograd.Function):
 
 
 def _plain_moments(x: Tensor, each_step: bool) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel of ``[T, B, C, M]``, or of each step and channel; float32 or wider."""
+    """Mean and variance of each channel, or step and channel, of ``[T, B, C, M]``; float32 or wider."""
     if each_step:
         variance, mean = torch.var_mean(_widened(x), (1, 3), correction=0)
         return mean, variance
