@@ -6,17 +6,22 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from snntorch_asnn._arguments import check_count, check_shape
 from snntorch_asnn._codes.checks import check_floating, lookup
-from snntorch_asnn.spikegen import CODES, Code, Levels, get_code, single_spike_hybrid
+from snntorch_asnn.spikegen import CODES, Code, Levels, direct, get_code, single_spike_hybrid
 
-__all__ = ["HybridEncoder"]
+__all__ = ["HybridEncoder", "Moment", "Moments"]
 
 Moment: TypeAlias = float | Sequence[float] | Tensor
+Moments: TypeAlias = tuple[Moment, Moment]
+"""Mean and standard deviation: one number, one for each channel, or what broadcasts against the data."""
+
+_ROUNDING = 4  # units of the last place of 1, that normalising and undoing it can be off
 
 
 def _clamp(data: Tensor) -> Tensor:
@@ -33,27 +38,41 @@ _SQUASHES: Mapping[str, Callable[[Tensor], Tensor] | None] = {
 class HybridEncoder(nn.Module):
     r"""Turn images into a sequence: normalise, squash into [0, 1], encode.
 
+    With its defaults it is :func:`snntorch_asnn.spikegen.hybrid` as a module, for images in [0, 1].
+    Analog steps take any finite value, and spikes are made of pixels in [0, 1]. So there are two ways
+    to train on normalised images, with the mean and standard deviation of each channel:
+
+    - ``normalize=(mean, std)``: images are in [0, 1]. Analog steps show
+      ``(data - mean) / std``, and spikes are made of ``data``.
+    - ``unnormalize=(mean, std)``: images are normalised already. Analog steps show them, and spikes
+      are made of ``data * std + mean``. Values that rounding has moved off k / 255 are put back there,
+      so that 8-bit images give the spikes that they gave before.
+
+    Where a ``squash`` follows, the whole code sees squashed data instead:
+
     .. math:: x = \mathrm{code}(\mathrm{squash}(\mathrm{normalize}(\mathrm{data})), T)
 
-    With its defaults it is :func:`snntorch_asnn.spikegen.hybrid` as a module, for images in
-    [0, 1]. With ``normalize="layer", levels="quantile"`` it is the encoder that the ASNN code
-    advises: on normally distributed data each spike plane then carries 1/T of the pixels.
+    With ``normalize="layer", levels="quantile"`` it is the encoder that the ASNN code advises: on
+    normally distributed data each spike plane then carries 1/T of the pixels.
 
     Args:
         num_steps: T, the number of steps of the sequence.
         code: A name in :data:`snntorch_asnn.spikegen.CODES`, or a callable
-            ``(data, num_steps, **options) -> [T, *data.shape]``.
+            ``(data, num_steps, **options) -> [T, *data.shape]``. To be normalised, a callable must take
+            ``analog``, what its analog steps show, or say in the default of an argument
+            ``direct_steps`` how many of its first steps are analog.
         normalize: ``None``; ``"layer"``; or ``(mean, std)``, numbers, tensors that broadcast
             against the data, or one number per channel of ``[..., C, H, W]``; kept as buffers.
+        unnormalize: ``None`` or ``(mean, std)``, those with which the data were normalised.
         shape: With ``normalize="layer"``: the trailing dimensions, normalised by a
             :class:`torch.nn.LayerNorm` with learnable weight and bias. ``None`` normalises each
             sample over all dimensions but the first, without parameters.
-        squash: ``"sigmoid"``, ``"clamp"``, ``"none"``, or ``"auto"``: sigmoid where the data are
-            normalised, else none.
+        squash: ``"sigmoid"``, ``"clamp"``, ``"none"``, or ``"auto"``: sigmoid with
+            ``normalize="layer"``, else none.
         levels: ``"uniform"``, ``"quantile"``, or a tensor, which is kept as a buffer, in its
             own dtype also after ``half()``. ``None`` leaves the code its default.
-        check: Whether the code reads the values and raises outside [0, 1]; off, nothing waits
-            for the device.
+        check: Whether the code reads the values of data on the CPU, and raises where spikes would be
+            made of values outside [0, 1].
         **options: What else the code takes, such as ``direct_steps`` or ``last``.
 
     Shape:
@@ -89,7 +108,8 @@ class HybridEncoder(nn.Module):
         num_steps: int,
         *,
         code: str | Code = "hybrid",
-        normalize: Literal["layer"] | tuple[Moment, Moment] | None = None,
+        normalize: Literal["layer"] | Moments | None = None,
+        unnormalize: Moments | None = None,
         shape: Sequence[int] | None = None,
         squash: Literal["auto", "sigmoid", "clamp", "none"] = "auto",
         levels: Levels | None = None,
@@ -110,11 +130,14 @@ class HybridEncoder(nn.Module):
         self.check = check
         self._takes_check = "check" in parameters
         self.direct_steps = _count_direct_steps(self.code, options, parameters)
+        self._takes_analog = "analog" in parameters
         self.normalize = _make_normalize(normalize, shape)
+        self.unnormalize = None if unnormalize is None else _standardize(unnormalize, "unnormalize")
         if squash == "auto":
-            squash = "none" if normalize is None else "sigmoid"
+            squash = "sigmoid" if isinstance(self.normalize, _LayerNorm | _SampleNorm) else "none"
         lookup(_SQUASHES, squash, "squash")
         self.squash = squash
+        self._check_together()
         if self.code in CODES.values():
             # Wrong options are refused here rather than at the first image.
             self.code(torch.empty(0, device="cpu"), num_steps, **self._code_options())
@@ -122,15 +145,54 @@ class HybridEncoder(nn.Module):
     def forward(self, data: Tensor) -> Tensor:
         """Map ``[B, ...]`` to ``[T, B, ...]``."""
         check_floating(data)
-        if self.normalize is not None:
-            data = self.normalize(data)
+        pixels, analog = self._pixels_and_analog(data)
+        if analog is None:
+            return self._encode(pixels)
+        if _unwrapped(self.code) is direct:
+            return self._encode(analog)
+        if self._takes_analog:
+            return self._encode(pixels, analog=analog)
+        planes = self._encode(pixels).to(analog.dtype)
+        steps = min(self.direct_steps, self.num_steps)
+        return torch.cat((analog.expand(steps, *analog.shape), planes[steps:])) if steps else planes
+
+    def _pixels_and_analog(self, data: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what spikes are made of, and what analog steps show, None for the same."""
+        if self.unnormalize is not None:
+            return self.unnormalize.undo(data), data
+        if self.normalize is None:
+            return self._squash(data), None
+        normalised = self.normalize(data)
+        if self._shows_normalised:
+            return data, normalised
+        return self._squash(normalised), None
+
+    @property
+    def _shows_normalised(self) -> bool:
+        """Whether only the analog steps are normalised."""
+        return isinstance(self.normalize, _Standardize) and self.squash == "none"
+
+    def _squash(self, data: Tensor) -> Tensor:
         squash = _SQUASHES[self.squash]
-        if squash is not None:
-            data = squash(data)
-        options = self._code_options()
+        return data if squash is None else squash(data)
+
+    def _encode(self, data: Tensor, **options: Any) -> Tensor:
         if self._takes_check:
             options["check"] = self.check
-        return self.code(data, self.num_steps, **options)
+        return self.code(data, self.num_steps, **self._code_options(), **options)
+
+    def _check_together(self) -> None:
+        """Refuse settings that contradict each other."""
+        if self.unnormalize is not None:
+            for name, used in (("normalize", self.normalize is not None), ("squash", self.squash != "none")):
+                if used:
+                    raise ValueError(f"{name} must be left out with unnormalize, got both")
+        known = self._takes_analog or self.direct_steps or self.code in CODES.values()
+        if self._shows_normalised and not (known or _unwrapped(self.code) in CODES.values()):
+            raise ValueError(
+                "code must take analog, what its analog steps show, or direct_steps, their number, to be"
+                f" used with normalize=(mean, std); got {self.code!r}"
+            )
 
     def extra_repr(self) -> str:
         """Show what is no submodule."""
@@ -173,38 +235,78 @@ class _SampleNorm(nn.Module):
 
 
 class _Standardize(nn.Module):
-    """Subtract given means and divide by given standard deviations."""
+    """Subtract given means and divide by given standard deviations, or undo that.
+
+    The moments keep their dtype after ``half()`` and the like, which would move them.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: Moment, std: Moment) -> None:
+    def __init__(self, mean: Moment, std: Moment, argument: str) -> None:
         super().__init__()
-        self.register_buffer("mean", _as_moment(mean, "mean"))
-        self.register_buffer("std", _as_moment(std, "std"))
+        self.argument = argument
+        self.register_buffer("mean", _as_moment(mean, f"{argument}: mean"))
+        self.register_buffer("std", _as_moment(std, f"{argument}: std"))
         if not self.std.is_meta and not bool((self.std > 0).all()):
-            raise ValueError(f"normalize: std must be positive, got {std}")
+            raise ValueError(f"{argument}: std must be positive, got {std}")
 
     def forward(self, data: Tensor) -> Tensor:
+        self._check_shape(data)
+        return ((data - self.mean) / self.std).to(data.dtype)
+
+    def undo(self, data: Tensor) -> Tensor:
+        """Return the pixels that ``data`` were before, without gradient, at least in float32.
+
+        Rounding has moved them; where it can have been off a multiple of 1/255, they are put back on it.
+        """
+        self._check_shape(data)
+        pixels = data.detach() * self.std + self.mean
+        on_grid = (pixels * 255).round() / 255
+        eps = max(torch.finfo(dtype).eps for dtype in (data.dtype, self.mean.dtype, self.std.dtype))
+        moved = (pixels - on_grid).abs() <= _ROUNDING * eps
+        return torch.where(moved, on_grid, pixels)
+
+    def _check_shape(self, data: Tensor) -> None:
         for name, moment in (("mean", self.mean), ("std", self.std)):
             if not _broadcasts(moment.shape, data.shape):
                 raise ValueError(
                     f"data of shape {tuple(data.shape)} do not fit {name} of shape "
-                    f"{tuple(moment.shape)} in normalize"
+                    f"{tuple(moment.shape)} in {self.argument}"
                 )
-        return ((data - self.mean) / self.std).to(data.dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _Standardize:
+        before = {"mean": self.mean, "std": self.std}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, moment in before.items():
+            moved = getattr(self, name)
+            if moved.dtype != moment.dtype:
+                setattr(self, name, moment.to(moved.device))
+        return self
 
 
 def _as_moment(value: object, name: str) -> Tensor:
+    if isinstance(value, np.ndarray | np.number):
+        value = value.tolist()
     if isinstance(value, str) or not isinstance(value, Tensor | float | int | Sequence):
         raise TypeError(
-            f"normalize: {name} must be a number, a sequence of them or a Tensor, got {type(value).__name__}"
+            f"{name} must be a number, a sequence of them or a Tensor, got {type(value).__name__}"
         )
-    moment = torch.as_tensor(value).detach().clone()
+    try:
+        moment = torch.as_tensor(value).detach().clone()
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be a number, a sequence of them or a Tensor, got {value!r}") from error
     moment = moment if moment.is_floating_point() else moment.to(torch.get_default_dtype())
     if not moment.is_meta and not bool(moment.isfinite().all()):
-        raise ValueError(f"normalize: {name} must be finite, got {value}")
+        raise ValueError(f"{name} must be finite, got {value}")
     return moment.view(-1, 1, 1) if moment.ndim == 1 else moment
+
+
+def _standardize(moments: object, argument: str) -> _Standardize:
+    if not isinstance(moments, tuple | list) or len(moments) != 2:
+        wanted = "None, 'layer' or (mean, std)" if argument == "normalize" else "None or (mean, std)"
+        raise ValueError(f"{argument} must be {wanted}, got {moments!r}")
+    return _Standardize(*moments, argument)
 
 
 def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
@@ -220,9 +322,7 @@ def _make_normalize(normalize: object, shape: Sequence[int] | None) -> nn.Module
         return None
     if is_layer:
         return _SampleNorm() if shape is None else _layer_norm(shape)
-    if not isinstance(normalize, tuple | list) or len(normalize) != 2:
-        raise ValueError(f"normalize must be None, 'layer' or (mean, std), got {normalize!r}")
-    return _Standardize(*normalize)
+    return _standardize(normalize, "normalize")
 
 
 def _layer_norm(shape: Sequence[int]) -> _LayerNorm:
@@ -239,10 +339,16 @@ def _refuse_unknown(parameters: Mapping[str, inspect.Parameter], options: Mappin
             raise TypeError(f"{name} is no option of this code, which takes: {known or 'none'}")
 
 
+def _unwrapped(code: Code) -> Code:
+    """Return the code inside a :class:`functools.partial`."""
+    inner: Code = getattr(code, "func", code)
+    return inner
+
+
 def _count_direct_steps(
     code: Code, options: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]
 ) -> int:
-    if getattr(code, "func", code) is single_spike_hybrid:
+    if _unwrapped(code) is single_spike_hybrid:
         return 1
     if "direct_steps" not in parameters:
         return 0

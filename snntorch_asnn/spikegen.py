@@ -10,9 +10,12 @@ Shared behaviour:
 
 - Spikes are comparisons and pass no gradient; an analog step passes it to ``data`` unchanged.
 - Comparisons run in float32 (float64 for float64 data), whatever the dtype of the data.
-- ``check=True`` reads the values of ``data`` and ``levels``, which waits for the device, and
-  raises ValueError outside [0, 1] or for NaN. ``check=False`` treats values below 0 as 0 and
-  above 1 as 1 in spikes; ``torch.compile`` implies it, and ``torch.func.vmap`` needs it.
+- Spikes are made of pixels in [0, 1]. Analog steps show any finite value; ``analog`` gives them
+  another image than ``data``, such as ``data`` normalised.
+- ``check=True`` reads the values of tensors on the CPU, and raises ValueError outside these ranges
+  or for NaN. ``check=False`` treats values below 0 and NaN as 0 and values above 1 as 1 in spikes,
+  and shows them as they are in analog steps; tensors elsewhere and ``torch.compile`` imply it, and
+  ``torch.func.vmap`` needs it.
 - Wrong types raise TypeError, wrong values ValueError, each naming the argument.
 """
 
@@ -29,7 +32,14 @@ from torch.nn.functional import pad
 
 from snntorch_asnn._arguments import check_count
 from snntorch_asnn._codes.bits import MAX_BITS, binary_temporal, bit_plane, phase
-from snntorch_asnn._codes.checks import check_data, compute_dtype, lookup
+from snntorch_asnn._codes.checks import (
+    check_analog,
+    check_data,
+    check_floating,
+    compute_dtype,
+    lookup,
+    pixels_of,
+)
 from snntorch_asnn._codes.decode import decode
 from snntorch_asnn._codes.levels import Levels, constant, quantile_levels, resolve
 
@@ -62,7 +72,7 @@ def _levels_for(data: Tensor, levels: Levels, num_bins: int, check: bool) -> Ten
 def _fire(data: Tensor, levels: Tensor) -> Tensor:
     """Spike in step t where level t is the first that the pixel reaches."""
     edges = pad(levels, (1, 0), value=math.inf)
-    reached = data.to(edges.dtype) >= edges.view(-1, *(1,) * data.ndim)
+    reached = pixels_of(data) >= edges.view(-1, *(1,) * data.ndim)
     return (reached[1:] ^ reached[:-1]).to(data.dtype)
 
 
@@ -72,24 +82,36 @@ def _split_steps(num_steps: int, direct_steps: int) -> int:
     return num_steps - direct_steps
 
 
-def _lead_with(data: Tensor, direct_steps: int, spikes: Tensor) -> Tensor:
-    return torch.cat((data.expand(direct_steps, *data.shape), spikes))
+def _lead_with(analog: Tensor, direct_steps: int, spikes: Tensor) -> Tensor:
+    return torch.cat((analog.expand(direct_steps, *analog.shape), spikes.to(analog.dtype)))
+
+
+def _shown(data: Tensor, analog: Tensor | None, check: bool) -> Tensor:
+    """Return what the analog steps show, checked unless it is ``data`` itself."""
+    if analog is None:
+        return data
+    check_analog(analog, check=check, name="analog")
+    if analog.shape != data.shape:
+        raise ValueError(
+            f"analog must have the shape of data, {tuple(data.shape)}, got {tuple(analog.shape)}"
+        )
+    return analog
 
 
 def direct(data: Tensor, num_steps: int, *, check: bool = True) -> Tensor:
     r"""Direct code: every step is the image itself, :math:`x_t = p`.
 
     Args:
-        data: Pixels in [0, 1], any shape.
+        data: The image, normalised or not, any shape.
         num_steps: T, at least 1.
-        check: Whether to read the values and raise outside [0, 1].
+        check: Whether to read the values and raise where one is infinite or NaN.
 
     Returns:
         ``[num_steps, *data.shape]``, a view that repeats ``data`` without a copy, so clone it
         before writing into it. Gradients flow to ``data``.
 
     Raises:
-        ValueError: ``num_steps`` is below 1, or ``data`` leaves [0, 1].
+        ValueError: ``num_steps`` is below 1, or ``data`` is not finite.
 
     Example::
 
@@ -100,7 +122,7 @@ def direct(data: Tensor, num_steps: int, *, check: bool = True) -> Tensor:
                 [0.2000, 0.9000]])
     """
     check_count("num_steps", num_steps)
-    check_data(data, check=check)
+    check_analog(data, check=check)
     return data.expand(num_steps, *data.shape)
 
 
@@ -162,6 +184,7 @@ def hybrid(
     *,
     direct_steps: int = 1,
     levels: Levels = "uniform",
+    analog: Tensor | None = None,
     check: bool = True,
 ) -> Tensor:
     r"""Hybrid code: the image itself first, then at most one spike per pixel.
@@ -177,6 +200,7 @@ def hybrid(
         num_steps: T, direct steps included.
         direct_steps: d in 1..T. With d = T there are no spikes.
         levels: ``"uniform"``, ``"quantile"`` or a tensor ``[T - d]``.
+        analog: What the direct steps show, finite, of the shape of ``data``; ``data`` itself if None.
         check: Whether to read the values and raise outside [0, 1].
 
     Returns:
@@ -199,13 +223,22 @@ def hybrid(
                 [0.0000, 1.0000, 0.0000]])
     """
     num_planes = _split_steps(num_steps, direct_steps)
+    if num_planes == 0:
+        _levels_for(data, levels, 1, check)
+        return direct(data if analog is None else analog, num_steps, check=check)
     check_data(data, check=check)
+    analog = _shown(data, analog, check)
     spikes = _fire(data, _levels_for(data, levels, num_planes + 1, check))
-    return _lead_with(data, direct_steps, spikes)
+    return _lead_with(analog, direct_steps, spikes)
 
 
 def single_spike_hybrid(
-    data: Tensor, num_steps: int, *, levels: Levels = "uniform", check: bool = True
+    data: Tensor,
+    num_steps: int,
+    *,
+    levels: Levels = "uniform",
+    analog: Tensor | None = None,
+    check: bool = True,
 ) -> Tensor:
     r"""Single-spike hybrid code: the image itself, then exactly one spike per pixel.
 
@@ -216,6 +249,7 @@ def single_spike_hybrid(
         data: Pixels in [0, 1], any shape.
         num_steps: T, the analog step included. With T = 1 there are no spikes.
         levels: ``"uniform"``, ``"quantile"`` or a tensor ``[T - 2]``.
+        analog: What step 0 shows, finite, of the shape of ``data``; ``data`` itself if None.
         check: Whether to read the values and raise outside [0, 1].
 
     Returns:
@@ -238,9 +272,11 @@ def single_spike_hybrid(
     """
     check_count("num_steps", num_steps)
     if num_steps == 1:
-        return direct(data, 1, check=check)
+        return direct(data if analog is None else analog, 1, check=check)
+    check_floating(data)
+    analog = _shown(data, analog, check)
     spikes = temporal(data, num_steps - 1, levels=levels, check=check)
-    return _lead_with(data, 1, spikes)
+    return _lead_with(analog, 1, spikes)
 
 
 def hybrid_binary(
@@ -249,6 +285,7 @@ def hybrid_binary(
     *,
     direct_steps: int = 1,
     levels: Levels = "uniform",
+    analog: Tensor | None = None,
     check: bool = True,
 ) -> Tensor:
     r"""Hybrid binary code: the image itself first, then :func:`binary_temporal`.
@@ -261,6 +298,7 @@ def hybrid_binary(
         num_steps: T, direct steps included.
         direct_steps: d in 1..T, with T - d at most 16. With d = T there are no spikes.
         levels: ``"uniform"``, ``"quantile"`` or a tensor ``[2**(T - d) - 2]``.
+        analog: What the direct steps show, finite, of the shape of ``data``; ``data`` itself if None.
         check: Whether to read the values and raise outside [0, 1].
 
     Returns:
@@ -281,14 +319,16 @@ def hybrid_binary(
     """
     num_planes = _split_steps(num_steps, direct_steps)
     if num_planes == 0:
-        return direct(data, num_steps, check=check)
+        return direct(data if analog is None else analog, num_steps, check=check)
     if num_planes > MAX_BITS:
         raise ValueError(
             f"num_steps must be at most direct_steps + {MAX_BITS} = "
             f"{direct_steps + MAX_BITS}, got {num_steps}"
         )
+    check_floating(data)
+    analog = _shown(data, analog, check)
     spikes = binary_temporal(data, num_planes, levels=levels, check=check)
-    return _lead_with(data, direct_steps, spikes)
+    return _lead_with(analog, direct_steps, spikes)
 
 
 def latency(data: Tensor, num_steps: int, *, check: bool = True) -> Tensor:

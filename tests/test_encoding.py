@@ -19,6 +19,10 @@ def ones_then_zeros(data: Tensor, num_steps: int, *, ones: int = 1) -> Tensor:
     return torch.cat((data.new_ones(ones, *data.shape), data.new_zeros(num_steps - ones, *data.shape)))
 
 
+def repeated(data: Tensor, num_steps: int) -> Tensor:
+    return data.expand(num_steps, *data.shape)
+
+
 def paper_encoder(num_steps: int = 4) -> HybridEncoder:
     return HybridEncoder(num_steps, normalize="layer", shape=(3, 8, 8), levels="quantile")
 
@@ -85,7 +89,7 @@ def test_layer_norm_with_and_without_parameters(images: Tensor) -> None:
     ],
 )
 def test_given_mean_and_std(mean: object, std: object, images: Tensor) -> None:
-    encode = HybridEncoder(4, normalize=(mean, std))
+    encode = HybridEncoder(4, normalize=(mean, std), squash="sigmoid")
 
     def per_channel(moment: object) -> Tensor:
         moment = torch.as_tensor(moment)
@@ -222,6 +226,17 @@ def test_vmap_without_checks(images: Tensor) -> None:
         ({"normalize": (float("nan"), 1.0)}, ValueError, "normalize: mean must be finite"),
         ({"normalize": (None, 1.0)}, TypeError, "normalize: mean must be a number"),
         ({"normalize": ("0.5", 1.0)}, TypeError, "normalize: mean must be a number"),
+        ({"normalize": ((0.1, (0.2, 0.3)), 1.0)}, TypeError, "normalize: mean must be a number"),
+        ({"unnormalize": "layer"}, ValueError, r"unnormalize must be None or \(mean, std\), got 'layer'"),
+        ({"unnormalize": (0.5, 0)}, ValueError, "unnormalize: std must be positive"),
+        ({"unnormalize": (0.5, float("inf"))}, ValueError, "unnormalize: std must be finite"),
+        (
+            {"normalize": (0.5, 1.0), "unnormalize": (0.5, 1.0)},
+            ValueError,
+            "normalize must be left out with unnormalize, got both",
+        ),
+        ({"unnormalize": (0.5, 1.0), "squash": "clamp"}, ValueError, "squash must be left out with unnorm"),
+        ({"code": repeated, "normalize": (0.5, 1.0)}, ValueError, "code must take analog, what its"),
         ({"shape": (3, 8, 8)}, ValueError, "shape must be None unless normalize is 'layer'"),
         ({"normalize": "layer", "shape": 5}, TypeError, "shape must be a sequence of integers; got 5"),
         ({"normalize": "layer", "shape": (3, 0)}, ValueError, r"shape must hold positive .* got \(3, 0\)"),

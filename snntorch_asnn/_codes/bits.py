@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from snntorch_asnn._arguments import check_count
-from snntorch_asnn._codes.checks import check_data, compute_dtype
+from snntorch_asnn._codes.checks import check_data, compute_dtype, pixels_of
 from snntorch_asnn._codes.levels import Levels, resolve
 
 MAX_BITS = 16  # the depth of the deepest images; float32 still tells all values apart
@@ -71,9 +71,8 @@ def binary_temporal(
     check_count("num_steps", num_steps, most=MAX_BITS)
     check_data(data, check=check)
     num_bins = 2**num_steps - 1
-    dtype = compute_dtype(data.dtype)
-    inner = resolve(levels, num_bins, dtype, data.device, check=check)
-    words = num_bins - _count_reached(data.detach().to(dtype), inner)
+    inner = resolve(levels, num_bins, compute_dtype(data.dtype), data.device, check=check)
+    words = num_bins - _count_reached(pixels_of(data), inner)
     return _bits(words, significances(num_steps, data.device), data.dtype)
 
 
@@ -110,7 +109,7 @@ def phase(data: Tensor, num_steps: int, *, period: int | None = None, check: boo
     check_count("num_steps", num_steps)
     period = check_period(period, num_steps)
     check_data(data, check=check)
-    pixels = data.detach().to(compute_dtype(data.dtype)).clamp(0, 1)
+    pixels = pixels_of(data)
     words = (pixels * 2**period).to(torch.int32).clamp(max=2**period - 1)
     shifts = period - 1 - significances(num_steps, data.device) % period
     return _bits(words, shifts, data.dtype)
@@ -151,7 +150,7 @@ def bit_plane(data: Tensor, num_steps: int, *, check: bool = True) -> Tensor:
     """
     check_count("num_steps", num_steps, most=MAX_BITS)
     check_data(data, check=check)
-    pixels = data.detach().to(compute_dtype(data.dtype)).clamp(0, 1)
+    pixels = pixels_of(data)
     words = (pixels * (2**num_steps - 1)).round().to(torch.int32)
     shifts = num_steps - 1 - significances(num_steps, data.device)
     return _bits(words, shifts, data.dtype)

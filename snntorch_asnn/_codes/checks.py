@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import torch
@@ -31,25 +31,74 @@ def check_floating(data: object, name: str = "data") -> None:
         )
 
 
-def check_range(data: Tensor, name: str = "data", hint: str = "") -> None:
-    """Raise unless all values lie in [0, 1]; traced values and the meta device have none."""
-    if torch.compiler.is_compiling() or data.is_meta or data.numel() == 0:
+def has_values_to_read(data: Tensor) -> bool:
+    """Whether values can be read without waiting: traced and meta tensors have none, a GPU would wait."""
+    return not torch.compiler.is_compiling() and data.device.type == "cpu" and data.numel() > 0
+
+
+def check_range(
+    data: Tensor, name: str = "data", advise: Callable[[float, float], str] | None = None
+) -> None:
+    """Raise unless all values lie in [0, 1], where they can be read without waiting.
+
+    Args:
+        data: the values.
+        name: of the argument.
+        advise: ends the message, from the lowest and the highest value.
+    """
+    if not has_values_to_read(data):
         return
-    low, high = data.detach().to(compute_dtype(data.dtype)).aminmax()
-    if bool((low >= 0) & (high <= 1)):
+    low, high = _ends(data)
+    if low >= 0 and high <= 1:
         return
-    if math.isnan(low.item()):
+    if math.isnan(low):
         raise ValueError(f"{name} must lie in [0, 1], got NaN")
-    found = f"values from {low.item():g} to {high.item():g}"
-    raise ValueError(f"{name} must lie in [0, 1], got {found}{hint}")
+    advice = "" if advise is None else f"; {advise(low, high)}"
+    raise ValueError(f"{name} must lie in [0, 1], got values from {low:g} to {high:g}{advice}")
 
 
 def check_data(data: Tensor, *, check: bool) -> None:
     """Raise unless ``data`` are floating point and, where ``check`` asks, within [0, 1]."""
     check_floating(data)
     if check:
-        hint = "; scale or squash it first, or let check=False take what is outside as 0 or 1"
-        check_range(data, hint=hint)
+        check_range(data, advise=_how_to_reach_the_unit_range)
+
+
+def check_analog(data: Tensor, *, check: bool, name: str = "data") -> None:
+    """Raise unless what analog steps show is floating point and, where ``check`` asks, finite."""
+    check_floating(data, name)
+    if not (check and has_values_to_read(data)):
+        return
+    low, high = _ends(data)
+    if not math.isfinite(high - low):
+        found = "NaN" if math.isnan(low) else f"values from {low:g} to {high:g}"
+        raise ValueError(f"{name} must be finite, got {found}")
+
+
+def pixels_of(data: Tensor) -> Tensor:
+    """Return the pixels that spikes are made of: within [0, 1], NaN as 0, in the dtype of comparisons."""
+    pixels = data.detach().to(compute_dtype(data.dtype))
+    return pixels.nan_to_num(nan=0.0, posinf=1.0, neginf=0.0).clamp(0.0, 1.0)
+
+
+def _ends(data: Tensor) -> tuple[float, float]:
+    """Lowest and highest value, both NaN where there is any NaN."""
+    low, high = data.detach().to(compute_dtype(data.dtype)).aminmax()
+    return low.item(), high.item()
+
+
+def _how_to_reach_the_unit_range(low: float, high: float) -> str:
+    if low >= 0 and 2 < high <= 255:
+        return "for pixels of 8 bits divide by 255 first"
+    seen = (
+        "the images seem to be normalised, and spikes" if low < 0 and math.isfinite(high - low) else "spikes"
+    )
+    return (
+        f"{seen} are made of pixels in [0, 1]: create_model and HybridEncoder take such images with"
+        " normalize=(mean, std), which normalises what the analog steps show, and normalised images with"
+        " unnormalize=(mean, std), which makes the spikes of what they were before; check=False takes what"
+        " is outside as 0 or 1"
+    )
 
 
 def lookup(table: Mapping[str, Entry], key: object, name: str, kind: str = "a string") -> Entry:

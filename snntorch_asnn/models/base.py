@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_count
+from snntorch_asnn.encoding import Moments
 from snntorch_asnn.layers import OverTime
 from snntorch_asnn.layers.hybrid_stem import AnalogCarry, AnalogSteps
 from snntorch_asnn.models import tensor_file
@@ -45,6 +46,8 @@ class SpikingModel(nn.Module, ABC):
         in_channels: channels of the images.
         image_size: height and width of the images, one number if they are equal.
         carry: see :func:`~snntorch_asnn.models.create_model`.
+        normalize: see :func:`~snntorch_asnn.models.create_model`.
+        unnormalize: see :func:`~snntorch_asnn.models.create_model`.
 
     Attributes:
         recipe: name and settings that :func:`~snntorch_asnn.models.create_model` made the model from;
@@ -74,6 +77,8 @@ class SpikingModel(nn.Module, ABC):
         in_channels: int = 3,
         image_size: int | tuple[int, int] = 32,
         carry: bool = False,
+        normalize: Moments | None = None,
+        unnormalize: Moments | None = None,
     ) -> None:
         super().__init__()
         self.recipe: dict[str, Any] | None = None
@@ -88,6 +93,8 @@ class SpikingModel(nn.Module, ABC):
             encoding,
             self.num_steps,
             image_shape=(self.in_channels, *self.image_size),
+            normalize=normalize,
+            unnormalize=unnormalize,
         )
         self.readout = build_readout(readout, self.num_steps)
         if not isinstance(carry, bool):
@@ -100,8 +107,8 @@ class SpikingModel(nn.Module, ABC):
         """Classify images.
 
         Args:
-            images: ``[B, C, H, W]``, in the value range of the code, usually ``[0, 1]``; with
-                ``encoding="none"`` a sequence ``[T, B, C, H, W]``.
+            images: ``[B, C, H, W]``, in ``[0, 1]``; normalised with ``unnormalize``, and in any range with
+                ``encoding="direct"``. With ``encoding="none"`` a sequence ``[T, B, C, H, W]``.
             return_steps: return each step's share of the logits, whose mean is the usual output.
 
         Returns:
@@ -109,7 +116,8 @@ class SpikingModel(nn.Module, ABC):
 
         Raises:
             TypeError: ``images`` is not a tensor of floats.
-            ValueError: ``images`` has another shape than the model was built for.
+            ValueError: ``images`` has another shape than the model was built for, or values on the CPU
+                that its code cannot take.
         """
         logits = self.step_logits(self.encode(images))
         weighed: Tensor = self.readout.weigh(logits) if return_steps else self.readout(logits)

@@ -64,4 +64,8 @@ def from_pretrained(path: str | os.PathLike[str], **settings: Any) -> SpikingMod
 
 def _with_tuples(settings: dict[str, Any]) -> dict[str, Any]:
     """JSON knows lists only; arguments are tuples."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    return {key: _as_tuple(value) for key, value in settings.items()}
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from snntorch_asnn.encoding import HybridEncoder
+from snntorch_asnn.encoding import HybridEncoder, Moments
 from snntorch_asnn.spikegen import CODES
 
 __all__ = ["EncodingLike", "ImageEncoder"]
@@ -22,6 +22,8 @@ class ImageEncoder(nn.Module):
             ``"none"``.
         num_steps: T.
         image_shape: (C, H, W).
+        normalize: see :class:`~snntorch_asnn.encoding.HybridEncoder`; for a name or a callable.
+        unnormalize: as ``normalize``.
 
     Attributes:
         direct_steps: number of analog steps at the start of a hybrid code, 0 for every other code.
@@ -29,7 +31,8 @@ class ImageEncoder(nn.Module):
 
     Raises:
         TypeError: ``encoding`` is nothing of this.
-        ValueError: the name is unknown, or a module encodes into another number of steps.
+        ValueError: the name is unknown, a module encodes into another number of steps, or moments do not
+            fit.
 
     Example::
 
@@ -39,11 +42,21 @@ class ImageEncoder(nn.Module):
         (torch.Size([4, 2, 1, 8, 8]), 1)
     """
 
-    def __init__(self, encoding: EncodingLike, num_steps: int, image_shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self,
+        encoding: EncodingLike,
+        num_steps: int,
+        image_shape: tuple[int, int, int],
+        *,
+        normalize: Moments | None = None,
+        unnormalize: Moments | None = None,
+    ) -> None:
         super().__init__()
         self.num_steps = num_steps
         self.image_shape = image_shape
-        self.encoder = _encoder(encoding, num_steps)
+        moments = {"normalize": normalize, "unnormalize": unnormalize}
+        self.encoder = _encoder(encoding, num_steps, **moments)
+        _check_moments(self.encoder, moments, image_shape)
         self.direct_steps: int = getattr(self.encoder, "direct_steps", 0)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -72,7 +85,33 @@ class ImageEncoder(nn.Module):
             raise ValueError(f"images must be {wanted}; got shape {tuple(images.shape)}")
 
 
-def _encoder(encoding: EncodingLike, num_steps: int) -> nn.Module | None:
+def _check_moments(
+    encoder: nn.Module | None, moments: Mapping[str, Moments | None], image_shape: tuple[int, int, int]
+) -> None:
+    """Refuse moments that are not of these images."""
+    for argument, given in moments.items():
+        if given is None:
+            continue
+        for name in ("mean", "std"):
+            shape = getattr(getattr(encoder, argument), name).shape
+            sizes = zip(reversed(shape), reversed(image_shape), strict=False)
+            if len(shape) > 3 or any(size not in (1, wanted) for size, wanted in sizes):
+                raise ValueError(
+                    f"{argument} must have one {name}, or one for each of {image_shape[0]} channels;"
+                    f" got {given!r}"
+                )
+
+
+def _encoder(encoding: EncodingLike, num_steps: int, **moments: Moments | None) -> nn.Module | None:
+    for argument, given in moments.items():
+        if given is not None and (encoding == "none" or isinstance(encoding, nn.Module)):
+            cure = "normalise the sequence" if encoding == "none" else "give it to the encoding"
+            raise ValueError(
+                f"{argument} must be None with an encoding that is a module or 'none'; {cure} itself;"
+                f" got {given!r}"
+            )
+        if isinstance(given, str):
+            raise ValueError(f"{argument} must be None or (mean, std); got {given!r}")
     if encoding == "none":
         return None
     if isinstance(encoding, str) and encoding not in CODES:
@@ -81,7 +120,7 @@ def _encoder(encoding: EncodingLike, num_steps: int) -> nn.Module | None:
     if not (isinstance(encoding, str) or callable(encoding)):
         raise TypeError(f"encoding must be a name or a callable; got {type(encoding).__name__}")
     if not isinstance(encoding, nn.Module):
-        return HybridEncoder(num_steps, code=encoding)
+        return HybridEncoder(num_steps, code=encoding, **moments)
     steps = getattr(encoding, "num_steps", num_steps)
     if steps != num_steps:
         raise ValueError(f"encoding must be for num_steps={num_steps}; got one for {steps}")

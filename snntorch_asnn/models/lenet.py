@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_count
+from snntorch_asnn.encoding import Moments
 from snntorch_asnn.layers import HybridStem, OverTime, TimeFolded, TimeWeightedReadout
 from snntorch_asnn.layers.norm_leaky import folded_spikes
 from snntorch_asnn.models.base import Place, SpikingModel
@@ -46,6 +47,8 @@ class LeNet(SpikingModel):
         channels: output channels of the three convolutions.
         hidden: width of the first linear layer.
         carry: see :func:`~snntorch_asnn.models.create_model`.
+        normalize: see :func:`~snntorch_asnn.models.create_model`.
+        unnormalize: see :func:`~snntorch_asnn.models.create_model`.
 
     Raises:
         TypeError: an argument has a wrong type.
@@ -77,6 +80,8 @@ class LeNet(SpikingModel):
         channels: tuple[int, int, int] = (32, 48, 64),
         hidden: int = 256,
         carry: bool = False,
+        normalize: Moments | None = None,
+        unnormalize: Moments | None = None,
     ) -> None:
         super().__init__(
             num_classes=num_classes,
@@ -86,6 +91,8 @@ class LeNet(SpikingModel):
             in_channels=in_channels,
             image_size=image_size,
             carry=carry,
+            normalize=normalize,
+            unnormalize=unnormalize,
         )
         height, width = self.image_size
         if min(height, width) < 8:

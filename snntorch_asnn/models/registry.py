@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
+from snntorch_asnn.encoding import Moments
 from snntorch_asnn.layers import fuse_norm, split_norms
 from snntorch_asnn.models.base import SpikingModel
 from snntorch_asnn.models.encodings import EncodingLike
@@ -87,6 +88,8 @@ def create_model(
     readout: ReadoutLike = "time_weighted",
     in_channels: int | None = None,
     image_size: int | tuple[int, int] | None = None,
+    normalize: Moments | None = None,
+    unnormalize: Moments | None = None,
     carry: bool = False,
     step_norm: bool = False,
     fused: bool = False,
@@ -117,6 +120,12 @@ def create_model(
         in_channels: channels of the images; None for the model's default.
         image_size: height and width of the images, one number if they are equal; None for the
             model's default.
+        normalize: ``(mean, std)``, each one number or one for each channel. The model takes images in
+            ``[0, 1]``; its analog steps show ``(images - mean) / std``, and spikes are made of the images
+            themselves. None: analog steps show the images as they are. The moments are buffers, saved and
+            exported with the model.
+        unnormalize: ``(mean, std)`` with which the images have been normalised when the model gets them:
+            analog steps show them, and spikes are made of ``images * std + mean``.
         carry: with a hybrid code: whether the current of the analog step is carried on to the later steps,
             see :class:`~snntorch_asnn.layers.AnalogCarry`. False is the paper's network.
         step_norm: whether every step has norms of its own, see :class:`~snntorch_asnn.layers.StepNorm`. False
@@ -140,7 +149,13 @@ def create_model(
         >>> model(torch.rand(2, 1, 8, 8)).shape
         torch.Size([2, 10])
     """
-    optional = {"encoding": encoding, "in_channels": in_channels, "image_size": image_size}
+    optional = {
+        "encoding": encoding,
+        "in_channels": in_channels,
+        "image_size": image_size,
+        "normalize": _plain_moments(normalize),
+        "unnormalize": _plain_moments(unnormalize),
+    }
     settings = {
         "num_classes": num_classes,
         "num_steps": num_steps,
@@ -170,6 +185,22 @@ def _recipe(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     """What :func:`from_pretrained` needs to build the model again, less what is no plain value."""
     plain = {key: value for key, value in settings.items() if _is_plain(value)}
     return {"name": name, "settings": plain, "by_hand": sorted(settings.keys() - plain.keys())}
+
+
+def _plain_moments(moments: Any) -> Any:
+    """Mean and standard deviation as tuples, which a recipe can hold; anything else as it is."""
+    if not isinstance(moments, tuple | list) or len(moments) != 2:
+        return moments
+    return tuple(
+        _with_tuples(moment.tolist())
+        if hasattr(moment, "tolist") and not getattr(moment, "is_meta", False)
+        else _with_tuples(moment)
+        for moment in moments
+    )
+
+
+def _with_tuples(value: Any) -> Any:
+    return tuple(map(_with_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _is_plain(value: Any) -> bool:

@@ -1,6 +1,6 @@
 """Random changes of training images, by torchvision and timm.
 
-Images stay in [0, 1], not normalised, as the codes need them. All randomness comes from torch's global
+Images stay in [0, 1]; the network normalises what it shows. All randomness comes from torch's global
 generator on the CPU: one seed there repeats every crop, colour and mixture.
 """
 

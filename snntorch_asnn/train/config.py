@@ -11,6 +11,7 @@ from typing import Any
 from snntorch_asnn.models import list_models
 from snntorch_asnn.spikegen import CODES
 from snntorch_asnn.train.losses import LOSSES
+from snntorch_asnn.train.normalization import moments_of, parse_moments
 from snntorch_asnn.train.settings import check_choice, check_names, check_settings, check_values, setting
 
 FOLDER_DATA_NAMES = ("image-folder", "imagenet")
@@ -50,6 +51,9 @@ MACHINE_SETTINGS = (
 )
 
 
+_BEFORE_THEY_WERE_SETTINGS = {"normalize": "none"}
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """All settings of one training run; the options of ``snntorch-asnn train`` are its fields.
@@ -81,6 +85,12 @@ class TrainConfig:
     )
     image_size: int = setting(
         64, "Data", "Side in pixels that image-folder and imagenet are resized to.", at_least=1
+    )
+    normalize: str = setting(
+        "auto",
+        "Data",
+        "What analog steps of a code show: auto, images of CIFAR and ImageNet normalised where the code is"
+        " direct, as published; none; or 'MEAN STD', such as '0.5 0.25' or '0.5,0.4,0.4 0.2,0.2,0.3'.",
     )
     train_subset: int | None = setting(
         None, "Data", "Use only so many training images, validation included.", at_least=1
@@ -199,6 +209,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_settings(self)
         check_choice("model", self.model, list_models())
+        moments_of(self)
         self._check_together()
         object.__setattr__(self, "out", self.folder_of(vars(self)))
 
@@ -242,6 +253,8 @@ class TrainConfig:
         check_values(cls, values)
         if "model" in values:
             check_choice("model", values["model"], list_models())
+        if values.get("normalize", "auto") != "auto":
+            parse_moments(values["normalize"])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON types, to be read back with :meth:`from_dict`."""
@@ -257,3 +270,15 @@ class TrainConfig:
         """
         check_names(cls, values)
         return cls(**values)
+
+    @classmethod
+    def from_stored(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """Make a configuration from the settings that a run has written.
+
+        A run of an earlier version lacks settings that came later; they get the value that does what that
+        version did.
+
+        Raises:
+            ValueError: a name is not a setting, or a value is out of its range.
+        """
+        return cls.from_dict(_BEFORE_THEY_WERE_SETTINGS | dict(values))

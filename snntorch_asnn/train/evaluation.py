@@ -128,7 +128,7 @@ def _load(path: Path) -> tuple[TrainConfig, nn.Module, tuple[str, ...]]:
     """Return a run's configuration, its model, and the names of its classes."""
     folder = RunFolder(path)
     checkpoint = folder.load_checkpoint()
-    config, classes = TrainConfig.from_dict(checkpoint["config"]), tuple(checkpoint["classes"])
+    config, classes = TrainConfig.from_stored(checkpoint["config"]), tuple(checkpoint["classes"])
     model = build_model(config, classes, checkpoint["in_channels"], checkpoint["image_size"])
     try:
         model.load_state_dict(checkpoint["model"])

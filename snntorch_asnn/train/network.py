@@ -6,6 +6,7 @@ from torch import nn
 
 from snntorch_asnn import models
 from snntorch_asnn.train.config import TrainConfig
+from snntorch_asnn.train.normalization import moments_of
 
 
 def build_model(
@@ -23,4 +24,5 @@ def build_model(
         readout=config.readout,
         in_channels=in_channels,
         image_size=image_size,
+        normalize=moments_of(config),
     )

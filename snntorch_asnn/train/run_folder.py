@@ -136,7 +136,7 @@ class RunFolder:
         """
         settings = self.read_description()["config"]
         try:
-            return TrainConfig.from_dict(settings)
+            return TrainConfig.from_stored(settings)
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"run must have settings of its own; {self.config}: {error}") from error
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from snntorch_asnn.train.config import FOLDER_DATA_NAMES, TrainConfig
 
+_WITHOUT_ANALOG_STEPS = ("temporal", "binary_temporal", "latency", "phase", "bit_plane")
 _WITH_A_CROP = ("auto", "crop-flip", "crop-flip-rotate")
 
 
@@ -45,6 +46,7 @@ def unused_settings(config: TrainConfig) -> dict[str, str]:
         "tet_lambda": ("loss", config.loss != "tet"),
         "kd_alpha": ("teacher", config.teacher is None),
         "kd_temperature": ("teacher", config.teacher is None),
+        "normalize": ("encoding", config.encoding in _WITHOUT_ANALOG_STEPS),
         "momentum": ("optimizer", config.optimizer != "sgd"),
         "min_lr": ("schedule", config.schedule != "cosine"),
         "warmup_epochs": ("schedule", config.schedule == "one-cycle"),

@@ -1,4 +1,4 @@
-"""Data sets: loading and splits. Images stay in [0, 1], as the codes need them."""
+"""Data sets: loading and splits. Images stay in [0, 1]; the network normalises them."""
 
 from __future__ import annotations
 
