@@ -306,7 +306,8 @@ def _standardize(moments: object, argument: str) -> _Standardize:
     if not isinstance(moments, tuple | list) or len(moments) != 2:
         wanted = "None, 'layer' or (mean, std)" if argument == "normalize" else "None or (mean, std)"
         raise ValueError(f"{argument} must be {wanted}, got {moments!r}")
-    return _Standardize(*moments, argument)
+    mean, std = moments
+    return _Standardize(mean, std, argument)
 
 
 def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:

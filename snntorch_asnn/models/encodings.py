@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -54,7 +55,7 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.num_steps = num_steps
         self.image_shape = image_shape
-        moments = {"normalize": normalize, "unnormalize": unnormalize}
+        moments: dict[str, Any] = {"normalize": normalize, "unnormalize": unnormalize}
         self.encoder = _encoder(encoding, num_steps, **moments)
         _check_moments(self.encoder, moments, image_shape)
         self.direct_steps: int = getattr(self.encoder, "direct_steps", 0)
@@ -86,7 +87,7 @@ class ImageEncoder(nn.Module):
 
 
 def _check_moments(
-    encoder: nn.Module | None, moments: Mapping[str, Moments | None], image_shape: tuple[int, int, int]
+    encoder: nn.Module | None, moments: Mapping[str, Any], image_shape: tuple[int, int, int]
 ) -> None:
     """Refuse moments that are not of these images."""
     for argument, given in moments.items():
@@ -102,7 +103,7 @@ def _check_moments(
                 )
 
 
-def _encoder(encoding: EncodingLike, num_steps: int, **moments: Moments | None) -> nn.Module | None:
+def _encoder(encoding: EncodingLike, num_steps: int, **moments: Any) -> nn.Module | None:
     for argument, given in moments.items():
         if given is not None and (encoding == "none" or isinstance(encoding, nn.Module)):
             cure = "normalise the sequence" if encoding == "none" else "give it to the encoding"
