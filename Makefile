@@ -5,7 +5,7 @@ PIP := 26.3
 
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help quickstart test lint docs bench mutants constraints clean
+.PHONY: help quickstart test lint docs bench gpu mutants constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -30,6 +30,9 @@ bench: $(VENV)/.stamp ## Measure speed and memory, beside SpikingJelly where it 
 	python benchmarks/neuron.py --json benchmarks/results/neuron.json
 	python benchmarks/neuron.py --first-calls --json benchmarks/results/first_calls.json
 	python benchmarks/training.py --json benchmarks/results/training.json
+
+gpu: $(VENV)/.stamp ## Test and measure everything on a GPU, within nine minutes
+	python benchmarks/gpu.py
 
 mutants: $(VENV)/.stamp ## Change the code in a hundred places and see which changes the tests notice (about an hour)
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt --group mutants

@@ -71,6 +71,23 @@ def spikingjelly_lif() -> Contender:
     return run
 
 
+def spikingjelly_kernels() -> Contender:
+    """The same with the membrane in float32, which lets half precision into SpikingJelly's kernels.
+
+    Its layer gives the membrane the dtype of the input, for which in half precision it has no kernels.
+    """
+    from spikingjelly.activation_based import functional, surrogate
+
+    spike = surrogate.ATan()
+
+    def run(x: Tensor) -> Tensor:
+        v = torch.zeros(x.shape[1:], device=x.device)
+        out: Tensor = functional.lif_multi_step(x, v, 2.0, False, 1.0, None, spike, True)[0]
+        return out
+
+    return run
+
+
 def floor() -> Contender:
     """Read x and write spikes; then read x and the spikes' gradient and write that of x."""
 

@@ -74,10 +74,24 @@ def snntorch_loop(beta: float, device: str) -> Contender:
     return run
 
 
-def adaptive_layer(beta: float, num_steps: int, device: str, *, learn: bool, impl: Any) -> Contender:
+def adaptive_layer(
+    beta: float,
+    num_steps: int,
+    device: str,
+    *,
+    learn: bool,
+    impl: Any,
+    feature_shape: tuple[int, ...] = (),
+) -> Contender:
     """``AdaptiveLeaky`` over the whole sequence."""
     lif = AdaptiveLeaky(
-        beta, num_steps=num_steps, sequence=True, learn_beta=learn, learn_gain=learn, impl=impl
+        beta,
+        num_steps=num_steps,
+        feature_shape=feature_shape,
+        sequence=True,
+        learn_beta=learn,
+        learn_gain=learn,
+        impl=impl,
     ).to(device)
 
     def run(x: Tensor) -> Tensor:

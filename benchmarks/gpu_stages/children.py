@@ -1,0 +1,129 @@
+"""A stage's process, seen from the process that started it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from gpu_stages.plan import Stage
+
+SCRIPT = Path(__file__).parents[1] / "gpu.py"
+LOG = 4_000
+"""Last characters of what a stage printed that are kept if it fails."""
+POISONED = 70
+"""Status of a stage that asks to be started anew, because a fault of the GPU has spoilt its process."""
+
+
+class Child:
+    """Follows a stage; starts it anew, without the figure at fault, if it dies or takes too long over one."""
+
+    def __init__(self, stage: Stage, options: argparse.Namespace, kept: dict[str, Any], limit: float) -> None:
+        self.stage, self.options, self.kept = stage, options, kept
+        self.started = time.monotonic()
+        self.end = self.started + limit
+        self.is_done = False
+        self._done: list[str] = []
+        self._starts = 0
+        self._start()
+
+    def follow(self) -> bool:
+        """Take in new figures; say whether there is anything to write down."""
+        changed = self._read()
+        now = time.monotonic()
+        status = self._process.poll()
+        if status is not None:
+            changed = self._read() or changed
+            if status == 0:
+                self._finish("done")
+            else:
+                self._died(f"the process ended with status {status}", status)
+            return True
+        if now > self.end:
+            self.stop(f"stopped at its limit of {self.end - self.started:.0f} s")
+            return True
+        if self._current and now - self._since > self.stage.patience:
+            self._kill()
+            self._died(f"no figure within {self.stage.patience} s", None)
+            return True
+        return changed
+
+    def stop(self, why: str) -> None:
+        self._kill()
+        self._read()
+        if self._current:
+            self.kept["rows"].append({"name": self._current, "failed": why})
+        self._finish(why)
+
+    def _start(self) -> None:
+        self._starts += 1
+        self._rows = Path(self.options.scratch) / f"{self.stage.name}_{self._starts}.jsonl"
+        self._log = self._rows.with_suffix(".log")
+        self._rows.touch()
+        self._stream = self._rows.open()
+        self._partial, self._current, self._since = "", None, time.monotonic()
+        command = [sys.executable, str(SCRIPT), "--child", self.stage.name, "--rows", str(self._rows)]
+        command += ["--seconds", f"{self.end - time.monotonic():.1f}", "--skip", json.dumps(self._done)]
+        command += ["--dry-run"] if self.options.dry_run else []
+        command += ["--data", str(self.options.data)] if self.options.data else []
+        # In miniature more threads than one only wait for each other.
+        threads = {"OMP_NUM_THREADS": "1"} if self.options.dry_run else {}
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env=os.environ | {"PYTHONUNBUFFERED": "1"} | threads,
+            )
+
+    def _read(self) -> bool:
+        *lines, self._partial = (self._partial + self._stream.read()).split("\n")
+        for line in lines:
+            row = json.loads(line)
+            if "starts" in row:
+                self._current, self._since = row["starts"], time.monotonic()
+            elif "ends" in row:
+                self._done.append(row["ends"])
+                self._current = None
+            else:
+                self.kept["rows"].append(row)
+        return bool(lines)
+
+    def _died(self, why: str, status: int | None) -> None:
+        if self._current:
+            if status != POISONED:
+                self.kept["rows"].append({"name": self._current, "failed": why, "log": self._log_tail()})
+            self._done.append(self._current)
+            if self.end - time.monotonic() > 10:
+                return self._start()
+        self.kept["log"] = self._log_tail()
+        return self._finish(why)
+
+    def _finish(self, status: str) -> None:
+        self.kept["status"] = status
+        self.kept["seconds"] = round(time.monotonic() - self.started, 1)
+        self.is_done = True
+        failed = sum("failed" in row for row in self.kept["rows"])
+        print(
+            f"   {self.stage.name}: {status}, {self.kept['seconds']:.0f} s, {len(self.kept['rows'])} rows"
+            + (f", {failed} of them failed" if failed else ""),
+            flush=True,
+        )
+
+    def _kill(self) -> None:
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._process.wait()
+
+    def _log_tail(self) -> str:
+        return self._log.read_text(errors="replace")[-LOG:]

@@ -1,0 +1,147 @@
+"""Whole training steps in bf16 autocast (float32 in the dry run): images in a second, and peak memory."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from measuring import has
+from training import SpikingJelly, SpikingJellyKernels, training_step
+
+from gpu_stages.child import Figure, Place, Row
+from snntorch_asnn._timing import Run, seconds, synchronise
+
+MODELS = {"spikformer": ("spikformer_4_384",), "resnets": ("spiking_resnet18_cifar", "spiking_resnet19")}
+TINY = {"spikformer": ("spikformer_tiny",), "resnets": ("spiking_resnet_tiny",)}
+STEPS, BATCH = 4, 128
+
+Spec = dict[str, Any]
+
+
+def figures(place: Place) -> Iterator[Figure]:
+    family = next(name for name in MODELS if name in place.settings)
+    for model in (TINY if place.dry_run else MODELS)[family]:
+        for name, spec in _contenders(place, family).items():
+            build = functools.partial(_step, place, model, spec)
+            yield Figure(
+                f"{model}: {name}",
+                functools.partial(measured, place, model, name, spec, build),
+                functools.partial(_compiles, build) if spec.get("compiled") else None,
+            )
+
+
+def _contenders(place: Place, family: str) -> dict[str, Spec]:
+    lif, learned = {"neuron": "lif"}, {"neuron": "asnn"}
+    compiled = {"compiled": True, "compiler": {"backend": "eager"} if place.dry_run else {}}
+    found: dict[str, Spec] = {
+        "ours": lif,
+        "ours, fused": lif | {"fused": True},
+        "ours, packed": lif | {"packed": True},
+        "ours, fused, packed": lif | {"fused": True, "packed": True},
+        "ours, learned, fused": learned | {"fused": True},
+        "ours, CUDA graph": lif | {"captured": True},
+        "ours, fused, CUDA graph": lif | {"fused": True, "captured": True},
+        "ours, compiled": lif | compiled,
+        "ours, fused, compiled": lif | {"fused": True} | compiled,
+    }
+    if has("spikingjelly"):
+        found |= {
+            "SpikingJelly": {"neuron": SpikingJelly},
+            "SpikingJelly, float32 state": {"neuron": SpikingJellyKernels},
+            "SpikingJelly, float32 state, CUDA graph": {"neuron": SpikingJellyKernels, "captured": True},
+            "SpikingJelly, float32 state, compiled": {"neuron": SpikingJellyKernels} | compiled,
+        }
+    if place.dry_run:
+        brief = ("ours, fused, packed", "ours, CUDA graph", "ours, compiled", "SpikingJelly, float32 state")
+        return {name: spec for name, spec in found.items() if name in brief}
+    if family == "spikformer":
+        found["ours, learned"] = learned
+        found["ours, compiled, reduce-overhead"] = lif | compiled | {"compiler": {"mode": "reduce-overhead"}}
+        if has("spikingjelly"):
+            found["SpikingJelly, compiled"] = {"neuron": SpikingJelly} | compiled
+        return found
+    left_out = ("ours, packed", "ours, fused, CUDA graph", "SpikingJelly")
+    return {name: spec for name, spec in found.items() if name not in left_out}
+
+
+def _step(place: Place, model: str, spec: Spec) -> Run:
+    torch.compiler.reset()
+    on_gpu = place.device == "cuda"
+    captured = on_gpu and spec.get("captured", False)
+    options = argparse.Namespace(
+        batch=2 if place.dry_run else BATCH, steps=STEPS, device=place.device, channels_last=False
+    )
+    optimizer = {"fused": True, "capturable": captured} if on_gpu else {}
+    step = training_step(
+        model, options, _precision(place), spec | {"optimizer": optimizer, "autocast_cache": not captured}
+    )
+    return _capture(step) if captured else step
+
+
+def _precision(place: Place) -> str:
+    """bf16 is so slow on most CPUs that the dry run leaves it out."""
+    return "float32" if place.dry_run else "bfloat16"
+
+
+def _capture(step: Run) -> Run:
+    """The step as one CUDA graph, after the warm-up on a stream beside that capturing asks for."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def _compiles(build: Callable[[], Run]) -> None:
+    build()()
+
+
+def measured(place: Place, model: str, name: str, spec: Spec, build: Callable[[], Run]) -> Row:
+    on_gpu = place.device == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    start = time.perf_counter()
+    run = build()
+    first = seconds(run, place.device) + time.perf_counter() - start
+    if on_gpu and not spec.get("captured"):
+        run()
+        torch.cuda.reset_peak_memory_stats()
+    run()
+    synchronise(place.device)
+    # A captured step takes its memory while it is captured; the peak of that counts the warm-up too.
+    peak = torch.cuda.max_memory_allocated() if on_gpu else 0
+    rounds, count = (1, 1) if place.dry_run else (5, 6)
+    times, queueing = [], []
+    for _ in range(rounds):
+        synchronise(place.device)
+        start = time.perf_counter()
+        for _ in range(count):
+            run()
+        queueing.append((time.perf_counter() - start) / count)
+        synchronise(place.device)
+        times.append((time.perf_counter() - start) / count)
+    batch = 2 if place.dry_run else BATCH
+    return {
+        "contender": name,
+        "model": model,
+        "batch": batch,
+        "steps": STEPS,
+        "precision": _precision(place),
+        "images_per_second": batch / statistics.median(times),
+        "step_ms": 1e3 * statistics.median(times),
+        "step_ms_low": 1e3 * min(times),
+        "step_ms_high": 1e3 * max(times),
+        "host_ms": 1e3 * statistics.median(queueing),
+        "peak_mib": peak / 2**20,
+        "first_step_s": first,
+    }
