@@ -62,7 +62,8 @@ class Run:
         self.write()
         while self.children:
             time.sleep(0.1)
-            if any([child.follow() for child in self.children]):
+            changes = [child.follow() for child in self.children]
+            if any(changes):
                 self.write()
             self.children = [child for child in self.children if not child.is_done]
 

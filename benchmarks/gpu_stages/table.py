@@ -1,4 +1,7 @@
-"""A short report of a results file, with the goals beside the figures. ``python -m gpu_stages.table FILE``."""
+"""A short report of a results file, with the goals beside the figures.
+
+Usage: ``python benchmarks/gpu_stages/table.py FILE``.
+"""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ CYCLES = 2e9
 def device_ms(run: Run, device: str, rounds: int = 5, least_s: float = 0.03) -> dict[str, Any]:
     """Median milliseconds of a run on the device.
 
-    On a GPU, a kernel that only waits holds the queue up while the host fills it, so that events around the runs
-    see no gaps, however slow the host is. ``host_ms`` is how long the host takes to queue one.
+    On a GPU, a kernel that only waits holds the queue up while the host fills it, so that events around the
+    runs see no gaps, however slow the host is. ``host_ms`` is how long the host takes to queue one.
     """
     run()
     run()

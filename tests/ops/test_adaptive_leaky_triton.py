@@ -33,7 +33,8 @@ if lack := kernels.missing(DEVICE):
 
 from snntorch_asnn.ops.adaptive_leaky import triton_kernels, triton_ops  # noqa: E402
 
-cuda = pytest.mark.skipif(DEVICE != "cuda", reason="needs a CUDA device")
+cuda = pytest.mark.cuda
+pytestmark = [cuda] if DEVICE == "cuda" else []
 
 NAMES = ("x", "mem", *Coefficients._fields)
 SURROGATES = [
