@@ -28,10 +28,10 @@ def first_derivative_only(name: str, instead: str) -> Callable[[Backward], Backw
     def decorate(backward: Backward) -> Backward:
         @functools.wraps(backward)
         def once(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Any, ...]:
+            if not torch.is_grad_enabled():
+                return backward(ctx, *grad_outputs)
             with torch.no_grad():
                 grads = backward(ctx, *grad_outputs)
-            if not torch.is_grad_enabled():
-                return grads
             sources = [t for t in (*grad_outputs, *ctx.saved_tensors) if t is not None and t.requires_grad]
             if not sources:
                 return grads

@@ -35,7 +35,6 @@ SHARINGS = ("layer", "channel")
 # What may differ when a run is continued: where it runs and what it shows, not what it computes.
 MACHINE_SETTINGS = (
     "data_dir",
-    "verify",
     "device",
     "devices",
     "nodes",
@@ -97,9 +96,6 @@ class TrainConfig:
     )
     val_fraction: float = setting(
         0.1, "Data", "Part of the training images held out for validation.", above=0, below=1
-    )
-    verify: bool = setting(
-        True, "Data", "Decode every image of image-folder and imagenet before training begins."
     )
 
     augment: str = setting(
@@ -200,7 +196,7 @@ class TrainConfig:
 
     out: Path | None = setting(None, "Run", "Folder. Default: runs/DATA-MODEL-ENCODING-NEURON-seedN.")
     overwrite: bool = setting(False, "Run", "Replace the files of an earlier run there.")
-    resume: bool = setting(False, "Run", "Continue the run there.")
+    resume: bool = setting(False, "Run", "Continue the run there, or begin it if there is none.")
     checkpoint_every: int | None = setting(
         None, "Run", "Steps between checkpoints, besides those of every epoch.", at_least=1
     )

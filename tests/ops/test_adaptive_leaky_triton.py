@@ -230,7 +230,7 @@ def test_empty_batch(feature_shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("feature_shape", [(), (3, 1, 1)])
 def test_memory_formats_need_no_copy(layout: str, feature_shape: tuple[int, ...]) -> None:
     x = images(2, layout)
-    folded = triton_ops._dense_samples(triton_ops._folding(x, feature_shape).sequence(x))
+    folded = triton_ops.dense_samples(triton_ops.folding_of(x, feature_shape).sequence(x))
     assert folded.data_ptr() == x.data_ptr()
 
 

@@ -27,6 +27,7 @@ SETTINGS: dict[str, Any] = {
     "device": "cpu",
     "threads": 1,
     "tensorboard": False,
+    "resume": True,
 }
 
 
@@ -50,8 +51,7 @@ class KilledAt(Reporter):
 
 
 def train(out: Path, **settings: Any) -> None:
-    """Begin a run, or go on with the one that is there."""
-    fit(TrainConfig(**SETTINGS | settings, out=out, resume=(out / "config.json").exists()))
+    fit(TrainConfig(**SETTINGS | settings, out=out))
 
 
 def outcome(out: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from snntorch_asnn.ops.adaptive_leaky import cpp_kernels
+from snntorch_asnn.ops.adaptive_leaky.affine import back_through_affine
 from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients, summed_to
 from snntorch_asnn.ops.adaptive_leaky.cpp_kernels import Incoming, View, missing, rule_macros
 from snntorch_asnn.ops.adaptive_leaky.layout import fold
@@ -106,7 +107,7 @@ class _Sequence(torch.autograd.Function):
             return grad_x, grad_start, *_each(view.coefficient_gradient, of, own), *(None,) * 5
         full = torch.Size((view.steps, *view.folding.feature_shape))
         of = [None if grad is None else view.coefficient_gradient(grad, full) for grad in of]
-        of[_GAIN], *of_affine = _back_through_affine(of[_GAIN], of[_SHIFT], own.gain, factor, offset)
+        of[_GAIN], *of_affine = back_through_affine(of[_GAIN], of[_SHIFT], own.gain, factor, offset)
         return grad_x, grad_start, *_each(summed_to, of, own), *of_affine, *(None,) * 3
 
 
@@ -116,21 +117,6 @@ def _each(
     """Every gradient in the shape of its coefficient."""
     pairs = zip(grads, own, strict=True)
     return (None if grad is None or c is None else shaped(grad, c.shape) for grad, c in pairs)
-
-
-def _back_through_affine(
-    grad_product: Tensor | None, grad_shift: Tensor | None, gain: Tensor, factor: Tensor, offset: Tensor
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of gain, factor and offset from those of their products ``[T, *features]``."""
-    grad_gain = grad_factor = grad_offset = None
-    if grad_shift is not None:
-        steps, *own = gain.shape
-        gain = gain.reshape(steps, *(1,) * (grad_shift.ndim - gain.ndim), *own)
-        grad_offset = (grad_shift * gain).sum_to_size(offset.shape)
-        if grad_product is not None:
-            grad_factor = (grad_product * gain).sum_to_size(factor.shape)
-            grad_gain = torch.addcmul(grad_shift * offset, grad_product, factor)
-    return grad_gain, grad_factor, grad_offset
 
 
 def _incoming(grad_spikes: Tensor | None, grad_mem: Tensor | None, output_mem: bool) -> Incoming:

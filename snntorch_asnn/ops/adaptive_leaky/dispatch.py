@@ -20,7 +20,7 @@ Impl = Literal["auto", "reference", "compile", "cpp", "triton"]
 Runnable = Literal["reference", "compile", "cpp", "triton"]
 
 SMALL = 1 << 14
-"""Elements of a sequence below which ``impl="auto"`` does not ask for anything to be compiled."""
+"""Elements of a sequence on a CPU below which ``impl="auto"`` does not ask for anything to be compiled."""
 
 SHORT, FEW = 1 << 17, 4
 """Elements and steps below which a surrounding graph fuses loops into its own kernels, on a CPU: calling a
@@ -48,12 +48,14 @@ def run(
         x, mem = x.resolve_neg(), None if mem is None else mem.resolve_neg()
     if chosen == "cpp" and not torch.compiler.is_compiling():
         return cpp.sequence(x, mem, coefficients, rule, output_mem=output_mem, affine=affine)
+    if chosen == "triton":
+        strict = impl == "triton"
+        return triton.sequence(
+            x, mem, coefficients, rule, output_mem=output_mem, strict=strict, affine=affine
+        )
     coefficients = coefficients if affine is None else coefficients.after(*affine)
     if chosen == "reference":
         return reference.sequence(x, mem, coefficients, rule, output_mem=output_mem)
-    if chosen == "triton":
-        strict = impl == "triton"
-        return triton.sequence(x, mem, coefficients, rule, output_mem=output_mem, strict=strict)
     if torch.compiler.is_compiling():
         return _in_graph(x, mem, *coefficients, compiled.rule_key(rule), output_mem, impl)
     return compiled.sequence(x, mem, coefficients, rule, output_mem=output_mem)
@@ -101,7 +103,8 @@ def _fastest(x: Tensor, rule: Rule) -> Runnable:
     on_gpu = x.device.type == "cuda" and x.dtype in triton.DTYPES
     if torch.compiler.is_compiling():
         return "triton" if on_gpu else "compile"
-    if x.numel() < SMALL or _under_transform():
+    # On a GPU launches count, not elements.
+    if (x.numel() < SMALL and not on_gpu) or _under_transform():
         return "reference"
     candidates: list[Runnable] = ["compile"]
     if on_gpu:

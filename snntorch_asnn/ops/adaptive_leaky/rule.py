@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor
 
 from snntorch_asnn.surrogate import Surrogate, atan
 
-__all__ = ["ResetMechanism", "Rule", "SpikeFunction"]
+__all__ = ["ResetMechanism", "Rule", "RuleOptions", "SpikeFunction"]
 
 ResetMechanism = Literal["subtract", "zero", "none"]
 SpikeFunction = Callable[[Tensor], Tensor]
+
+
+class RuleOptions(NamedTuple):
+    """A rule that is fusable, as the constants that kernels are built for."""
+
+    mechanism: str
+    reset: str
+    """``"delayed"``, ``"exact"`` or ``"immediate"``."""
+    cuts_previous_reset: bool
+    cuts_current_reset: bool
+    surrogate: str
+    surrogate_shape: float
+    fires_at_threshold: bool
 
 
 @dataclass(frozen=True)
@@ -76,3 +90,19 @@ class Rule:
     def is_fusable(self) -> bool:
         """Whether the fused implementations cover this rule; the reference covers all."""
         return isinstance(self.spike_grad, Surrogate) and not self.inhibition and self.state_quant is None
+
+    @functools.cached_property
+    def options(self) -> RuleOptions:
+        """The rule as the constants of kernels, if it is fusable."""
+        surrogate = self.spike_grad
+        assert isinstance(surrogate, Surrogate)
+        reset = "delayed" if self.reset_delay else "exact" if self.exact_reset else "immediate"
+        return RuleOptions(
+            self.reset_mechanism,
+            reset,
+            self.cuts_previous_reset,
+            self.cuts_current_reset,
+            surrogate.kind,
+            surrogate.shape,
+            surrogate.fires_at_threshold,
+        )

@@ -16,7 +16,7 @@ from torch import Tensor
 from snntorch_asnn.ops.adaptive_leaky import compiled
 from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops.adaptive_leaky.rule import Rule
-from snntorch_asnn.surrogate import Surrogate, leave_in_graph
+from snntorch_asnn.surrogate import leave_in_graph
 
 __all__ = ["DTYPES", "missing", "sequence"]
 
@@ -50,8 +50,11 @@ def sequence(
     *,
     output_mem: bool,
     strict: bool = True,
+    affine: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As :func:`..reference.sequence`, for a rule that is fusable and ``x`` of one of :data:`DTYPES`.
+
+    With ``affine`` it is that of ``coefficients.after(*affine)``.
 
     The kernels know nothing of :mod:`torch.func`, and an exported program would need this package. Unless
     ``strict``, the loops of ``compiled.py`` stand in for them there.
@@ -65,6 +68,11 @@ def sequence(
         raise ValueError(f"impl='triton' takes x in {names}; got {x.dtype}; use 'auto' or 'reference'")
     if not torch.compiler.is_compiling() and (lack := missing(x.device.type)):
         raise RuntimeError(f"impl='triton' cannot run here: it misses {lack}")
+    if not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()):
+        from snntorch_asnn.ops.adaptive_leaky import triton_eager
+
+        return triton_eager.sequence(x, mem, coefficients, rule, output_mem=output_mem, affine=affine)
+    coefficients = coefficients if affine is None else coefficients.after(*affine)
     needs_grad = torch.is_grad_enabled() and any(
         t is not None and t.requires_grad for t in (x, mem, *coefficients)
     )
@@ -94,21 +102,7 @@ def _in_graph(
         return compiled.sequence_in_graph(x, mem, coefficients, key, output_mem)
     from snntorch_asnn.ops.adaptive_leaky import triton_ops
 
-    rule = compiled.rule_of(key)
-    surrogate = rule.spike_grad
-    assert isinstance(surrogate, Surrogate)
     spikes, mem_out, _ = triton_ops.forward(
-        x,
-        mem,
-        *coefficients,
-        rule.reset_mechanism,
-        "delayed" if rule.reset_delay else "exact" if rule.exact_reset else "immediate",
-        rule.cuts_previous_reset,
-        rule.cuts_current_reset,
-        surrogate.kind,
-        surrogate.shape,
-        surrogate.fires_at_threshold,
-        output_mem,
-        needs_grad,
+        x, mem, *coefficients, *compiled.rule_of(key).options, output_mem, needs_grad
     )
     return spikes, mem_out

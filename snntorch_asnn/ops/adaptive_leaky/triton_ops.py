@@ -16,9 +16,21 @@ from torch import Tensor
 from torch.library import custom_op, triton_op
 
 from snntorch_asnn.ops.adaptive_leaky.layout import Folding, fold
+from snntorch_asnn.ops.adaptive_leaky.rule import RuleOptions
 from snntorch_asnn.ops.adaptive_leaky.triton_kernels import backward_kernel, forward_kernel
 
-__all__ = ["SEGMENT", "backward", "forward"]
+__all__ = [
+    "SEGMENT",
+    "Incoming",
+    "Launch",
+    "backward",
+    "backward_launch",
+    "dense_samples",
+    "folding_of",
+    "forward",
+    "forward_launch",
+    "kept_membranes",
+]
 
 SEGMENT = 8
 """Most steps whose inputs and membranes the backward kernel keeps in registers at a time."""
@@ -80,7 +92,7 @@ def _alignment(size: int) -> int:
     return next(a for a in (16, 8, 4, 2, 1) if size % a == 0)
 
 
-def _folding(x: Tensor, feature_shape: Sequence[int]) -> Folding:
+def folding_of(x: Tensor, feature_shape: Sequence[int]) -> Folding:
     """The folding of ``x``; with one set of coefficients, a batch only of what is not dense in memory."""
     folding = fold(x, tuple(feature_shape))
     if folding.folded[1] != 1:
@@ -94,7 +106,7 @@ def _folding(x: Tensor, feature_shape: Sequence[int]) -> Folding:
     return dataclasses.replace(folding, folded=(total // dense if total else 0, 1, dense))
 
 
-def _dense_samples(folded: Tensor) -> Tensor:
+def dense_samples(folded: Tensor) -> Tensor:
     """``[T, B, C, M]`` whose last two dimensions lie densely: a copy only where they do not."""
     _, _, channels, inner = folded.shape
     dense = (inner == 1 or folded.stride(3) == 1) and (channels == 1 or folded.stride(2) == inner)
@@ -113,7 +125,8 @@ def _interval(num_steps: int) -> int:
     return max(16, _padded(math.isqrt(num_steps - 1) + 1, SEGMENT))
 
 
-def _kept(num_steps: int, needs_grad: bool) -> int:
+def kept_membranes(num_steps: int, needs_grad: bool) -> int:
+    """How many membranes a forward pass saves for its backward pass."""
     return (num_steps - 1) // _interval(num_steps) if needs_grad else 0
 
 
@@ -123,7 +136,7 @@ def _outputs(
     """Spikes, membrane and checkpoints, all folded and yet to be filled."""
     num_steps = x.shape[0]
     steps = (num_steps,) if output_mem else ()
-    kept = _kept(num_steps, needs_grad)
+    kept = kept_membranes(num_steps, needs_grad)
     spikes = x.new_empty((num_steps, *folding.folded))
     mem_out = x.new_empty((*steps, *folding.folded), dtype=torch.float32)
     checkpoints = x.new_empty((kept, *folding.folded) if kept else (0,), dtype=torch.float32)
@@ -132,6 +145,52 @@ def _outputs(
 
 def _unfolded_mem(folding: Folding, mem: Tensor, output_mem: bool) -> Tensor:
     return folding.unfold(mem) if output_mem else folding.unfold_state(mem)
+
+
+class Launch(NamedTuple):
+    """A launch of a kernel, except for its tensors: it depends on shapes and options alone."""
+
+    grid: tuple[int]
+    numbers: tuple[Any, ...]
+    constants: dict[str, Any]
+
+
+def forward_launch(
+    num_steps: int,
+    folded: tuple[int, int, int],
+    strides: Sequence[int],
+    element_size: int,
+    rule: RuleOptions,
+    *,
+    has_mem: bool,
+    has_shift: bool,
+    output_mem: bool,
+    needs_grad: bool,
+) -> Launch:
+    """How the forward kernel runs over ``[T, B, C, M]`` with the given strides of T and B."""
+    batch, channels, inner = folded
+    warps = 4 if math.prod(folded) >= 1 << 19 else 1
+    tile = _tile(folded, warps * 32 * (16 // element_size), reduces=False)
+    alignment = _alignment(inner)
+    blocks = tile.blocks[1:]
+    numbers = (num_steps, _interval(num_steps), batch, channels, inner // alignment, *blocks, *strides)
+    constants = {
+        "ALIGNMENT": alignment,
+        "BB": tile.batch,
+        "BC": tile.channels,
+        "BM": tile.inner,
+        "UNROLL": _power_of_two(num_steps, 4),
+        "MECHANISM": rule.mechanism,
+        "RESET": rule.reset,
+        "AT_THRESHOLD": rule.fires_at_threshold,
+        "HAS_MEM": has_mem,
+        "HAS_SHIFT": has_shift,
+        "OUTPUT_MEM": output_mem,
+        "CHECKPOINTS": kept_membranes(num_steps, needs_grad) > 0,
+        "PTX": _PTX,
+        "num_warps": warps,
+    }
+    return Launch((math.prod(tile.blocks),), numbers, constants)
 
 
 def _forward(
@@ -153,48 +212,115 @@ def _forward(
     output_mem: bool,
     needs_grad: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    folding = _folding(x, beta.shape[1:])
+    folding = folding_of(x, beta.shape[1:])
     spikes, mem_out, checkpoints = _outputs(x, folding, output_mem, needs_grad)
     if x.numel():
-        num_steps = x.shape[0]
-        batch, channels, inner = folding.folded
-        folded = _dense_samples(folding.sequence(x))
-        warps = 4 if x.numel() // num_steps >= 1 << 19 else 1
-        tile = _tile(folding.folded, warps * 32 * (16 // x.element_size()), reduces=False)
-        alignment = _alignment(inner)
+        folded = dense_samples(folding.sequence(x))
+        rule = RuleOptions(
+            reset_mechanism,
+            reset,
+            cuts_previous_reset,
+            cuts_current_reset,
+            surrogate,
+            surrogate_shape,
+            fires_at_threshold,
+        )
+        how = forward_launch(
+            x.shape[0],
+            folding.folded,
+            folded.stride()[:2],
+            x.element_size(),
+            rule,
+            has_mem=mem is not None,
+            has_shift=shift is not None,
+            output_mem=output_mem,
+            needs_grad=needs_grad,
+        )
         with torch.cuda.device_of(x):
-            wrap_triton(forward_kernel)[(math.prod(tile.blocks),)](
+            wrap_triton(forward_kernel)[how.grid](
                 folded,
                 folded if mem is None else folding.state(mem).contiguous(),
                 _table(folding, (beta, gain, threshold, previous_threshold, scale, shift)),
                 spikes,
                 mem_out,
                 checkpoints,
-                num_steps,
-                _interval(num_steps),
-                batch,
-                channels,
-                inner // alignment,
-                tile.blocks[1],
-                tile.blocks[2],
-                folded.stride(0),
-                folded.stride(1),
-                ALIGNMENT=alignment,
-                BB=tile.batch,
-                BC=tile.channels,
-                BM=tile.inner,
-                UNROLL=_power_of_two(num_steps, 4),
-                MECHANISM=reset_mechanism,
-                RESET=reset,
-                AT_THRESHOLD=fires_at_threshold,
-                HAS_MEM=mem is not None,
-                HAS_SHIFT=shift is not None,
-                OUTPUT_MEM=output_mem,
-                CHECKPOINTS=_kept(num_steps, needs_grad) > 0,
-                PTX=_PTX,
-                num_warps=warps,
+                *how.numbers,
+                **how.constants,
             )
     return folding.unfold(spikes), _unfolded_mem(folding, mem_out, output_mem), checkpoints
+
+
+class Incoming(NamedTuple):
+    """Which gradients arrive in a backward pass, and the strides of T and B of the spikes'."""
+
+    spikes: Sequence[int] | None
+    last: bool
+    trace: bool
+
+
+def backward_launch(
+    num_steps: int,
+    folded: tuple[int, int, int],
+    strides: Sequence[int],
+    element_size: int,
+    rule: RuleOptions,
+    incoming: Incoming,
+    wants: Sequence[bool],
+    *,
+    has_mem: bool,
+    has_shift: bool,
+    has_checkpoints: bool,
+) -> tuple[Launch, int]:
+    """How the backward kernel runs, and over how many programs its sums of coefficients' gradients go.
+
+    ``wants`` says for x, mem and each coefficient whether its gradient is wanted.
+    """
+    batch, channels, inner = folded
+    rows = sum(wants[2:])
+    elements = 32 * (16 // element_size if rows <= 2 or num_steps <= 4 else 4)
+    warps = 1 if rows else 4
+    tile = _tile(folded, warps * elements, reduces=rows > 0)
+    alignment = _alignment(inner)
+    segment = _power_of_two(num_steps, SEGMENT)
+    slots = {name: sum(wants[2 : 2 + i]) if wants[2 + i] else -1 for i, name in enumerate(_NAMES)}
+    numbers = (
+        num_steps,
+        _interval(num_steps) if has_checkpoints else _padded(num_steps, SEGMENT),
+        batch,
+        channels,
+        inner // alignment,
+        *tile.blocks[1:],
+        *strides,
+        *(incoming.spikes or (0, 0)),
+        rule.surrogate_shape,
+    )
+    constants = {
+        "ALIGNMENT": alignment,
+        "BB": tile.batch,
+        "BC": tile.channels,
+        "BM": tile.inner,
+        "UNROLL": min(segment, 4),
+        "SEGMENT": segment,
+        "SURROGATE": rule.surrogate,
+        "MECHANISM": rule.mechanism,
+        "RESET": rule.reset,
+        "AT_THRESHOLD": rule.fires_at_threshold,
+        "CUTS_PREVIOUS": rule.cuts_previous_reset,
+        "CUTS_CURRENT": rule.cuts_current_reset,
+        "HAS_MEM": has_mem,
+        "HAS_SHIFT": has_shift,
+        "HAS_GRAD_SPIKES": incoming.spikes is not None,
+        "HAS_GRAD_TRACE": incoming.trace,
+        "HAS_GRAD_LAST": incoming.last,
+        "CHECKPOINTS": has_checkpoints,
+        "GRAD_X": wants[0],
+        "GRAD_MEM": wants[1],
+        "ROWS": rows,
+        **slots,
+        "PTX": _PTX,
+        "num_warps": warps,
+    }
+    return Launch((math.prod(tile.blocks),), numbers, constants), tile.blocks[0] * tile.blocks[2]
 
 
 def _backward(
@@ -223,26 +349,43 @@ def _backward(
 
     ``wants`` says for x, mem and each coefficient whether its gradient is wanted; those have a row.
     """
-    folding = _folding(x, beta.shape[1:])
-    num_steps, (batch, channels, inner) = x.shape[0], folding.folded
-    rows = sum(wants[2:])
-    elements = 32 * (16 // x.element_size() if rows <= 2 or num_steps <= 4 else 4)
-    warps = 1 if rows else 4
-    tile = _tile(folding.folded, warps * elements, reduces=rows > 0)
-    grad_x = x.new_empty((num_steps, *folding.folded) if wants[0] else (0,))
+    folding = folding_of(x, beta.shape[1:])
+    folded = dense_samples(folding.sequence(x))
+    ds = None if grad_spikes is None else dense_samples(folding.sequence(grad_spikes))
+    rule = RuleOptions(
+        reset_mechanism,
+        reset,
+        cuts_previous_reset,
+        cuts_current_reset,
+        surrogate,
+        surrogate_shape,
+        fires_at_threshold,
+    )
+    has_grad_mem = grad_mem_out is not None
+    incoming = Incoming(
+        None if ds is None else ds.stride()[:2], has_grad_mem and not output_mem, has_grad_mem and output_mem
+    )
+    how, programs = backward_launch(
+        x.shape[0],
+        folding.folded,
+        folded.stride()[:2],
+        x.element_size(),
+        rule,
+        incoming,
+        wants,
+        has_mem=mem is not None,
+        has_shift=shift is not None,
+        has_checkpoints=checkpoints.numel() > 0,
+    )
+    grad_x = x.new_empty((x.shape[0], *folding.folded) if wants[0] else (0,))
     grad_mem = x.new_empty(folding.folded if wants[1] else (0,), dtype=torch.float32)
-    sums = x.new_empty((tile.blocks[0] * tile.blocks[2], num_steps, rows, channels), dtype=torch.float32)
+    sums = x.new_empty((programs, x.shape[0], sum(wants[2:]), folding.folded[1]), dtype=torch.float32)
     if x.numel():
-        folded = _dense_samples(folding.sequence(x))
-        ds = None if grad_spikes is None else _dense_samples(folding.sequence(grad_spikes))
         if grad_mem_out is not None:
             folded_grad = folding.sequence(grad_mem_out) if output_mem else folding.state(grad_mem_out)
             grad_mem_out = folded_grad.contiguous()
-        alignment = _alignment(inner)
-        segment = _power_of_two(num_steps, SEGMENT)
-        slots = {name: sum(wants[2 : 2 + i]) if wants[2 + i] else -1 for i, name in enumerate(_NAMES)}
         with torch.cuda.device_of(x):
-            wrap_triton(backward_kernel)[(math.prod(tile.blocks),)](
+            wrap_triton(backward_kernel)[how.grid](
                 folded,
                 folded if mem is None else folding.state(mem).contiguous(),
                 _table(folding, (beta, gain, threshold, previous_threshold, scale, shift)),
@@ -252,42 +395,8 @@ def _backward(
                 grad_x,
                 grad_mem,
                 sums,
-                num_steps,
-                _interval(num_steps) if checkpoints.numel() else _padded(num_steps, SEGMENT),
-                batch,
-                channels,
-                inner // alignment,
-                tile.blocks[1],
-                tile.blocks[2],
-                folded.stride(0),
-                folded.stride(1),
-                0 if ds is None else ds.stride(0),
-                0 if ds is None else ds.stride(1),
-                surrogate_shape,
-                ALIGNMENT=alignment,
-                BB=tile.batch,
-                BC=tile.channels,
-                BM=tile.inner,
-                UNROLL=min(segment, 4),
-                SEGMENT=segment,
-                SURROGATE=surrogate,
-                MECHANISM=reset_mechanism,
-                RESET=reset,
-                AT_THRESHOLD=fires_at_threshold,
-                CUTS_PREVIOUS=cuts_previous_reset,
-                CUTS_CURRENT=cuts_current_reset,
-                HAS_MEM=mem is not None,
-                HAS_SHIFT=shift is not None,
-                HAS_GRAD_SPIKES=ds is not None,
-                HAS_GRAD_TRACE=grad_mem_out is not None and output_mem,
-                HAS_GRAD_LAST=grad_mem_out is not None and not output_mem,
-                CHECKPOINTS=checkpoints.numel() > 0,
-                GRAD_X=wants[0],
-                GRAD_MEM=wants[1],
-                ROWS=rows,
-                PTX=_PTX,
-                num_warps=warps,
-                **slots,
+                *how.numbers,
+                **how.constants,
             )
     grads = folding.unfold_parameter_gradient(sums.sum(0).movedim(1, 0), beta.shape[1:])
     return (
@@ -299,14 +408,14 @@ def _backward(
 
 def _forward_shapes(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     x, beta, output_mem, needs_grad = arguments[0], arguments[2], *arguments[-2:]
-    folding = _folding(x, beta.shape[1:])
+    folding = folding_of(x, beta.shape[1:])
     spikes, mem_out, checkpoints = _outputs(x, folding, output_mem, needs_grad)
     return folding.unfold(spikes), _unfolded_mem(folding, mem_out, output_mem), checkpoints
 
 
 def _backward_shapes(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     x, beta, wants = arguments[0], arguments[2], arguments[-1]
-    folding = _folding(x, beta.shape[1:])
+    folding = folding_of(x, beta.shape[1:])
     grad_x, grad_mem = x.new_empty(0), x.new_empty(0, dtype=torch.float32)
     if wants[0]:
         grad_x = folding.unfold(x.new_empty((x.shape[0], *folding.folded)))

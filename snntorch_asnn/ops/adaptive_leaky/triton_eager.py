@@ -1,0 +1,289 @@
+"""The Triton kernels in eager mode: one step of autograd that launches them without the dispatcher.
+
+The operators of ``triton_ops.py`` are for compilers. Called eagerly they would cost the host several times
+what PyTorch's own layers do. Both take what a launch needs from the same functions there.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Size, Tensor
+
+from snntorch_asnn.ops.adaptive_leaky.affine import back_through_affine
+from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients, summed_to
+from snntorch_asnn.ops.adaptive_leaky.layout import Folding
+from snntorch_asnn.ops.adaptive_leaky.rule import Rule, RuleOptions
+from snntorch_asnn.ops.adaptive_leaky.triton_kernels import backward_kernel, forward_kernel
+from snntorch_asnn.ops.adaptive_leaky.triton_launch import Prepared
+from snntorch_asnn.ops.adaptive_leaky.triton_ops import (
+    Incoming,
+    backward_launch,
+    dense_samples,
+    folding_of,
+    forward_launch,
+    kept_membranes,
+)
+from snntorch_asnn.ops.first_derivative import first_derivative_only
+
+__all__ = ["sequence"]
+
+_SHARE = 64
+"""The table of coefficients is kept for the backward pass where the input is so many times its size."""
+
+_GAIN, _SHIFT = Coefficients._fields.index("gain"), Coefficients._fields.index("shift")
+
+
+def sequence(
+    x: Tensor,
+    mem: Tensor | None,
+    coefficients: Coefficients,
+    rule: Rule,
+    *,
+    output_mem: bool,
+    affine: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """As :func:`..reference.sequence`, for a rule that is fusable, outside of graphs and transforms.
+
+    With ``affine`` it is that of ``coefficients.after(*affine)``.
+    """
+    factor, offset = affine or (None, None)
+    constants = rule.options, output_mem, torch.is_grad_enabled()
+    spikes, mem_out = _Sequence.apply(x, mem, *coefficients, factor, offset, *constants)
+    return spikes, mem_out
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """How the kernels see the sequences of one shape and memory format."""
+
+    shape: Size
+    features: Size
+    folding: Folding
+    is_direct: bool
+    """Whether they read a sequence where it lies; elsewhere they get a copy."""
+    strides: tuple[int, ...]
+    """Of T and B."""
+    result_strides: tuple[int, ...]
+    """Of spikes and gradients."""
+    state_strides: tuple[int, ...]
+
+    @staticmethod
+    @functools.lru_cache(maxsize=4096)
+    def of(shape: Size, strides: tuple[int, ...], features: Size) -> _View:
+        like = torch.empty_strided(shape, strides, device="meta")
+        folding = folding_of(like, features)
+        folded = folding.sequence(like)
+        seen = dense_samples(folded)
+        result = torch.empty(shape[0], *folding.folded, device="meta")
+        return _View(
+            shape,
+            features,
+            folding,
+            seen is folded and folded.untyped_storage()._cdata == like.untyped_storage()._cdata,
+            seen.stride()[:2],
+            folding.unfold(result).stride(),
+            folding.unfold_state(result[0]).stride(),
+        )
+
+    def sequence(self, x: Tensor) -> Tensor:
+        """``x`` as the kernels read it."""
+        return x if self.is_direct else dense_samples(self.folding.sequence(x))
+
+    def gradient(self, grad: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """A gradient as the kernels read it, and its strides of T and B."""
+        if grad.stride() == self.result_strides:
+            _, *sample = self.folding.folded
+            return grad, (self.folding.shape.numel(), math.prod(sample))
+        seen = dense_samples(self.folding.sequence(grad))
+        return seen, seen.stride()[:2]
+
+    def dense(self, x: Tensor) -> Tensor:
+        """``x`` in one stretch of memory, in the order of the results."""
+        return x if x.stride() == self.result_strides else self.folding.sequence(x).contiguous()
+
+    def state(self, mem: Tensor) -> Tensor:
+        """A state in the order of memory of the results."""
+        return mem if mem.stride() == self.state_strides else self.folding.state(mem).contiguous()
+
+    def empty_sequence(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        return torch.empty_strided(self.shape, self.result_strides, dtype=dtype, device=device)
+
+    def empty_state(self, device: torch.device) -> Tensor:
+        return torch.empty_strided(self.shape[1:], self.state_strides, dtype=torch.float32, device=device)
+
+    def table(self, coefficients: Coefficients) -> Tensor:
+        """The coefficients ``[T, 5 or 6, C]``."""
+        steps, channels = self.shape[0], self.folding.folded[1]
+        if channels == 1:
+            return torch.stack([c.reshape(steps) for c in coefficients if c is not None], dim=1)
+        given = [self.folding.parameter(c).squeeze(2) for c in coefficients if c is not None]
+        return torch.stack(given, dim=1)
+
+    def gradients(self, sums: Tensor) -> tuple[Tensor, ...]:
+        """Of ``sums`` ``[programs, T, rows, C]``, the rows' totals ``[T, *features]``."""
+        _, steps, rows, channels = sums.shape
+        totals = sums.new_empty(rows, steps, channels)
+        torch.sum(sums, 0, out=totals.transpose(0, 1))
+        if channels == 1 or (self.folding.is_in_order and self.features.numel() == channels):
+            return totals.view(rows, steps, *self.features).unbind(0)
+        return self.folding.unfold_parameter_gradient(totals, self.features).unbind(0)
+
+
+@functools.lru_cache(maxsize=4096)
+def _forward_of(
+    view: _View,
+    dtype: torch.dtype,
+    rule: RuleOptions,
+    has_mem: bool,
+    has_shift: bool,
+    output_mem: bool,
+    needs_grad: bool,
+) -> Prepared:
+    how = forward_launch(
+        view.shape[0],
+        view.folding.folded,
+        view.strides,
+        dtype.itemsize,
+        rule,
+        has_mem=has_mem,
+        has_shift=has_shift,
+        output_mem=output_mem,
+        needs_grad=needs_grad,
+    )
+    return Prepared(forward_kernel, how)
+
+
+@functools.lru_cache(maxsize=4096)
+def _backward_of(
+    view: _View,
+    dtype: torch.dtype,
+    rule: RuleOptions,
+    incoming: Incoming,
+    wants: tuple[bool, ...],
+    has_mem: bool,
+    has_shift: bool,
+    has_checkpoints: bool,
+) -> tuple[Prepared, int]:
+    how, programs = backward_launch(
+        view.shape[0],
+        view.folding.folded,
+        view.strides,
+        dtype.itemsize,
+        rule,
+        incoming,
+        wants,
+        has_mem=has_mem,
+        has_shift=has_shift,
+        has_checkpoints=has_checkpoints,
+    )
+    return Prepared(backward_kernel, how), programs
+
+
+class _Sequence(torch.autograd.Function):
+    """One step of autograd, whatever is done to the coefficients before the kernels read them.
+
+    A ``setup_context`` would have PyTorch inspect the signature of ``forward`` at every call.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        x, mem, *given, factor, offset, rule, output_mem, grad_enabled = inputs
+        own = Coefficients(*given)
+        features = own.feature_shape if factor is None else own.features_after(factor)
+        view = _View.of(x.shape, x.stride(), features)
+        table = _table(view, own, factor, offset)
+        needs_grad = grad_enabled and any(ctx.needs_input_grad)
+        spikes = view.empty_sequence(x.dtype, x.device)
+        mem_out = view.empty_sequence(torch.float32, x.device) if output_mem else view.empty_state(x.device)
+        kept = kept_membranes(x.shape[0], needs_grad)
+        checkpoints = x.new_empty((kept, *view.folding.folded), dtype=torch.float32) if kept else None
+        if x.numel():
+            seen = view.sequence(x)
+            has_shift = factor is not None or own.shift is not None
+            launch = _forward_of(view, x.dtype, rule, mem is not None, has_shift, output_mem, needs_grad)
+            state = seen if mem is None else view.state(mem)
+            launch(seen, state, table, spikes, mem_out, seen if checkpoints is None else checkpoints)
+        ctx.set_materialize_grads(False)
+        ctx.view, ctx.rule, ctx.output_mem = view, rule, output_mem
+        is_small = table.numel() * _SHARE <= x.numel()
+        # Gain, factor and offset are needed for each other's gradients; the rest only to make a new table.
+        needed = given if factor is not None or not is_small else (None,) * len(given)
+        ctx.shapes = [None if c is None else c.shape for c in given]
+        ctx.save_for_backward(x, mem, *needed, factor, offset, table if is_small else None, checkpoints)
+        return spikes, mem_out
+
+    @staticmethod
+    @first_derivative_only("impl='triton', whose backward pass is a kernel,", "impl='reference'")
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+        x, mem, *given, factor, offset, table, checkpoints = ctx.saved_tensors
+        own, view = Coefficients(*given), ctx.view
+        wants = list(ctx.needs_input_grad[:8])
+        if factor is not None:
+            wants[2 + _GAIN] |= ctx.needs_input_grad[8]
+            wants[2 + _SHIFT] |= wants[2 + _GAIN] or ctx.needs_input_grad[9]
+        table = _table(view, own, factor, offset) if table is None else table
+        grad_x, grad_mem, rows = _launch_backward(
+            ctx, x, mem, table, checkpoints, grad_outputs, tuple(wants), factor is not None
+        )
+        remaining = iter(rows)
+        of = [next(remaining) if want else None for want in wants[2:]]
+        if factor is None:
+            return grad_x, grad_mem, *of, *(None,) * 5
+        of[_GAIN], *of_affine = back_through_affine(of[_GAIN], of[_SHIFT], own.gain, factor, offset)
+        of = [
+            None if grad is None or shape is None else summed_to(grad, shape)
+            for grad, shape in zip(of, ctx.shapes, strict=True)
+        ]
+        return grad_x, grad_mem, *of, *of_affine, *(None,) * 3
+
+
+def _launch_backward(
+    ctx: Any,
+    x: Tensor,
+    mem: Tensor | None,
+    table: Tensor,
+    checkpoints: Tensor | None,
+    grad_outputs: tuple[Tensor | None, Tensor | None],
+    wants: tuple[bool, ...],
+    has_affine: bool,
+) -> tuple[Tensor | None, Tensor | None, tuple[Tensor, ...]]:
+    """Gradients of the input and of the first membrane, and those of the coefficients that are wanted."""
+    view: _View = ctx.view
+    grad_spikes, grad_mem_out = (g if g is None else g.resolve_neg() for g in grad_outputs)
+    spikes_strides = None
+    if grad_spikes is not None:
+        grad_spikes, spikes_strides = view.gradient(grad_spikes)
+    incoming = Incoming(
+        spikes_strides,
+        grad_mem_out is not None and not ctx.output_mem,
+        grad_mem_out is not None and ctx.output_mem,
+    )
+    if grad_mem_out is not None:
+        grad_mem_out = view.dense(grad_mem_out) if ctx.output_mem else view.state(grad_mem_out)
+    has_shift = has_affine or ctx.shapes[_SHIFT] is not None
+    has_checkpoints = checkpoints is not None
+    options = x.dtype, ctx.rule, incoming, wants, mem is not None, has_shift, has_checkpoints
+    launch, programs = _backward_of(view, *options)
+    grad_x = view.empty_sequence(x.dtype, x.device) if wants[0] else None
+    grad_mem = view.empty_state(x.device) if wants[1] else None
+    rows = sum(wants[2:])
+    sums = None
+    if rows:
+        sums = x.new_empty((programs, view.shape[0], rows, view.folding.folded[1]), dtype=torch.float32)
+    if x.numel():
+        seen = view.sequence(x)
+        state = seen if mem is None else view.state(mem)
+        optional = (checkpoints, grad_spikes, grad_mem_out, grad_x, grad_mem, sums)
+        launch(seen, state, table, *(seen if t is None else t for t in optional))
+    return grad_x, grad_mem, () if sums is None else view.gradients(sums)
+
+
+def _table(view: _View, own: Coefficients, factor: Tensor | None, offset: Tensor | None) -> Tensor:
+    if factor is None or offset is None:
+        return view.table(own)
+    return view.table(own.multiplied(factor, offset))
