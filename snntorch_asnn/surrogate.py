@@ -8,9 +8,10 @@ under several of them at once. The fused implementations know it by name.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -96,8 +97,9 @@ def leave_in_graph(function: _Function) -> _Function:
 
 
 @leave_in_graph
-def _spike(u: Tensor, kind: str, shape: float, fires_at_threshold: bool) -> Tensor:
-    spikes: Tensor = _Spike.apply(u, kind, shape, fires_at_threshold)
+def _spike(u: Tensor, constants: str) -> Tensor:
+    surrogate = of_constants(constants)
+    spikes: Tensor = _Spike.apply(u, surrogate.kind, surrogate.shape, surrogate.fires_at_threshold)
     return spikes
 
 
@@ -132,6 +134,8 @@ class Surrogate:
     kind: str
     shape: float = 1.0
     fires_at_threshold: bool = False
+    constants: str = field(init=False, compare=False)
+    """All of it as text. Dynamo takes a number for an input that may change, which kernels are not built for."""
 
     def __post_init__(self) -> None:
         if self.kind not in _BACKWARD:
@@ -141,7 +145,8 @@ class Surrogate:
             raise ValueError(
                 f"{self.kind}: its parameter must be a positive, finite number; got {self.shape!r}"
             )
-
+        text = f"{self.kind} {self.shape!r} {self.fires_at_threshold}"
+        object.__setattr__(self, "constants", text)
         while _AWAITING_DYNAMO:
             torch.compiler.allow_in_graph(_AWAITING_DYNAMO.pop())
 
@@ -150,7 +155,7 @@ class Surrogate:
 
     def __call__(self, u: Tensor) -> Tensor:
         """Spikes of ``u`` (membrane less threshold, any shape, floating point), in ``u``'s dtype."""
-        spikes: Tensor = _spike(u, self.kind, self.shape, self.fires_at_threshold)
+        spikes: Tensor = _spike(u, self.constants)
         return spikes
 
     def spikes(self, u: Tensor) -> Tensor:
@@ -175,6 +180,13 @@ class Surrogate:
     def __repr__(self) -> str:
         closed = ", fires_at_threshold=True" if self.fires_at_threshold else ""
         return f"Surrogate({self.kind!r}, {self.shape}{closed})"
+
+
+@functools.cache
+def of_constants(constants: str) -> Surrogate:
+    """The surrogate whose :attr:`Surrogate.constants` these are."""
+    kind, shape, fires_at_threshold = constants.split()
+    return Surrogate(kind, float(shape), fires_at_threshold == "True")
 
 
 def sigmoid(slope: float = 25.0, *, fires_at_threshold: bool = False) -> Surrogate:

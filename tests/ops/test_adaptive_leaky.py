@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -129,6 +130,49 @@ def test_compiled_agrees_with_the_reference(
     parameters = [torch.rand(shape[0], *features) * 0.5 + 0.4 for _ in range(3)]
     expected = results(x, parameters, None, impl="reference", **reset)
     assert_agree(results(x, parameters, None, impl="compile", **reset), expected, 2e-5)
+
+
+def non_finite(**options: Any) -> dict[str, Tensor]:
+    """Outputs and gradients of every order of infinities, NaN and numbers, from each of them as a state."""
+    values = torch.tensor([math.inf, -math.inf, math.nan, 0.5, -0.5, 2.0])
+    x, mem = torch.cartesian_prod(values, values, values).T.contiguous(), values.repeat(36)
+    return results(x, [torch.full((3, 216), value) for value in (0.7, 1.0, 1.0)], mem, **options)
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("spike_grad", [surrogate.atan(), surrogate.triangular(1.5)], ids=repr)
+@pytest.mark.parametrize("reset", RESETS, ids=["delayed", "immediate", "exact"])
+@pytest.mark.parametrize("mechanism", ["subtract", "zero", "none"])
+def test_infinities_and_nan_pass_as_in_the_reference(
+    mechanism: str, reset: dict[str, bool], spike_grad: surrogate.Surrogate
+) -> None:
+    for detach in (True, False):
+        options = {"reset_mechanism": mechanism, "spike_grad": spike_grad, "detach_reset": detach, **reset}
+        expected = non_finite(impl="reference", **options)
+        assert_same(non_finite(impl="compile", **options), expected)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "reset", "spike_grad"),
+    [
+        ("zero", RESETS[2], surrogate.sigmoid(4)),
+        ("zero", RESETS[0], surrogate.triangular(1.5)),
+        ("subtract", RESETS[1], surrogate.atan()),
+    ],
+)
+def test_infinities_and_nan_pass_through_the_cpp_kernel(
+    mechanism: str, reset: dict[str, bool], spike_grad: surrogate.Surrogate
+) -> None:
+    options = {"reset_mechanism": mechanism, "spike_grad": spike_grad, **reset}
+    assert_same(non_finite(impl="cpp", **options), non_finite(impl="reference", **options))
+
+
+def assert_same(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(
+            got[name], value, equal_nan=True, msg=lambda message, n=name: f"{n}: {message}"
+        )
 
 
 def test_compiled_runs_long_sequences_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

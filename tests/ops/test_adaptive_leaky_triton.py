@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
@@ -197,6 +198,20 @@ def test_every_rule(reset: str, mechanism: Any, detach: bool | None) -> None:
 def test_every_surrogate(spike_grad: surrogate.Surrogate) -> None:
     rule = Rule(spike_grad, reset_delay=False, detach_reset=False)
     assert_agrees(case(torch.randn(2, 7, device=DEVICE), (), rule, coarse=spike_grad.fires_at_threshold))
+
+
+@pytest.mark.parametrize("mechanism", ["subtract", "zero", "none"])
+@pytest.mark.parametrize("reset", ["delayed", "immediate", "exact"])
+def test_infinities_and_nan_pass_as_in_the_reference(reset: str, mechanism: Any) -> None:
+    values = torch.tensor([math.inf, -math.inf, math.nan, 0.5, 2.0], device=DEVICE)
+    x, mem = torch.cartesian_prod(values, values, values).T.contiguous(), values.repeat(25)
+    numbers = Coefficients(*(torch.full((3,), value, device=DEVICE) for value in (0.7, 1.5, 1.0, 1.0, 1.0)))
+    for spike_grad, detach in ((surrogate.triangular(1.5), True), (surrogate.atan(), False)):
+        rule = Rule(spike_grad, mechanism, reset == "delayed", reset == "exact", detach)
+        given = Case(x, mem, numbers, rule, output_mem=False)
+        got, expected = results(kernels.sequence, given), results(reference.sequence, given)
+        for name, value in expected.items():
+            torch.testing.assert_close(got[name], value, rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
 @pytest.mark.parametrize("output_mem", [False, True])

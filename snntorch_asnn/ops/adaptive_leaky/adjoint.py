@@ -58,7 +58,10 @@ def advance(
     mem = u
     if not rule.reset_delay and rule.reset_mechanism != "none":
         now = spikes if reset is None else spikes - reset
-        mem = u - now * threshold if rule.reset_mechanism == "subtract" else u - now * u
+        if rule.reset_mechanism == "subtract":
+            mem = u - now * threshold
+        else:
+            mem = u * (1 - now) if rule.exact_reset else u - now * u
     return Moment(before, reset, u, spikes, mem)
 
 

@@ -22,14 +22,14 @@ from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops.adaptive_leaky.layout import fold
 from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule
 from snntorch_asnn.ops.first_derivative import first_derivative_only
-from snntorch_asnn.surrogate import Surrogate
+from snntorch_asnn.surrogate import Surrogate, of_constants
 
 __all__ = ["CHUNK", "RuleKey", "missing", "rule_key", "rule_of", "sequence", "sequence_in_graph"]
 
 CHUNK = 16
 """Most time steps in one compiled loop. A longer sequence keeps the membrane at every chunk's start."""
 
-RuleKey = tuple[ResetMechanism, bool, bool, bool | None, str, float, bool]
+RuleKey = tuple[ResetMechanism, bool, bool, bool | None, str]
 
 
 @functools.cache
@@ -73,16 +73,14 @@ def rule_key(rule: Rule) -> RuleKey:
         rule.reset_delay,
         rule.exact_reset,
         rule.detach_reset,
-        surrogate.kind,
-        surrogate.shape,
-        surrogate.fires_at_threshold,
+        surrogate.constants,
     )
 
 
 def rule_of(key: RuleKey) -> Rule:
     """The rule that :func:`rule_key` made constants of."""
-    mechanism, delay, exact, detach, kind, shape, fires_at_threshold = key
-    return Rule(Surrogate(kind, shape, fires_at_threshold), mechanism, delay, exact, detach)
+    mechanism, delay, exact, detach, constants = key
+    return Rule(of_constants(constants), mechanism, delay, exact, detach)
 
 
 def sequence_in_graph(

@@ -130,7 +130,8 @@ INLINE Moment advance(V x, V mem, const Now& now) {
     V spikes = spike(u - now.threshold), after = u;
     if constexpr (RESETS_NOW) {
         V fired = RESETS_LATE ? spikes - reset : spikes;
-        after = u - fired * (MECHANISM == SUBTRACT ? now.threshold : u);
+        if constexpr (MECHANISM == SUBTRACT) after = u - fired * now.threshold;
+        else after = RESETS_LATE ? u - fired * u : u * (1 - fired);
     }
     return {reset, u, spikes, after};
 }

@@ -60,7 +60,8 @@ def _surrogate(above, grad, SURROGATE: tl.constexpr, shape, PTX: tl.constexpr):
         s = _reciprocal(1 + tl.exp(-shape * tl.abs(above)), PTX)
         return grad * (shape * s * (1 - s))
     elif SURROGATE == "triangular":
-        return grad * (tl.maximum(shape - tl.abs(above), 0) / (shape * shape))
+        height = tl.maximum(shape - tl.abs(above), 0.0, tl.PropagateNan.ALL)
+        return grad * (height / (shape * shape))
     else:
         tl.static_assert(SURROGATE == "straight_through")
         return grad
@@ -69,6 +70,7 @@ def _surrogate(above, grad, SURROGATE: tl.constexpr, shape, PTX: tl.constexpr):
 @triton.jit
 def _coefficients(table, t, num_steps, channels, c, HAS_SHIFT: tl.constexpr):
     """Those of step ``t``; zeros past the end. What a rule does not use is never loaded."""
+    channels = tl.cast(channels, tl.int64)
     at = table + tl.cast(t, tl.int64) * ((5 + HAS_SHIFT) * channels) + c
     mask = (c < channels) & (t < num_steps)
     beta = tl.load(at, mask, other=0)
@@ -92,6 +94,8 @@ def _settle(u, fired, reset, threshold, MECHANISM: tl.constexpr, RESET: tl.const
         return u, now
     elif MECHANISM == "subtract":
         return u - now * threshold, now
+    elif RESET == "exact":
+        return u * (1 - now), now
     else:
         return u - now * u, now
 
@@ -114,7 +118,8 @@ def _integrate(
     reset = _fires(before, previous, AT_THRESHOLD)
     kept = before
     if RESET != "exact" and MECHANISM == "zero":
-        kept = tl.where(reset, 0.0, before)
+        # A product, since an infinite membrane times zero is NaN in the reference too.
+        kept = (1 - reset.to(tl.float32)) * before
     current = _product(gain, x, PTX)
     if HAS_SHIFT:
         current += shift
@@ -122,6 +127,15 @@ def _integrate(
     if RESET != "exact" and MECHANISM == "subtract":
         u = tl.where(reset, u - previous, u)
     return u, reset, kept
+
+
+@triton.jit
+def _place(block_b, block_c, block_m, BB: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr):
+    """Samples, coefficients and neurons of a tile, in 64 bits: a step may have more than 2^31 of them."""
+    b = tl.cast(block_b, tl.int64) * BB + tl.arange(0, BB)[:, None, None]
+    c = tl.cast(block_c, tl.int64) * BC + tl.arange(0, BC)[None, :, None]
+    m = tl.cast(block_m, tl.int64) * BM + tl.arange(0, BM)[None, None, :]
+    return b, c, m
 
 
 @triton.jit(do_not_specialize=["num_steps", "interval"])
@@ -160,14 +174,13 @@ def forward_kernel(
     With ``CHECKPOINTS`` that is also every ``interval`` steps, a multiple of ``UNROLL``.
     """
     pid = tl.program_id(0)
-    b = (pid // blocks_m // blocks_c) * BB + tl.arange(0, BB)[:, None, None]
-    c = (pid // blocks_m % blocks_c) * BC + tl.arange(0, BC)[None, :, None]
-    m = (pid % blocks_m) * BM + tl.arange(0, BM)[None, None, :]
-    shared = inner * ALIGNMENT
+    b, c, m = _place(pid // blocks_m // blocks_c, pid // blocks_m % blocks_c, pid % blocks_m, BB, BC, BM)
+    shared = tl.cast(inner, tl.int64) * ALIGNMENT
     valid = (b < batch) & (c < channels) & (m < shared)
-    sample = tl.cast(channels, tl.int64) * shared
-    at_x = x + (b.to(tl.int64) * x_batch + c.to(tl.int64) * shared + m)
-    at = b.to(tl.int64) * sample + c.to(tl.int64) * shared + m
+    sample = channels * shared
+    inside = c * shared + m
+    at_x = x + (b * x_batch + inside)
+    at = b * sample + inside
     step = batch * sample
 
     v = tl.zeros([BB, BC, BM], tl.float32)
@@ -290,10 +303,10 @@ def _retreat(
     if RESET != "exact" and MECHANISM != "none":
         if MECHANISM == "subtract":
             grad_reset -= previous * grad_u
-            grad_previous = tl.where(reset, -grad_u, 0.0)
+            grad_previous = -reset.to(tl.float32) * grad_u
         else:
             grad_reset -= beta * before * grad_u
-            grad_before = tl.where(reset, 0.0, grad_before)
+            grad_before = (1 - reset.to(tl.float32)) * grad_before
         if not CUTS_PREVIOUS:
             crossing = _surrogate(before - previous, grad_reset, SURROGATE, shape, PTX)
             grad_before += crossing
@@ -371,17 +384,17 @@ def backward_kernel(
     """
     pid = tl.program_id(0)
     block_b, block_c, block_m = pid // blocks_m // blocks_c, pid // blocks_m % blocks_c, pid % blocks_m
-    b = block_b * BB + tl.arange(0, BB)[:, None, None]
-    c = block_c * BC + tl.arange(0, BC)[None, :, None]
-    m = block_m * BM + tl.arange(0, BM)[None, None, :]
-    shared = inner * ALIGNMENT
+    b, c, m = _place(block_b, block_c, block_m, BB, BC, BM)
+    shared = tl.cast(inner, tl.int64) * ALIGNMENT
     valid = (b < batch) & (c < channels) & (m < shared)
-    sample = tl.cast(channels, tl.int64) * shared
-    inside = c.to(tl.int64) * shared + m
-    at_x = x + (b.to(tl.int64) * x_batch + inside)
-    at_ds = grad_spikes + (b.to(tl.int64) * ds_batch + inside)
-    at = b.to(tl.int64) * sample + inside
+    sample = channels * shared
+    inside = c * shared + m
+    at_x = x + (b * x_batch + inside)
+    at_ds = grad_spikes + (b * ds_batch + inside)
+    at = b * sample + inside
     step = batch * sample
+    # Compilers pass a number of Python as one of 64 bits, and all arithmetic with it would follow.
+    shape = tl.cast(surrogate_shape, tl.float32)
     p = block_b * blocks_m + block_m
 
     g = tl.zeros([BB, BC, BM], tl.float32)
@@ -482,7 +495,7 @@ def backward_kernel(
                     beta,
                     threshold,
                     previous,
-                    surrogate_shape,
+                    shape,
                     SURROGATE,
                     MECHANISM,
                     RESET,
@@ -497,7 +510,6 @@ def backward_kernel(
                 _reduce(at_sum, grad_threshold, THRESHOLD, channels, wanted)
                 _reduce(at_sum, grad_previous, PREVIOUS, channels, wanted)
                 _reduce(at_sum, grad_u, SHIFT, channels, wanted)
-                # Without a gradient of the last membrane, g is still zero in the steps past the end.
-                g = tl.where(live, grad_before, g) if HAS_GRAD_LAST else grad_before
+                g = tl.where(live, grad_before, g)
     if GRAD_MEM:
         tl.store(grad_mem + at, g, valid)
