@@ -155,7 +155,7 @@ def test_infinities_and_nan_pass_as_in_the_reference(
 @pytest.mark.parametrize(
     ("mechanism", "reset", "spike_grad"),
     [
-        ("zero", RESETS[2], surrogate.sigmoid(4)),
+        ("zero", RESETS[2], surrogate.fast_sigmoid(3)),
         ("zero", RESETS[0], surrogate.triangular(1.5)),
         ("subtract", RESETS[1], surrogate.atan()),
     ],
