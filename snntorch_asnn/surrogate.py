@@ -135,7 +135,7 @@ class Surrogate:
     shape: float = 1.0
     fires_at_threshold: bool = False
     constants: str = field(init=False, compare=False)
-    """All of it as text. Dynamo takes a number for an input that may change, which kernels are not built for."""
+    """All of it as text: Dynamo takes a number for one that may change, and kernels are built for one."""
 
     def __post_init__(self) -> None:
         if self.kind not in _BACKWARD:
