@@ -37,14 +37,15 @@ def check_folder(config: TrainConfig) -> None:
     """Refuse a folder that the run may not write to.
 
     Raises:
-        ValueError: it holds files and is neither to be replaced nor continued, or the run to be continued
-            has other settings or damaged ones.
+        ValueError: it holds files and is neither to be replaced nor continued, there is no run to be
+            continued, or that has other settings or damaged ones.
     """
     folder = RunFolder(config.run_folder)
-    goes_on = config.resume and folder.config.exists()
-    folder.check_free(overwrite=config.overwrite or goes_on)
-    if goes_on:
+    if config.resume:
+        folder.check_has_run()
         _check_same_settings(config, folder.read_config())
+    else:
+        folder.check_free(overwrite=config.overwrite)
 
 
 def _check_same_settings(config: TrainConfig, of_run: TrainConfig) -> None:

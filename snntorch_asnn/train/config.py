@@ -35,6 +35,7 @@ SHARINGS = ("layer", "channel")
 # What may differ when a run is continued: where it runs and what it shows, not what it computes.
 MACHINE_SETTINGS = (
     "data_dir",
+    "verify",
     "device",
     "devices",
     "nodes",
@@ -96,6 +97,9 @@ class TrainConfig:
     )
     val_fraction: float = setting(
         0.1, "Data", "Part of the training images held out for validation.", above=0, below=1
+    )
+    verify: bool = setting(
+        True, "Data", "Decode every image of image-folder and imagenet before training begins."
     )
 
     augment: str = setting(
@@ -196,7 +200,7 @@ class TrainConfig:
 
     out: Path | None = setting(None, "Run", "Folder. Default: runs/DATA-MODEL-ENCODING-NEURON-seedN.")
     overwrite: bool = setting(False, "Run", "Replace the files of an earlier run there.")
-    resume: bool = setting(False, "Run", "Continue the run there, or begin it if there is none.")
+    resume: bool = setting(False, "Run", "Continue the run there.")
     checkpoint_every: int | None = setting(
         None, "Run", "Steps between checkpoints, besides those of every epoch.", at_least=1
     )

@@ -224,9 +224,9 @@ class Learner:
 
 
 def to_device(images: Tensor, labels: Tensor, device: torch.device) -> Batch:
-    """Move a batch to a device, images as floats in [0, 1]."""
+    """Move a batch to a device, images as floats in [0, 1] and labels as ``int64``."""
     images = to_unit_range(images.to(device, non_blocking=True))
-    return images, labels.to(device, non_blocking=True)
+    return images, labels.to(device, torch.int64, non_blocking=True)
 
 
 def _moving_average(model: nn.Module, decay: float | None) -> AveragedModel | None:

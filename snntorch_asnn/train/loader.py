@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, default_collate
 
 from snntorch_asnn.train.config import TrainConfig
+from snntorch_asnn.train.data import join_images
 from snntorch_asnn.train.randomness import derive_seed, seeded
 
 _ORDER, _AUGMENTATION = 1, 2
@@ -150,5 +151,5 @@ def _collate(fetched: Any) -> Any:
     """Join items to a batch, unless the data set has fetched them as one; put time first, if there is any."""
     if isinstance(fetched, tuple):
         return fetched
-    images, labels = default_collate(fetched)
-    return (images.transpose(0, 1) if images.ndim == 5 else images), labels
+    images, labels = zip(*fetched, strict=True)
+    return join_images(images), default_collate(list(labels))

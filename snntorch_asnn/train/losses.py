@@ -69,7 +69,9 @@ def cross_entropy(outputs: Tensor, targets: Tensor, *, label_smoothing: float = 
     if outputs.ndim != 2:
         raise ValueError(f"outputs must be [B, C]; got shape {tuple(outputs.shape)}")
     _check_targets(targets, outputs.shape)
-    return F.cross_entropy(_at_least_float32(outputs), targets, label_smoothing=label_smoothing)
+    logits = _at_least_float32(outputs)
+    targets = targets.long() if targets.ndim == 1 else targets.to(logits.dtype)
+    return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
 
 
 def tet(
@@ -300,6 +302,8 @@ def _check_targets(targets: Tensor, shape: torch.Size) -> None:
             f"targets must be [{shape[0]}] class indices or {list(shape)} probabilities;"
             f" got shape {tuple(targets.shape)}"
         )
+    if targets.ndim == 1 and (targets.is_floating_point() or targets.is_complex()):
+        raise TypeError(f"targets must be integers where they are class indices; got {targets.dtype}")
 
 
 def _check_part(name: str, value: float, *, below_one: bool = False) -> None:

@@ -80,7 +80,7 @@ def make_config(recipe: str | Path | None, given: Mapping[str, Any]) -> TrainCon
 
     Raises:
         ValueError: as :func:`load_recipe`; a setting in ``given`` is unknown, out of its range, or has no
-            effect beside the others; or the run to be continued has damaged settings.
+            effect beside the others; or there is no run to be continued, or one with damaged settings.
         TypeError: a setting has the wrong type.
 
     Example::
@@ -107,9 +107,10 @@ def override(recipe: str | Path | None, given: Mapping[str, Any]) -> dict[str, A
 
 
 def _of_run(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of the run that is to be continued, with its folder; nothing if there is none."""
-    folder = RunFolder(TrainConfig.folder_of(settings))
-    if not (settings.get("resume") and folder.config.exists()):
+    """Return the settings of the run that is to be continued, with its folder; nothing for another run."""
+    if not settings.get("resume"):
         return {}
+    folder = RunFolder(TrainConfig.folder_of(settings))
+    folder.check_has_run()
     kept = {name: value for name, value in folder.read_config().to_dict().items() if name not in _PER_RUN}
     return {**kept, "out": folder.path}

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from snntorch_asnn.energy import record_firing_rates
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.data import load_images, spread_images, to_unit_range
+from snntorch_asnn.train.data.identity import check_same_data
 from snntorch_asnn.train.divergence import NonFiniteLossError
 from snntorch_asnn.train.git_state import git_state
 from snntorch_asnn.train.journal import Journal
@@ -245,6 +246,7 @@ class Run:
                 "classes": list(self.data.classes),
                 "in_channels": self.data.in_channels,
                 "image_size": self.data.image_size,
+                "data": self.data.identity,
             }
         )
 
@@ -256,6 +258,7 @@ class Run:
             self.folder.save_state(
                 {
                     "config": self.config.to_dict(),
+                    "data": self.data.identity,
                     "epoch": self.epoch,
                     "step": self.step,
                     "steps_per_epoch": self.num_steps,
@@ -268,6 +271,7 @@ class Run:
             )
 
     def _load_state(self, state: Mapping[str, Any]) -> None:
+        check_same_data(self.data.identity, state["data"])
         if state["steps_per_epoch"] != self.num_steps:
             raise ValueError(
                 f"resume must find the data of the run, with {state['steps_per_epoch']} steps an epoch;"

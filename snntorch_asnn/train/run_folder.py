@@ -14,6 +14,7 @@ import torch
 import snntorch_asnn
 from snntorch_asnn.train.checkpoint import read_checkpoint, write_atomically, write_checkpoint
 from snntorch_asnn.train.config import TrainConfig
+from snntorch_asnn.train.run_lock import LOCK_NAME
 
 _PACKAGES = (
     "snntorch",
@@ -27,7 +28,7 @@ _PACKAGES = (
 )
 _OF_DESCRIPTION = ("config", "images", "device", "threads", "versions")
 _OF_BEST = ("config", "classes", "in_channels", "image_size", "model")
-_OF_STATE = ("epoch", "step", "steps_per_epoch", "lr", "tally", "best", "metrics", "learner")
+_OF_STATE = ("data", "epoch", "step", "steps_per_epoch", "lr", "tally", "best", "metrics", "learner")
 
 
 class RunFolder:
@@ -67,10 +68,23 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"out must be a folder; {self.path} is a file")
-        if not overwrite and self.path.is_dir() and any(self.path.iterdir()):
+        if not overwrite and self.path.is_dir() and any(map(_is_of_a_user, self.path.iterdir())):
             hint = "; --resume continues the run in it" if self.config.exists() else ""
             raise ValueError(
                 f"out must be an empty folder unless overwrite is set; {self.path} holds files{hint}"
+            )
+
+    def check_has_run(self) -> None:
+        """Refuse to continue a run that is not there.
+
+        Raises:
+            ValueError: the folder holds no run, or is none.
+        """
+        if not self.config.is_file():
+            raise ValueError(
+                f"resume must be given for the folder of a run; {self.path}"
+                f" {f'has no {self.config.name}' if self.path.is_dir() else 'is no folder'}:"
+                " check out, or leave resume out to begin a run there"
             )
 
     def create(self) -> None:
@@ -196,6 +210,11 @@ class RunFolder:
         The next :meth:`save_state` would move that to ``previous.pt`` otherwise, over the only good state.
         """
         self.previous.replace(self.last)
+
+
+def _is_of_a_user(file: Path) -> bool:
+    """Whether a file is neither a lock nor what a process that was killed left half-written."""
+    return file.name != LOCK_NAME and not (file.name.startswith(".") and file.suffix == ".tmp")
 
 
 def versions() -> dict[str, str]:

@@ -8,6 +8,7 @@ import operator
 import types
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -18,6 +19,7 @@ _KINDS = {
     float: "a number",
     Path: "a path",
 }
+_ABSTRACT = {int: Integral, float: Real}
 _COMPARE = {"at least": operator.ge, "above": operator.gt, "at most": operator.le, "below": operator.lt}
 
 
@@ -54,7 +56,7 @@ def setting(
 
 
 def check_settings(config: Any) -> None:
-    """Check every field of a dataclass made of :func:`setting`, and make paths of path names.
+    """Check every field of a dataclass made of :func:`setting`, and make paths and plain numbers of values.
 
     Raises:
         TypeError: a field has the wrong type.
@@ -63,8 +65,7 @@ def check_settings(config: Any) -> None:
     for field, kind, optional in _fields(type(config)):
         value = getattr(config, field.name)
         _check_value(field, kind, optional, value)
-        if kind is Path and isinstance(value, str):
-            object.__setattr__(config, field.name, Path(value))
+        object.__setattr__(config, field.name, _plain(value, kind))
 
 
 def check_values(config: type, values: Mapping[str, Any]) -> None:
@@ -154,8 +155,17 @@ def _check_value(field: dataclasses.Field[Any], kind: type, optional: bool, valu
         check_choice(field.name, value, field.metadata["choices"])
 
 
+def _plain(value: Any, kind: type) -> Any:
+    """A value as a plain number or path, such as of a NumPy integer or the name of a path."""
+    if value is None or kind is str:
+        return value
+    if kind is float and isinstance(value, int):
+        return value
+    return kind(value)
+
+
 def _check_type(name: str, value: object, kind: type) -> None:
-    wanted: Any = (int, float) if kind is float else kind
+    wanted: Any = _ABSTRACT.get(kind, kind)
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{name} must be {_KINDS[kind]}; got {value!r}")
 

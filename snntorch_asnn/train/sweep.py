@@ -120,7 +120,7 @@ def sweep(
     out, reporter = Path(out), reporter or Reporter()
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be at least one, each once; got {list(seeds)}")
-    base = override(recipe, {**(settings or {}), "resume": True})
+    base = override(recipe, settings or {})
     plan = [
         (cell, [_config(base | cell, seed, out / _name(cell) / f"seed{seed}") for seed in seeds])
         for cell in _combinations(grid)
@@ -155,7 +155,8 @@ def _combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]
 
 def _config(settings: Mapping[str, Any], seed: int, out: Path) -> TrainConfig:
     """Return the settings of a run: those of an earlier one in its folder are compared, never taken over."""
-    return TrainConfig.from_dict({**settings, "seed": seed, "out": out})
+    goes_on = RunFolder(out).config.exists()
+    return TrainConfig.from_dict({**settings, "seed": seed, "out": out, "resume": goes_on})
 
 
 def _check(cells: Sequence[Sequence[TrainConfig]], given: Mapping[str, Any]) -> None:

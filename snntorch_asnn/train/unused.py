@@ -40,6 +40,7 @@ def unused_settings(config: TrainConfig) -> dict[str, str]:
     of = config.to_dict()
     rules = {
         "image_size": ("data", config.data not in FOLDER_DATA_NAMES),
+        "verify": ("data", config.data not in FOLDER_DATA_NAMES),
         "crop_padding": ("augment", config.augment not in _WITH_A_CROP),
         "rotation": ("augment", config.augment != "crop-flip-rotate"),
         "tet_lambda": ("loss", config.loss != "tet"),

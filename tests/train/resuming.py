@@ -27,7 +27,6 @@ SETTINGS: dict[str, Any] = {
     "device": "cpu",
     "threads": 1,
     "tensorboard": False,
-    "resume": True,
 }
 
 
@@ -51,7 +50,8 @@ class KilledAt(Reporter):
 
 
 def train(out: Path, **settings: Any) -> None:
-    fit(TrainConfig(**SETTINGS | settings, out=out))
+    """Begin a run, or go on with the one that is there."""
+    fit(TrainConfig(**SETTINGS | settings, out=out, resume=(out / "config.json").exists()))
 
 
 def outcome(out: Path) -> dict[str, Any]:

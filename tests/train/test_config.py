@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from snntorch_asnn.train.config import TrainConfig
@@ -78,3 +79,31 @@ def test_values_of_a_wrong_type_are_named(name, value):
 def test_unknown_settings_are_named():
     with pytest.raises(ValueError, match="config must hold only settings of a run; got dropout"):
         TrainConfig.from_dict({"dropout": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "plain"),
+    [
+        ("epochs", np.int64(3), 3),
+        ("num_steps", np.uint8(3), 3),
+        ("seed", np.int32(3), 3),
+        ("lr", np.float32(0.5), 0.5),
+        ("mixup", np.float64(0.5), 0.5),
+        ("clip_grad", np.int64(2), 2.0),
+        ("data_dir", "x", Path("x")),
+    ],
+)
+def test_numbers_of_numpy_become_plain_ones(name, value, plain):
+    config = TrainConfig(**{name: value})
+    assert getattr(config, name) == plain
+    assert type(getattr(config, name)) is type(plain)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("epochs", np.float64(3)), ("epochs", np.bool_(True)), ("lr", np.bool_(True)), ("lr", 1j)],
+)
+def test_other_types_of_numpy_are_refused(name, value):
+    with pytest.raises(TypeError, match=f"{name} must be"):
+        TrainConfig(**{name: value})

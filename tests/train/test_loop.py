@@ -82,3 +82,11 @@ def test_a_tally_goes_on_from_its_saved_state(fabric):
 def test_groups_are_whole_but_for_the_last():
     assert list(in_groups(range(5), 2)) == [[0, 1], [2, 3], [4]]
     assert list(in_groups([], 2)) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_labels_may_be_integers_of_any_kind(fabric, dtype):
+    images, labels = torch.rand(30, 3), torch.arange(30) % 3
+    model = Steps().eval()
+    found, wanted = (score(model, images, y, fabric) for y in (labels.to(dtype), labels))
+    assert (found.loss, found.confusion) == (wanted.loss, wanted.confusion)

@@ -171,3 +171,16 @@ def test_a_teacher_is_added_to_the_loss_and_sees_the_images(steps, labels):
 def test_wrong_arguments_are_named(steps, labels, call, message):
     with pytest.raises(ValueError, match=message):
         call(steps, labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+@pytest.mark.parametrize("loss", [lambda s, t: cross_entropy(s.mean(0), t), tet, step_wise])
+def test_labels_may_be_integers_of_any_kind(dtype, loss):
+    steps, labels = torch.randn(3, 4, 5), torch.tensor([0, 4, 2, 2])
+    assert loss(steps, labels.to(dtype)) == loss(steps, labels)
+    one_hot = torch.nn.functional.one_hot(labels, 5)
+    assert loss(steps, one_hot.to(dtype)) == loss(steps, one_hot.float())
+    with pytest.raises(
+        TypeError, match=r"targets must be integers where they are class indices; got torch.fl"
+    ):
+        loss(steps, labels.float())

@@ -11,7 +11,9 @@ from snntorch_asnn.train.checkpoint import write_atomically
 from snntorch_asnn.train.run_folder import RunFolder, versions
 
 BEST = dict.fromkeys(("config", "classes", "in_channels", "image_size", "model"))
-STATE = dict.fromkeys(("epoch", "step", "steps_per_epoch", "lr", "tally", "best", "metrics", "learner"))
+STATE = dict.fromkeys(
+    ("data", "epoch", "step", "steps_per_epoch", "lr", "tally", "best", "metrics", "learner")
+)
 
 
 def test_a_used_folder_is_refused_unless_it_may_be_replaced(tmp_path):
@@ -129,7 +131,7 @@ def test_checkpoints_of_the_other_kind_are_refused(tmp_path):
     folder = RunFolder(tmp_path)
     folder.save_checkpoint(BEST)
     shutil.copy(folder.checkpoint, folder.last)
-    with pytest.raises(ValueError, match=r"last.pt is a checkpoint of another kind, without epoch"):
+    with pytest.raises(ValueError, match=r"last.pt is a checkpoint of another kind, without data, epoch"):
         folder.load_state()
     folder.save_state(STATE)
     shutil.copy(folder.last, folder.checkpoint)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from snntorch_asnn.train.data.images import TensorImages, spread_images, to_unit_range
-from snntorch_asnn.train.data.load import check_data, image_shape, load_images
+from snntorch_asnn.train.data.images import TensorImages, join_images, spread_images, to_unit_range
+from snntorch_asnn.train.data.load import check_data, check_images, image_shape, load_images
 from snntorch_asnn.train.data.splits import ImageSplits
 
 __all__ = [
     "ImageSplits",
     "TensorImages",
     "check_data",
+    "check_images",
     "image_shape",
+    "join_images",
     "load_images",
     "spread_images",
     "to_unit_range",

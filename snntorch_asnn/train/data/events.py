@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset, Subset
 from snntorch_asnn._extras import require
 from snntorch_asnn.train.augment import make_train_transform
 from snntorch_asnn.train.config import TrainConfig
+from snntorch_asnn.train.data.identity import file_digest
 from snntorch_asnn.train.data.splits import (
     DEFAULT_DATA_DIR,
     ImageSplits,
@@ -111,7 +113,14 @@ def load_events(config: TrainConfig) -> ImageSplits:
         classes=_class_names(dataset.classes),
         in_channels=polarities,
         image_size=height,
+        content=dict(zip(("train", "test"), (_digest(part) for part in parts), strict=False)),
     )
+
+
+def _digest(recordings: Any) -> str:
+    """Hash the names, sizes and labels of the files of a data set, as far as tonic names them."""
+    files = [Path(file) for file in recordings.data if isinstance(file, str | Path)]
+    return file_digest(Path(recordings.location_on_system), files, recordings.targets)
 
 
 def _without_test(labels: Tensor) -> tuple[Tensor, Tensor]:

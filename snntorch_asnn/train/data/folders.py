@@ -9,11 +9,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Subset
+from torch.utils.data import Dataset, Subset
 
 from snntorch_asnn._extras import require
 from snntorch_asnn.train.augment import make_train_transform
 from snntorch_asnn.train.config import TrainConfig
+from snntorch_asnn.train.data.identity import file_digest
+from snntorch_asnn.train.data.pictures import (
+    SUFFIXES,
+    PictureFiles,
+    check_pictures,
+    find_classes,
+    find_pictures,
+    to_tensor,
+)
 from snntorch_asnn.train.data.splits import ImageSplits, carve, subset
 
 # Of the shorter side, the part that the central crop leaves when ImageNet is evaluated.
@@ -23,22 +32,20 @@ _IMAGENET_CROP = 224 / 256
 def load_folders(config: TrainConfig) -> ImageSplits:
     """Load ``train/``, ``val/`` and ``test/``, with a folder of images for each class."""
     folders = _find_folders(config)
-    image_folder = require("torchvision.datasets", extra="train").ImageFolder
-    try:
-        parts = {name: image_folder(path, _eval_transform(config)) for name, path in folders.items()}
-    except FileNotFoundError as error:
-        raise ValueError(f"data_dir must hold a folder of images for each class: {error}") from error
-    classes = parts["train"].classes
-    for name, part in parts.items():
-        if part.classes != classes:
-            raise ValueError(f"data_dir must have the same classes everywhere; got others in {folders[name]}")
-    labels = torch.tensor(parts["train"].targets)
+    classes = find_classes(folders["train"])
+    for path in folders.values():
+        if find_classes(path) != classes:
+            raise ValueError(f"data_dir must have the same classes everywhere; got others in {path}")
+    evaluated = _eval_transform(config)
+    parts = {name: _find_files(path, classes, evaluated) for name, path in folders.items()}
+    labels = torch.tensor(parts["train"].labels)
+    val: Dataset[Any]
     if "val" in parts:
         train_part, val = subset(labels, config), parts["val"]
     else:
         train_part, val_part = carve(labels, config)
         val = Subset(parts["train"], val_part.tolist())
-    train = image_folder(folders["train"], _train_transform(config))
+    train = PictureFiles(parts["train"].files, parts["train"].labels, _train_transform(config))
     return ImageSplits(
         train=Subset(train, train_part.tolist()),
         val=val,
@@ -46,7 +53,38 @@ def load_folders(config: TrainConfig) -> ImageSplits:
         classes=tuple(classes),
         in_channels=3,
         image_size=config.image_size,
+        content={name: file_digest(folders[name], part.files, part.labels) for name, part in parts.items()},
     )
+
+
+def check_folders(config: TrainConfig) -> None:
+    """Decode every picture of every split.
+
+    Raises:
+        ValueError: names the pictures that cannot be read.
+    """
+    check_pictures(
+        (file for folder in _find_folders(config).values() for file in find_pictures(folder)),
+        threads=config.threads,
+    )
+
+
+def _find_files(folder: Path, classes: list[str], transform: Callable[[Any], Tensor]) -> PictureFiles:
+    """The pictures of one split."""
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        found = find_pictures(folder / name)
+        if not found:
+            raise ValueError(
+                f"data_dir must hold a folder of images for each class: {folder / name} has no"
+                f" {', '.join(SUFFIXES)} files"
+            )
+        files += found
+        labels += [label] * len(found)
+    if not classes:
+        raise ValueError(f"data_dir must hold a folder of images for each class: {folder} has no folders")
+    return PictureFiles(files, labels, transform)
 
 
 def _find_folders(config: TrainConfig) -> dict[str, Path]:
@@ -71,7 +109,7 @@ def _eval_transform(config: TrainConfig) -> Callable[[Any], Tensor]:
     v2 = require("torchvision.transforms.v2", extra="train")
     size = config.image_size
     shorter = round(size / _IMAGENET_CROP) if config.data == "imagenet" else size
-    steps = [v2.Resize(shorter, antialias=True), v2.CenterCrop(size), v2.PILToTensor()]
+    steps = [v2.Resize(shorter, antialias=True), v2.CenterCrop(size), to_tensor]
     transform: Callable[[Any], Tensor] = v2.Compose(steps)
     return transform
 
@@ -82,6 +120,6 @@ def _train_transform(config: TrainConfig) -> Callable[[Any], Tensor]:
     augmentation = make_train_transform(config, (3, config.image_size, config.image_size))
     v2 = require("torchvision.transforms.v2", extra="train")
     # A random crop of the whole image is resized in one go; anything else begins with what evaluation sees.
-    first = v2.PILToTensor() if config.augment == "random-resized-crop" else _eval_transform(config)
+    first = to_tensor if config.augment == "random-resized-crop" else _eval_transform(config)
     transform: Callable[[Any], Tensor] = first if augmentation is None else v2.Compose([first, augmentation])
     return transform

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
 Transform: TypeAlias = Callable[[Tensor], Tensor]
@@ -45,6 +45,20 @@ def to_unit_range(images: Tensor) -> Tensor:
     return images if images.is_floating_point() else images.float().div_(255)
 
 
+def join_images(images: Sequence[Tensor]) -> Tensor:
+    """Stack images to a batch; where some are integers in 0..255 and some floats, all become floats.
+
+    Args:
+        images: each ``[C, H, W]``, or ``[T, C, H, W]`` for event frames.
+
+    Returns:
+        ``[B, C, H, W]``, or ``[T, B, C, H, W]`` for event frames.
+    """
+    if len({image.dtype for image in images}) > 1:
+        images = [to_unit_range(image) for image in images]
+    return torch.stack(list(images), dim=1 if images[0].ndim == 4 else 0)
+
+
 def spread(size: int, count: int) -> list[int]:
     """``count`` places from all over ``size`` of them, or all where there are fewer."""
     count = min(count, size)
@@ -70,5 +84,4 @@ def spread_images(dataset: Dataset[Any], count: int) -> Tensor:
         tensor([0., 2., 4.])
     """
     places = spread(len(dataset), count)  # type: ignore[arg-type]
-    images: Tensor = default_collate([dataset[place][0] for place in places])
-    return images.transpose(0, 1) if images.ndim == 5 else images
+    return join_images([dataset[place][0] for place in places])

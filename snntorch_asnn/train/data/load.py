@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from snntorch_asnn.train.config import FOLDER_DATA_NAMES, TrainConfig
 from snntorch_asnn.train.data.events import EVENTS, load_events
-from snntorch_asnn.train.data.folders import load_folders
+from snntorch_asnn.train.data.folders import check_folders, load_folders
 from snntorch_asnn.train.data.named import load_named
 from snntorch_asnn.train.data.splits import ImageSplits
 
@@ -41,6 +41,16 @@ def load_images(config: TrainConfig) -> ImageSplits:
     if config.data in FOLDER_DATA_NAMES:
         return load_folders(config)
     return load_named(config)
+
+
+def check_images(config: TrainConfig) -> None:
+    """Decode every picture of a data set that is a folder of files.
+
+    Raises:
+        ValueError: names the pictures that cannot be read, or the folder is not laid out as it should be.
+    """
+    if config.data in FOLDER_DATA_NAMES:
+        check_folders(config)
 
 
 def image_shape(config: TrainConfig) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from snntorch_asnn._extras import require
 from snntorch_asnn.train.augment import make_train_transform
 from snntorch_asnn.train.config import TrainConfig
+from snntorch_asnn.train.data.identity import tensor_digest
 from snntorch_asnn.train.data.images import Batch, TensorImages
 
 # Splits are part of the data, not of the run: every seed sees the same validation and test images.
@@ -37,6 +38,13 @@ class ImageSplits:
     classes: tuple[str, ...]
     in_channels: int
     image_size: int
+    content: Mapping[str, str]
+    """A hash of the images and labels that each split is taken from."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same where a run is continued: classes, numbers and content of the images."""
+        return {"classes": list(self.classes), "images": self.sizes, "content": dict(self.content)}
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -57,6 +65,7 @@ def in_memory(config: TrainConfig, train: Batch, test: Batch, classes: Sequence[
         classes=tuple(classes),
         in_channels=channels,
         image_size=height,
+        content={"train": tensor_digest(*train), "test": tensor_digest(*test)},
     )
 
 
@@ -78,7 +87,7 @@ def carve(labels: Tensor, config: TrainConfig) -> tuple[Tensor, Tensor]:
 
 
 def stratified(indices: Tensor, labels: Tensor, first: int, setting: str) -> tuple[Tensor, Tensor]:
-    """Split ``indices`` into ``first`` of them and the rest, each class in proportion."""
+    """Split ``indices`` into ``first`` of them and the rest, each class in proportion and on both sides."""
     train_test_split = require("sklearn.model_selection", extra="train").train_test_split
     try:
         a, b = train_test_split(
@@ -93,7 +102,26 @@ def stratified(indices: Tensor, labels: Tensor, first: int, setting: str) -> tup
             f"{setting} must leave images of every class on both sides of a split;"
             f" got {first} and {len(indices) - first}: {error}"
         ) from error
-    return torch.from_numpy(a).sort().values, torch.from_numpy(b).sort().values
+    parts = _with_every_class(torch.from_numpy(a), torch.from_numpy(b), labels)
+    return parts[0].sort().values, parts[1].sort().values
+
+
+def _with_every_class(a: Tensor, b: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Exchange images between two parts until both hold every class; rounding leaves out rare ones."""
+    a, b = _completed(a.sort().values, b.sort().values, labels)
+    b, a = _completed(b, a, labels)
+    return a, b
+
+
+def _completed(part: Tensor, other: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Bring an image of each class that ``part`` lacks into it, for one of its most frequent class."""
+    missing = sorted(set(labels[other].unique().tolist()) - set(labels[part].unique().tolist()))
+    for label in missing:
+        most = labels[part].bincount().argmax()
+        mine, theirs = (labels[part] == most).nonzero()[-1], (labels[other] == label).nonzero()[-1]
+        part, other = part.clone(), other.clone()
+        part[mine], other[theirs] = other[theirs], part[mine]
+    return part, other
 
 
 @contextmanager
