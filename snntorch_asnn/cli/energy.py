@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -71,13 +72,15 @@ def energy_command(
     load = _trained if is_run else _fresh
     model, batches = load(target, settings, data_dir, images)
     on = resolve_device(device)
-    report = energy.profile(
-        model.to(on),
-        (batch.to(on) for batch in batches),
-        preset=preset,
-        nonbinary=nonbinary,  # type: ignore[arg-type]
-        attention=attention,  # type: ignore[arg-type]
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", energy.SilentLayersWarning)  # the report says so itself
+        report = energy.profile(
+            model.to(on),
+            (batch.to(on) for batch in batches),
+            preset=preset,
+            nonbinary=nonbinary,  # type: ignore[arg-type]
+            attention=attention,  # type: ignore[arg-type]
+        )
     if as_json:
         typer.echo(json.dumps({"target": target, "trained": is_run} | report.to_dict(), indent=2))
         return

@@ -7,6 +7,12 @@ from snntorch_asnn.energy.firing import FiringRates, record_firing_rates
 from snntorch_asnn.energy.macs import LayerMacs, MacCount
 from snntorch_asnn.energy.profiler import count_macs, estimate, profile
 from snntorch_asnn.energy.report import EnergyReport, LayerEnergy
+from snntorch_asnn.energy.silence import (
+    SilentLayersWarning,
+    describe_silence,
+    silent_layers,
+    warn_of_silence,
+)
 
 __all__ = [
     "PRESETS",
@@ -16,8 +22,12 @@ __all__ = [
     "LayerMacs",
     "MacCount",
     "OpEnergy",
+    "SilentLayersWarning",
     "count_macs",
+    "describe_silence",
     "estimate",
     "profile",
     "record_firing_rates",
+    "silent_layers",
+    "warn_of_silence",
 ]

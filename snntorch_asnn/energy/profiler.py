@@ -17,6 +17,7 @@ from snntorch_asnn.energy.firing import record_firing_rates
 from snntorch_asnn.energy.macs import Attention, LayerMacs, MacCount, macs_by_step
 from snntorch_asnn.energy.recorder import Call, record_calls
 from snntorch_asnn.energy.report import EnergyReport
+from snntorch_asnn.energy.silence import warn_of_silence
 from snntorch_asnn.energy.steps import rows_of
 from snntorch_asnn.layers import SpikingSelfAttention
 from snntorch_asnn.models.base import SpikingModel
@@ -86,6 +87,9 @@ def profile(
         ValueError: another argument's value does not fit, ``batch`` is empty, or the number of steps is not
             known.
 
+    Warns:
+        SilentLayersWarning: some layers of neurons fire at no step: the energy is that of a dead network.
+
     Source: the formula and its conventions: Zhou et al., Spikformer, ICLR 2023; energies of operations: see
     :data:`~snntorch_asnn.energy.PRESETS`.
 
@@ -117,6 +121,8 @@ def profile(
             for row in rows_of(calls, steps, size):
                 accounts.setdefault(row.name, Account(row, steps, size)).add(row, size, nonbinary)
             images += size
+    firing_rates = rates.per_layer()
+    warn_of_silence(firing_rates)
     return EnergyReport(
         layers=tuple(account.close(costs) for account in accounts.values()),
         num_steps=steps,
@@ -125,7 +131,7 @@ def profile(
         nonbinary=nonbinary,
         attention=attention,
         images=images,
-        firing_rates=rates.per_layer(),
+        firing_rates=firing_rates,
     )
 
 

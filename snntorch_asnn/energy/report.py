@@ -9,6 +9,7 @@ from typing import Any
 
 from snntorch_asnn.energy.billing import InputKind, Nonbinary, OpEnergy
 from snntorch_asnn.energy.macs import Attention, ann_macs
+from snntorch_asnn.energy.silence import describe_silence, silent_layers
 from snntorch_asnn.energy.text import joules, number, table
 
 __all__ = ["EnergyReport", "LayerEnergy"]
@@ -69,6 +70,11 @@ class EnergyReport:
     """Spikes per neuron at each step, for every layer of snnTorch neurons."""
 
     @property
+    def silent_layers(self) -> tuple[str, ...]:
+        """Layers of neurons that have fired at no step."""
+        return silent_layers(self.firing_rates)
+
+    @property
     def macs(self) -> float:
         """Operations billed as multiply-accumulates."""
         return sum(sum(layer.macs) for layer in self.layers)
@@ -107,6 +113,7 @@ class EnergyReport:
             "mj_by_step": list(self.mj_by_step),
             "ann_macs": self.ann_macs,
             "ann_mj": self.ann_mj,
+            "silent_layers": list(self.silent_layers),
         }
         plain = dataclasses.asdict(self)
         plain["op_energy"] = {"mac_pj": self.op_energy.mac, "ac_pj": self.op_energy.ac}
@@ -116,7 +123,10 @@ class EnergyReport:
 
     def __str__(self) -> str:
         """Return a table, with what it counts above and the totals below."""
-        return f"{self._about()}\n\n{self._table()}\n\n{self._against_ann()}"
+        parts = [self._about(), self._table(), self._against_ann()]
+        if silence := describe_silence(self.firing_rates):
+            parts.append(f"Warning: {silence}.")
+        return "\n\n".join(parts)
 
     def _about(self) -> str:
         over = "given rates" if self.images is None else f"mean over {self.images:,} images"
