@@ -27,7 +27,8 @@ _MAX_UNROLLED = 64
 
 def constant(values: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return ``values`` as a tensor on ``device`` without waiting for the device."""
-    if torch.compiler.is_compiling() and 0 < len(values) <= _MAX_UNROLLED:
+    is_traced = torch.compiler.is_compiling()
+    if (is_traced or device.type != "cpu") and 0 < len(values) <= _MAX_UNROLLED:
         # Filled on the device: a host tensor in the graph would rule out CUDA graphs.
         return torch.stack([torch.full((), v, dtype=dtype, device=device) for v in values])
     return torch.tensor(values, dtype=dtype, device="cpu").to(device, non_blocking=True)

@@ -68,6 +68,8 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
     sequence: bool
     impl: Impl
     _mem: Tensor
+    _known_rule: tuple[tuple[Any, ...], Rule] | None = None
+    """The rule of the last call and what it was made of, since to check it takes a while."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         try:
@@ -112,7 +114,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         return constrain(self.beta, self.beta_constraint)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_membrane_steps": MembraneSteps()}
+        return self.__dict__ | {"_membrane_steps": MembraneSteps(), "_known_rule": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
@@ -195,7 +197,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         before, position = self._resume(x, given, step)
         dtype = torch.promote_types(x.dtype, torch.float32)
         rows = self._indices(position, 1)
-        parameters = {name: self._row(name, rows).to(dtype) for name in self.time_parameters}
+        parameters = {name: _as(self._row(name, rows), dtype) for name in self.time_parameters}
         previous = self._previous_threshold(position, parameters["threshold"])
         arguments = self._arguments(parameters, previous)
         spikes, after = self._step_of(x, before, arguments, self._rule())
@@ -203,7 +205,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
             self._keep(after)
             self._advance(position, 1)
             self._remember()
-        return self._result(spikes.to(x.dtype), after)
+        return self._result(_as(spikes, x.dtype), after)
 
     def _run_sequence(
         self, x: Tensor, given: tuple[Tensor | None, ...], step: int | None, **options: Any
@@ -218,7 +220,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         )
         dtype = torch.promote_types(x.dtype, torch.float32)
         rows = self._indices(position, steps)
-        parameters = {name: self._rows(name, rows, steps).to(dtype) for name in self.time_parameters}
+        parameters = {name: _as(self._rows(name, rows, steps), dtype) for name in self.time_parameters}
         threshold = parameters["threshold"]
         previous = self._previous_threshold(position, threshold)
         if previous is not threshold:
@@ -229,7 +231,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
             # Copies, since snnTorch detaches the state in place, which no view allows.
             self._keep(tuple((state[-1] if self.output else state).clone() for state in after))
             self._advance(position, steps)
-        return self._result(spikes.to(x.dtype), after)
+        return self._result(_as(spikes, x.dtype), after)
 
     @abstractmethod
     def _step_of(
@@ -303,7 +305,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
                 before, fresh = torch.zeros_like(x, dtype=dtype), True
             elif not own:
                 check_mem(before, x, name)
-            state.append(before.to(dtype))
+            state.append(_as(before, dtype))
         if fresh:
             return tuple(state), 0 if step is None else step
         mem = given[-1]
@@ -353,7 +355,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         return self._row_before("threshold", position).to(threshold.dtype)
 
     def _rule(self) -> Rule:
-        return Rule(
+        options = (
             self.spike_grad,
             cast(ResetMechanism, self.reset_mechanism),
             self.reset_delay,
@@ -362,6 +364,11 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
             self.inhibition,
             self.state_quant or None,
         )
+        if torch.compiler.is_compiling():
+            return Rule(*options)
+        if self._known_rule is None or self._known_rule[0] != options:
+            self._known_rule = options, Rule(*options)
+        return self._known_rule[1]
 
     def resize_steps(self, num_steps: int) -> Self:
         """Resample the time parameters, so that a neuron trained at T steps runs at another number.
@@ -407,6 +414,11 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
             name for name in ("exact_reset", "init_hidden", "output", "sequence") if getattr(self, name)
         ]
         return ", ".join(shown)
+
+
+def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """``tensor.to(dtype)``, whose dispatch takes a while even if there is nothing to do."""
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 @functools.cache

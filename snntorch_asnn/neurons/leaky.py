@@ -13,7 +13,7 @@ from snntorch_asnn.neurons.plan import Plan
 from snntorch_asnn.neurons.time_parameters import BetaConstraint, Overrun
 from snntorch_asnn.ops.adaptive_leaky import reference
 from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
-from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl, run
+from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl, run, takes_steps
 from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
 from snntorch_asnn.surrogate import sigmoid
 
@@ -74,8 +74,8 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
             the next comparison and so misses spikes.
         on_overrun: at a step past ``num_steps``: ``"raise"``, ``"hold"`` the last, or ``"cycle"``.
         sequence: the input is a whole ``[T, B, ...]`` sequence, run in one fused call.
-        impl: how a sequence runs: ``"auto"``, ``"reference"``, ``"cpp"``, ``"triton"`` or ``"compile"``; see
-            :func:`snntorch_asnn.ops.adaptive_leaky`.
+        impl: how a sequence, and on a GPU a single step, runs: ``"auto"``, ``"reference"``, ``"cpp"``,
+            ``"triton"`` or ``"compile"``; see :func:`snntorch_asnn.ops.adaptive_leaky`.
 
     Shapes:
         One step: input ``[B, ...]``, spikes and membrane likewise. With ``sequence=True``: input and spikes
@@ -240,6 +240,10 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
         self, x: Tensor, state: State, parameters: dict[str, Tensor], rule: Rule
     ) -> tuple[Tensor, State]:
         (mem,) = state
+        if takes_steps(self.impl, x, rule):
+            row = Coefficients(**parameters).map(lambda c: c.expand(1, *self.feature_shape))
+            spikes, mem = run(x[None], mem, row, rule, output_mem=False, impl=self.impl)
+            return spikes[0], (mem,)
         spikes, mem = reference.step(x.to(mem.dtype), mem, rule=rule, **parameters)
         return spikes, (mem,)
 

@@ -14,7 +14,7 @@ from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops.adaptive_leaky.rule import Rule
 from snntorch_asnn.surrogate import leave_in_graph
 
-__all__ = ["Impl", "choose", "run"]
+__all__ = ["Impl", "choose", "run", "takes_steps"]
 
 Impl = Literal["auto", "reference", "compile", "cpp", "triton"]
 Runnable = Literal["reference", "compile", "cpp", "triton"]
@@ -59,6 +59,16 @@ def run(
     if torch.compiler.is_compiling():
         return _in_graph(x, mem, *coefficients, compiled.rule_key(rule), output_mem, impl)
     return compiled.sequence(x, mem, coefficients, rule, output_mem=output_mem)
+
+
+def takes_steps(impl: Impl, x: Tensor, rule: Rule) -> bool:
+    """Whether one step ``x`` runs faster as a sequence of one than as a chain of operations.
+
+    On a GPU that chain is a dozen launches. A graph fuses it with its neighbours.
+    """
+    if x.device.type != "cuda" or impl not in ("auto", "triton") or torch.compiler.is_compiling():
+        return False
+    return _fastest(x, rule) == "triton"
 
 
 def choose(impl: Impl, x: Tensor, rule: Rule) -> Runnable:

@@ -120,7 +120,8 @@ class _View:
         """The coefficients ``[T, 5 or 6, C]``."""
         steps, channels = self.shape[0], self.folding.folded[1]
         if channels == 1:
-            return torch.stack([c.reshape(steps) for c in coefficients if c is not None], dim=1)
+            flat = [c if c.ndim == 1 else c.reshape(steps) for c in coefficients if c is not None]
+            return torch.stack(flat, dim=1)
         given = [self.folding.parameter(c).squeeze(2) for c in coefficients if c is not None]
         return torch.stack(given, dim=1)
 

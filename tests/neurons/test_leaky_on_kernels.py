@@ -1,0 +1,99 @@
+"""Modules on the Triton kernels: single steps, and a norm's factor and offset, beside the reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import snntorch_asnn as asnn
+from snntorch_asnn.neurons import leaky
+from snntorch_asnn.ops.adaptive_leaky import triton as kernels
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if lack := kernels.missing(DEVICE):
+    pytest.skip(f"misses {lack}", allow_module_level=True)
+
+
+@pytest.fixture
+def _steps_on_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU."""
+    monkeypatch.setattr(leaky, "takes_steps", lambda impl, x, rule: impl == "triton" and rule.is_fusable)
+
+
+def stepwise(neuron: asnn.AdaptiveLeaky, x: Tensor) -> dict[str, Tensor]:
+    """Outputs of all steps, the last membrane, and every gradient."""
+    x = x.clone().requires_grad_()
+    mem = neuron.reset_mem()
+    spikes = []
+    for current in x:
+        spk, mem = neuron(current, mem)
+        spikes.append(spk)
+    weights = torch.arange(x.numel(), device=x.device).reshape(x.shape).cos()
+    loss = (torch.stack(spikes) * weights).sum() + (mem * weights[0]).sum()
+    leaves = {"x": x, **{f"grad of {n}": p for n, p in neuron.named_parameters()}}
+    grads = torch.autograd.grad(loss, list(leaves.values()))
+    return {"spikes": torch.stack(spikes), "mem": mem, **dict(zip(leaves, grads, strict=True))}
+
+
+@pytest.mark.usefixtures("_steps_on_kernels")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"feature_shape": (3, 1, 1), "threshold": 0.7, "learn_threshold": True},
+        {
+            "reset_mechanism": "zero",
+            "learn_beta": False,
+            "gain": torch.rand(3, 1, 1),
+            "graded_spikes_factor": 2.0,
+        },
+        {"reset_delay": False, "exact_reset": True, "detach_reset": True},
+    ],
+    ids=["default", "channels", "mixed shapes", "exact"],
+)
+def test_single_steps_on_kernels_are_those_of_the_reference(options: dict[str, Any]) -> None:
+    x = torch.randn(3, 2, 3, 2, 5, device=DEVICE)
+    found, expected = (
+        stepwise(asnn.AdaptiveLeaky(0.8, num_steps=3, impl=impl, **options).to(DEVICE), x)
+        for impl in ("triton", "reference")
+    )
+    for name, value in expected.items():
+        if name in ("spikes", "mem"):
+            assert torch.equal(found[name], value), name
+        else:
+            torch.testing.assert_close(found[name], value, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("feature_shape", [(), (3, 1, 1), (1, 2, 5)])
+def test_a_norm_on_kernels_is_the_pair(feature_shape: tuple[int, ...]) -> None:
+    x = torch.randn(3, 4, 3, 2, 5, device=DEVICE)
+    weights = torch.arange(x.numel(), device=DEVICE).reshape(x.shape).cos()
+    results = []
+    for impl in ("triton", "reference"):
+        neuron = asnn.AdaptiveLeaky(0.8, num_steps=3, sequence=True, impl=impl, feature_shape=feature_shape)
+        layer = asnn.NormLeaky(3, neuron).to(DEVICE)
+        given = x.clone().requires_grad_()
+        factor = (torch.arange(3.0, device=DEVICE) + 1).view(3, 1, 1).requires_grad_()
+        offset = (torch.arange(3.0, device=DEVICE) - 1).view(3, 1, 1).requires_grad_()
+        spikes, mem = layer.neuron(given, affine=(factor, offset))
+        loss = (spikes * weights).sum() + (mem * weights[0]).sum()
+        leaves = (given, factor, offset, *neuron.parameters())
+        results.append((spikes, mem, *torch.autograd.grad(loss, leaves)))
+    assert torch.equal(results[0][0], results[1][0])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_changed_attribute_changes_the_rule() -> None:
+    neuron = asnn.AdaptiveLeaky(0.9, num_steps=2, sequence=True)
+    x = torch.full((2, 1, 1), 1.5)
+    _, mem = neuron(x)
+    neuron.reset_mechanism = "none"
+    _, kept = neuron(x)
+    assert not torch.equal(mem, kept)
+    neuron.detach_reset = "never"  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="detach_reset must be a bool or None; got 'never'"):
+        neuron(x)
