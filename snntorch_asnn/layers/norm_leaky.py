@@ -12,7 +12,7 @@ from torch.nn.utils import fusion
 from snntorch_asnn.layers.over_time import OverTime
 from snntorch_asnn.layers.time_folded import TimeFolded, fold_time
 from snntorch_asnn.neurons import AdaptiveLeaky
-from snntorch_asnn.ops.batch_moments import Moments, batch_moments
+from snntorch_asnn.ops.batch_moments import Moments, NormState, batch_moments, gpu_kernels
 from snntorch_asnn.ops.first_derivative import first_derivative_only
 
 __all__ = ["NormLeaky", "fold_norm", "folded_spikes", "fuse_norm", "normed", "normed_spikes"]
@@ -191,7 +191,11 @@ def _as_affine(
         norm._check_input_dim(x.flatten(0, 1))
     mean, variance = norm.running_mean, norm.running_var
     if norm.training or mean is None or variance is None:
-        moments = batch_moments(x, channel_dim, _joint(norm, group))
+        group = _joint(norm, group)
+        kernels = gpu_kernels(x) if group is None else None
+        if kernels is not None:
+            return kernels.norm_affine(x, channel_dim, _to_move(norm))  # type: ignore[no-any-return]
+        moments = batch_moments(x, channel_dim, group)
         if norm.training and norm.track_running_stats:
             _move_running_averages(norm, moments)
         x, mean, variance, _ = moments
@@ -237,6 +241,19 @@ class _Affine(torch.autograd.Function):
         grad_variance = grad_factor * factor * scale.square() * -0.5
         grad_bias = grad_offset if ctx.has_bias else None
         return -factor * grad_offset, grad_variance, grad_weight, grad_bias, None, None
+
+
+def _to_move(norm: BatchNorm) -> NormState:
+    """Parameters of a norm, and its running averages if this call is to move them; counts the call."""
+    running = tracked = None
+    if norm.training and norm.track_running_stats:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.num_batches_tracked is not None
+        norm.num_batches_tracked.add_(1)
+        running = (norm.running_mean, norm.running_var)
+        tracked = norm.num_batches_tracked if norm.momentum is None else None
+    return NormState(norm.weight, norm.bias, running, tracked, norm.momentum or 0.0, norm.eps)
 
 
 @torch.no_grad()

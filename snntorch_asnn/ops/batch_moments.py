@@ -19,6 +19,7 @@ import ctypes
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -26,10 +27,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from snntorch_asnn.ops import cpp_build
+from snntorch_asnn.ops.adaptive_leaky import triton
 from snntorch_asnn.ops.adaptive_leaky.layout import Folding, dense_inside, fold
 from snntorch_asnn.ops.first_derivative import first_derivative_only
 
-__all__ = ["Moments", "batch_moments"]
+__all__ = ["Moments", "NormState", "batch_moments", "gpu_kernels"]
 
 SMALL = 1 << 14
 """Elements below which the C++ kernel is not worth being compiled."""
@@ -50,6 +52,19 @@ class Moments(NamedTuple):
     """Mean squared deviation, without Bessel's correction, of the same shape."""
     elements: float | Tensor
     """Number of elements behind each of them, over all processes."""
+
+
+class NormState(NamedTuple):
+    """What a batch norm brings along to the statistics of a batch."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+    running: tuple[Tensor, Tensor] | None
+    """Averages of mean and variance that are to move, ``[C]`` or ``[T, C]``."""
+    tracked: Tensor | None
+    """Number of batches up to this one, for averages over all of them; None for exponential ones."""
+    momentum: float
+    eps: float
 
 
 def batch_moments(
@@ -78,14 +93,13 @@ class _Moments(torch.autograd.Function):
         ctx: Any, x: Tensor, channel_dim: int, group: dist.ProcessGroup | None, each_step: bool
     ) -> tuple[Any, ...]:
         folding = fold(x, (x.shape[channel_dim], *(1,) * (x.ndim - channel_dim - 1)))
-        kernels = _kernels(x.dtype) if _is_for_kernels(x) else None
-        moments = _plain_moments if kernels is None else kernels.moments
+        moments, add = _implementation(x)
         mean, variance = moments(folding.sequence(x), each_step)
         own = x.numel() / mean.numel()
         elements: float | Tensor = own
         if group is not None:
             mean, variance, elements = _joint_moments(mean, variance, own, group)
-        ctx.folding, ctx.kernels, ctx.group, ctx.elements = folding, kernels, group, elements
+        ctx.folding, ctx.add, ctx.group, ctx.elements = folding, add, group, elements
         ctx.save_for_backward(x, mean)
         ctx.set_materialize_grads(False)
         return x, mean, variance, elements
@@ -104,9 +118,24 @@ class _Moments(torch.autograd.Function):
         offset, factor = grad_mean / ctx.elements, grad_variance * (2 / ctx.elements)
         folding: Folding = ctx.folding
         grad = folding.sequence(torch.zeros_like(x) if grad_x is None else grad_x.resolve_neg()).contiguous()
-        add = _plain_add if ctx.kernels is None else ctx.kernels.add
-        add(grad, folding.sequence(x), mean, offset.expand_as(mean), factor.expand_as(mean))
+        ctx.add(grad, folding.sequence(x), mean, offset.expand_as(mean), factor.expand_as(mean))
         return folding.unfold(grad), None, None, None
+
+
+def _implementation(x: Tensor) -> tuple[Callable[..., tuple[Tensor, Tensor]], Callable[..., None]]:
+    """What computes moments, and what adds the gradient that comes through them."""
+    kernels = gpu_kernels(x) or (_kernels(x.dtype) if _is_for_kernels(x) else None)
+    return (_plain_moments, _plain_add) if kernels is None else (kernels.moments, kernels.add)
+
+
+def gpu_kernels(x: Tensor) -> ModuleType | None:
+    """The Triton kernels, if they take ``x``. Traced graphs have operators of PyTorch instead."""
+    is_theirs = x.is_cuda and x.dtype in triton.DTYPES and x.numel() and _is_real(x)
+    if not is_theirs or torch.compiler.is_compiling() or triton.missing("cuda") is not None:
+        return None
+    from snntorch_asnn.ops import batch_moments_triton
+
+    return batch_moments_triton
 
 
 def _plain_moments(x: Tensor, each_step: bool) -> tuple[Tensor, Tensor]:
@@ -188,9 +217,13 @@ def _kernels(dtype: torch.dtype) -> _Kernels | None:
 
 
 def _is_for_kernels(x: Tensor) -> bool:
+    is_large = x.device.type == "cpu" and x.dtype in cpp_build.INPUTS and x.numel() >= SMALL
+    return is_large and _is_real(x)
+
+
+def _is_real(x: Tensor) -> bool:
     # A fake tensor, or any other that stands for one, has no memory that a kernel could be given.
-    is_real = type(x) in (Tensor, torch.nn.Parameter)
-    return is_real and x.device.type == "cpu" and x.dtype in cpp_build.INPUTS and x.numel() >= SMALL
+    return type(x) in (Tensor, torch.nn.Parameter)
 
 
 def _strides(x: Tensor) -> Any:

@@ -1,11 +1,11 @@
 """Triton kernels of a batch norm whose output is never written: its moments, and its backward pass.
 
-A sequence is seen as ``[groups, rows, channels, inner]``. A group is a step where every step has moments of its
-own, or where the steps lie apart in memory; a row is a sample. A program takes tiles of ``BR`` rows, ``BC``
-channels and ``BM`` of their ``inner`` elements. Small maps are seen as rows of ``channels * inner`` columns, so
-that loads stay wide: ``share`` columns then have one channel, and ``inner`` is 1 (``WIDE`` is false).
+A sequence is seen as ``[groups, rows, channels, inner]``. A group is a step, where every step has moments of
+its own or the steps lie apart in memory, or else the whole sequence; a row is a sample. A program takes tiles
+of ``BR`` rows, ``BC`` channels and ``BM`` inner elements. Small maps are seen as rows of ``channels * inner``
+columns, so that loads stay wide: then ``share`` columns belong to one channel, and ``WIDE`` is false.
 
-Sizes along which memory is dense come divided by ``ALIGNMENT``, which tells the compiler how wide loads may be.
+Sizes along which memory is dense come divided by ``ALIGNMENT``, which tells the compiler the width of loads.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ def partial_moments_kernel(
     WIDE: tl.constexpr,
     UNROLL: tl.constexpr,
 ):
-    """Count, mean and sum of squared deviations of ``each`` tiles, as ``partials`` ``[3, groups, chunks, C]``.
+    """Count, mean and squared deviations of ``each`` tiles: ``partials`` ``[3, groups, chunks, columns]``.
 
-    Every lane sums its deviations from the first element that it meets. No difference of large numbers is
-    formed: where that element is far from the mean, so is the variance large.
+    Every lane sums its deviations from its own first element. Large means cancel nothing: where that element
+    is far from the mean, the variance is large.
     """
     pid = tl.program_id(0)
     block, chunk, group = pid % blocks, pid // blocks % chunks, pid // blocks // chunks
@@ -111,7 +111,9 @@ def partial_moments_kernel(
     tl.store(to + 2 * size, squares, c < columns)
 
 
-@triton.jit(do_not_specialize=["size", "parts", "part_stride", "group_stride", "channels", "share", "elements"])
+@triton.jit(
+    do_not_specialize=["size", "parts", "part_stride", "group_stride", "channels", "share", "elements"]
+)
 def moments_kernel(
     partials,
     moments,
@@ -139,9 +141,8 @@ def moments_kernel(
 ):
     """Joins partial moments, in float64 and always in one order.
 
-    ``moments`` are ``[2, groups, C]``: mean and variance. With ``AFFINE`` they are ``[4, groups, C]``: mean,
-    inverse standard deviation, and the factor and offset that the norm amounts to. With ``RUNNING`` the running
-    averages move too.
+    ``moments`` are mean and variance ``[2, groups, C]``. With ``AFFINE`` they are mean, inverse standard
+    deviation, and the norm's factor and offset ``[4, groups, C]``. ``RUNNING`` moves the running averages.
     """
     c = tl.program_id(0) * BC + tl.arange(0, BC)[None, :]
     group = tl.program_id(1)
@@ -230,12 +231,11 @@ def add_kernel(
     HAS_WEIGHT: tl.constexpr,
     HAS_BIAS: tl.constexpr,
 ):
-    """Adds to ``grad``, in place, what reaches the input through its moments.
+    """Adds ``level + slope * (x - mean)`` to ``grad``, in place: what reaches the input through its moments.
 
-    That is ``level + slope * (x - mean)``. Without ``NORM`` the two are ``first_sum`` and ``second_sum``. With
-    it these are the gradients of the norm's factor and offset, from which level, slope and the gradients of
-    weight and bias follow; ``inverse`` is one by the number of elements. ``group_stride`` numbers lie between those
-    of one group and the next one's: 0 where all have the same.
+    With ``NORM``, ``first_sum`` and ``second_sum`` are the gradients of the norm's factor and offset, from
+    which level, slope and the gradients of weight and bias follow; else they are level and slope. ``inverse``
+    is one by the number of elements; ``group_stride`` is 0 where all groups have the same coefficients.
     """
     pid = tl.program_id(0)
     block, chunk, group = pid % blocks, pid // blocks % chunks, pid // blocks // chunks

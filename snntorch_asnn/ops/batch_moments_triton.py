@@ -1,8 +1,8 @@
 """Moments of a batch, and the gradient through them, in Triton kernels.
 
-Forward, the input is read once, and a second kernel joins the parts: it also turns them into the norm's factor
-and offset and moves the running averages, so that a norm takes two launches. Backward, one kernel reads the
-input and the gradient and writes the gradient in place. No sum depends on the order in which programs run.
+Forward, one kernel reads the input, and a second joins the parts, turns them into the norm's factor and
+offset and moves the running averages. Backward, one kernel reads the input and the gradient and writes the
+gradient in place. No sum depends on the order in which programs run.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import triton
 from torch import Tensor
 
 from snntorch_asnn.ops.adaptive_leaky.layout import Folding, dense_inside, fold
+from snntorch_asnn.ops.batch_moments import NormState
 from snntorch_asnn.ops.batch_moments_kernels import add_kernel, moments_kernel, partial_moments_kernel
 from snntorch_asnn.ops.first_derivative import first_derivative_only
 
@@ -54,12 +55,12 @@ class _Plan(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1024)
-def _plan(shape: torch.Size, stride: tuple[int, ...], itemsize: int, per_step: bool) -> _Plan:
+def _plan(shape: torch.Size, stride: tuple[int, ...], itemsize: int, each_step: bool) -> _Plan:
     steps, batch, channels, inner = shape
     groups, rows, x_group, x_row = steps, batch, stride[0], stride[1]
-    if not per_step and 1 in (steps, batch):
+    if not each_step and 1 in (steps, batch):
         groups, rows, x_group, x_row = 1, steps * batch, 0, stride[1] if steps == 1 else stride[0]
-    elif not per_step and stride[0] == batch * stride[1]:
+    elif not each_step and stride[0] == batch * stride[1]:
         groups, rows, x_group = 1, steps * batch, 0
     vector = 16 // itemsize
     wide = inner * itemsize >= 128 and (
@@ -80,7 +81,7 @@ def _plan(shape: torch.Size, stride: tuple[int, ...], itemsize: int, per_step: b
         share,
         x_row // alignment,
         x_group // alignment,
-        channels if per_step else 0,
+        channels if each_step else 0,
         blocks,
         tiles_m,
         tiles,
@@ -100,7 +101,7 @@ def _plan(shape: torch.Size, stride: tuple[int, ...], itemsize: int, per_step: b
 
 
 def _tile(rows: int, columns: int, inner: int, warp: int) -> tuple[int, int, int]:
-    """Rows, columns and elements inside of one tile: ``warp`` elements for every warp, if there are as many."""
+    """Rows, columns and inner elements of a tile: ``warp`` elements for every warp, if there are as many."""
     most = min(triton.next_power_of_2(inner), _WARPS * warp)
     # A tile that sticks out wastes threads; one that is too narrow wastes bandwidth.
     widths = [w for w in (most, most // 2, most // 4) if w >= min(most, 32)]
@@ -145,7 +146,6 @@ def _join(
     """Fill ``out`` with mean and variance, or with mean, inverse deviation, factor and offset."""
     planes, groups, channels = out.shape
     chunks = plan.chunks if plan.group_stride else plan.groups * plan.chunks
-    # No more than a few rows of partial moments call for no more than a few rows of threads.
     parts = chunks * plan.share
     bp = min(_PARTS, triton.next_power_of_2(parts))
     bc = min(triton.next_power_of_2(channels), max(4, _PARTS // bp))
@@ -177,14 +177,14 @@ def _join(
     )
 
 
-def moments(x: Tensor, per_step: bool = False) -> tuple[Tensor, Tensor]:
+def moments(x: Tensor, each_step: bool = False) -> tuple[Tensor, Tensor]:
     """Mean and variance of each channel of ``[T, B, C, M]``, ``[C]`` or, of every step, ``[T, C]``."""
     x = dense_inside(x)
-    plan = _plan(x.shape, x.stride(), x.element_size(), per_step)
-    out = x.new_empty((2, x.shape[0] if per_step else 1, x.shape[2]), dtype=torch.float32)
+    plan = _plan(x.shape, x.stride(), x.element_size(), each_step)
+    out = x.new_empty((2, x.shape[0] if each_step else 1, x.shape[2]), dtype=torch.float32)
     with _on(x):
         _join(_partials(x, plan), plan, out)
-    mean, variance = out if per_step else out.squeeze(1)
+    mean, variance = out if each_step else out.squeeze(1)
     return mean, variance
 
 
@@ -239,21 +239,8 @@ def _add(
     )
 
 
-class Norm(NamedTuple):
-    """What a batch norm brings along to the statistics of a batch."""
-
-    weight: Tensor | None
-    bias: Tensor | None
-    running: tuple[Tensor, Tensor] | None
-    """Averages of mean and variance that are to move, ``[C]`` or ``[T, C]``."""
-    tracked: Tensor | None
-    """Number of batches up to this one, for averages over all of them; None for exponential ones."""
-    momentum: float
-    eps: float
-
-
 def norm_affine(
-    x: Tensor, channel_dim: int, norm: Norm, per_step: bool = False
+    x: Tensor, channel_dim: int, norm: NormState, each_step: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A batch norm in training as the factor and the offset that it amounts to, differentiable once.
 
@@ -261,26 +248,26 @@ def norm_affine(
         x: ``[T, B, ...]``, float32 or a half precision, not empty.
         channel_dim: which of its dimensions the channels are, from 2 on.
         norm: parameters; its running averages move.
-        per_step: whether every step has statistics of its own.
+        each_step: whether every step has statistics of its own.
 
     Returns:
         ``x``, to be used in place of the one passed in; factor and offset in float32, which broadcast against
-        one step of it, or with ``per_step`` against all of it but the batch: ``[T, C, ...]``.
+        one step of it, or with ``each_step`` against all of it but the batch: ``[T, C, ...]``.
     """
-    return _NormAffine.apply(x.resolve_neg(), channel_dim, per_step, norm, norm.weight, norm.bias)  # type: ignore[no-any-return]
+    return _NormAffine.apply(x.resolve_neg(), channel_dim, each_step, norm, norm.weight, norm.bias)  # type: ignore[no-any-return]
 
 
 class _NormAffine(torch.autograd.Function):
     """Saves the input, which the neuron behind it saves too, and three numbers per channel."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, channel_dim: int, per_step: bool, norm: Norm, *_: Any) -> Any:
+    def forward(ctx: Any, x: Tensor, channel_dim: int, each_step: bool, norm: NormState, *_: Any) -> Any:
         steps, channels, ones = x.shape[0], x.shape[channel_dim], (1,) * (x.ndim - channel_dim - 1)
         folding = fold(x, (channels, *ones))
         folded = dense_inside(folding.sequence(x))
-        plan = _plan(folded.shape, folded.stride(), x.element_size(), per_step)
-        elements = x.numel() // channels // (steps if per_step else 1)
-        out = x.new_empty((4, steps if per_step else 1, channels), dtype=torch.float32)
+        plan = _plan(folded.shape, folded.stride(), x.element_size(), each_step)
+        elements = x.numel() // channels // (steps if each_step else 1)
+        out = x.new_empty((4, steps if each_step else 1, channels), dtype=torch.float32)
         with _on(x):
             _join(
                 _partials(folded, plan),
@@ -294,9 +281,10 @@ class _NormAffine(torch.autograd.Function):
                 momentum=norm.momentum,
                 eps=norm.eps,
             )
-        ctx.folding, ctx.per_step, ctx.elements, ctx.norm = folding, per_step, elements, norm
+        ctx.folding, ctx.each_step, ctx.elements = folding, each_step, elements
+        ctx.dtypes = [None if p is None else p.dtype for p in (norm.weight, norm.bias)]
         ctx.save_for_backward(x, out)
-        shape = (steps, channels, *ones) if per_step else (channels, *ones)
+        shape = (steps, channels, *ones) if each_step else (channels, *ones)
         return x, out[2].view(shape), out[3].view(shape)
 
     @staticmethod
@@ -304,12 +292,11 @@ class _NormAffine(torch.autograd.Function):
     def backward(ctx: Any, grad_x: Tensor, grad_factor: Tensor, grad_offset: Tensor) -> Any:
         x, out = ctx.saved_tensors
         folding: Folding = ctx.folding
-        norm: Norm = ctx.norm
         grad = folding.sequence(grad_x.resolve_neg()).contiguous()
         folded = dense_inside(folding.sequence(x))
-        plan = _plan(folded.shape, folded.stride(), x.element_size(), ctx.per_step)
+        plan = _plan(folded.shape, folded.stride(), x.element_size(), ctx.each_step)
         mean, scale, factor, _ = out
-        found = [None if p is None else torch.empty_like(mean, dtype=p.dtype) for p in norm[:2]]
+        found = [None if dtype is None else torch.empty_like(mean, dtype=dtype) for dtype in ctx.dtypes]
         with _on(x):
             _add(
                 grad,
@@ -324,7 +311,7 @@ class _NormAffine(torch.autograd.Function):
                 grad_weight=found[0],
                 grad_bias=found[1],
             )
-        sums = (None if g is None else g.sum(0) if ctx.per_step else g.squeeze(0) for g in found)
+        sums = (None if g is None else g.sum(0) if ctx.each_step else g.squeeze(0) for g in found)
         return folding.unfold(grad), None, None, None, *sums
 
 
