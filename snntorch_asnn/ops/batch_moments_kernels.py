@@ -65,10 +65,10 @@ def partial_moments_kernel(
     WIDE: tl.constexpr,
     UNROLL: tl.constexpr,
 ):
-    """Count, mean and squared deviations of ``each`` tiles: ``partials`` ``[3, groups, chunks, columns]``.
+    """Count, mean and squared deviations of ``each`` tiles: ``partials`` ``[4, groups, chunks, columns]``.
 
-    Every lane sums its deviations from its own first element. Large means cancel nothing: where that element
-    is far from the mean, the variance is large.
+    The mean comes as two numbers to be added, since rounding it would cost the variance digits. Every lane
+    sums its deviations from its own first element: where that is far from the mean, the variance is large.
     """
     pid = tl.program_id(0)
     block, chunk, group = pid % blocks, pid // blocks % chunks, pid // blocks // chunks
@@ -107,8 +107,16 @@ def partial_moments_kernel(
     squares = _sum(tl.maximum(square - total * total / own, 0) + count * (apart * apart))
     to = partials + (pid // blocks).to(tl.int64) * columns + c
     tl.store(to, elements, c < columns)
-    tl.store(to + size, reference + centre, c < columns)
-    tl.store(to + 2 * size, squares, c < columns)
+    tl.store(to + size, reference, c < columns)
+    tl.store(to + 2 * size, centre, c < columns)
+    tl.store(to + 3 * size, squares, c < columns)
+
+
+@triton.jit
+def _mean_at(partial, size, valid):
+    """Mean of a partial sum, in float64."""
+    reference = tl.load(partial + size, valid, other=0).to(tl.float64)
+    return reference + tl.load(partial + 2 * size, valid, other=0).to(tl.float64)
 
 
 @triton.jit(
@@ -156,7 +164,7 @@ def moments_kernel(
         one = at + ((part // share).to(tl.int64) * part_stride + part % share)
         n = tl.load(one, valid, other=0).to(tl.float64)
         count += n
-        total += n * tl.load(one + size, valid, other=0).to(tl.float64)
+        total += n * _mean_at(one, size, valid)
     elements_seen = tl.maximum(tl.sum(count, axis=0, keep_dims=True), 1)
     mean = tl.sum(total, axis=0, keep_dims=True) / elements_seen
     square = tl.zeros([BP, BC], tl.float64)
@@ -165,8 +173,8 @@ def moments_kernel(
         valid = (part < parts) & (c < channels)
         one = at + ((part // share).to(tl.int64) * part_stride + part % share)
         n = tl.load(one, valid, other=0).to(tl.float64)
-        apart = tl.where(valid, tl.load(one + size, valid, other=0).to(tl.float64) - mean, 0)
-        square += tl.load(one + 2 * size, valid, other=0).to(tl.float64) + n * (apart * apart)
+        apart = tl.where(valid, _mean_at(one, size, valid) - mean, 0)
+        square += tl.load(one + 3 * size, valid, other=0).to(tl.float64) + n * (apart * apart)
     variance = tl.sum(square, axis=0, keep_dims=True) / elements_seen
 
     inside = c < channels

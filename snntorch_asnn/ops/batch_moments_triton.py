@@ -111,8 +111,8 @@ def _tile(rows: int, columns: int, inner: int, warp: int) -> tuple[int, int, int
 
 
 def _partials(x: Tensor, plan: _Plan) -> Tensor:
-    """Count, mean and squares of every chunk: ``[3, groups * chunks, columns]``."""
-    partials = x.new_empty((3, plan.groups * plan.chunks, plan.columns), dtype=torch.float32)
+    """Count, two parts of the mean, and squares of every chunk: ``[4, groups * chunks, columns]``."""
+    partials = x.new_empty((4, plan.groups * plan.chunks, plan.columns), dtype=torch.float32)
     partial_moments_kernel[(plan.groups * plan.chunks * plan.blocks,)](
         x,
         partials,
