@@ -404,7 +404,7 @@ def test_inductor_equals_eager(levels: str | Tensor) -> None:
     torch.testing.assert_close(gradient, 0.5 * weights[0])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 @codes
 def test_unchecked_codes_do_not_wait_for_the_device(name: str) -> None:
     image = torch.rand(2, 3, 8, 8, device="cuda")

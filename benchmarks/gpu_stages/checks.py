@@ -24,7 +24,11 @@ def figures(place: Place) -> Iterator[Figure]:
 def measured(place: Place) -> Row:
     import pytest
 
-    files = sorted(str(path) for path in ROOT.glob("tests/**/test_*.py") if "mark.cuda" in path.read_text())
+    files = sorted(
+        str(path)
+        for path in ROOT.glob("tests/**/test_*.py")
+        if path.parent.name == "cuda" or "mark.cuda" in path.read_text()
+    )
     if place.dry_run:
         files = files[:2]
     workers = min(WORKERS, os.cpu_count() or 1)
