@@ -133,7 +133,10 @@ class _Stepper:
     def keep(self, rows: Tensor) -> None:
         """Drop the others from the states of the neurons."""
         for neuron in self.neurons:
-            for name in neuron._non_persistent_buffers_set - {"_step"}:
+            if isinstance(neuron, AdaptiveNeuron):
+                neuron.keep_samples(rows)
+                continue
+            for name in neuron._non_persistent_buffers_set:
                 state = getattr(neuron, name)
                 if state.ndim > 0 and len(state) == len(rows):
                     neuron._buffers[name] = state[rows]

@@ -4,41 +4,39 @@ from __future__ import annotations
 
 import functools
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, Self, cast
 
 import torch
 from snntorch import SpikingNeuron
 from torch import Tensor, nn
-from torch._C._functorch import is_batchedtensor, is_functorch_wrapped_tensor
+from torch._C._functorch import is_batchedtensor
 
 from snntorch_asnn._arguments import check_count, check_step
 from snntorch_asnn.neurons.instances import register, unregister
+from snntorch_asnn.neurons.lost_state import check_export, check_recomputation
 from snntorch_asnn.neurons.membrane_steps import MembraneSteps
 from snntorch_asnn.neurons.plan import Plan
+from snntorch_asnn.neurons.run_state import RunState, State, StepIndex
 from snntorch_asnn.neurons.snntorch_state import adopt_snntorch_state
-from snntorch_asnn.neurons.time_indexed import StepIndex, TimeIndexed
+from snntorch_asnn.neurons.time_indexed import TimeIndexed
 from snntorch_asnn.neurons.time_parameters import BetaConstraint, constrain, resample
 from snntorch_asnn.ops.adaptive_leaky.api import check_input, check_mem, fits
 from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl
 from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule
 
-__all__ = ["AdaptiveNeuron", "State", "state_property"]
-
-State = tuple[Tensor, ...]
-"""A neuron's state tensors, in the order of its ``states``."""
+__all__ = ["AdaptiveNeuron", "state_property"]
 
 
 def state_property(name: str, meaning: str) -> property:
     """A state tensor that snnTorch may assign to from outside, which starts a new sequence."""
-    held = f"_{name}"
 
     def read(self: AdaptiveNeuron) -> Tensor:
-        value: Tensor = getattr(self, held)
-        return value
+        return self._state.tensors[self.states.index(name)]
 
     def write(self: AdaptiveNeuron, value: Tensor) -> None:
-        setattr(self, held, value)
-        self._restart()
+        held = dict(zip(self.states, self._state.tensors, strict=True))
+        self._start(self._state.at_start(tuple((held | {name: value}).values())))
 
     return property(read, write, doc=f"{meaning}; assign to it to start a new sequence.")
 
@@ -67,7 +65,6 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
     detach_reset: bool | None
     sequence: bool
     impl: Impl
-    _mem: Tensor
     _known_rule: tuple[tuple[Any, ...], Rule] | None = None
     """The rule of the last call and what it was made of, since to check it takes a while."""
 
@@ -82,7 +79,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
 
     def __getattr__(self, name: str) -> Any:
         # snnTorch's monitors fetch a state by calling this method, past the property.
-        return super().__getattr__(f"_{name}" if name in self.states else name)
+        return getattr(type(self), name).fget(self) if name in self.states else super().__getattr__(name)
 
     def _follow(self, plan: Plan) -> None:
         """Become what ``plan`` says, after snnTorch's constructor has run."""
@@ -98,15 +95,12 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         self.num_steps = plan.num_steps
         self.feature_shape = plan.feature_shape
         self.on_overrun = plan.on_overrun
-        self._count = 0
         self._membrane_steps = MembraneSteps()
-        self.register_buffer("_step", None, persistent=False)
         for name, (value, learn) in plan.values.items():
             self._hold(name, value, learn)
 
     def _init_mem(self) -> None:
-        for name in self.states:
-            self.register_buffer(f"_{name}", torch.zeros(0), persistent=False)
+        self._state = RunState.empty(len(self.states))
 
     @property
     def leak(self) -> Tensor:
@@ -114,7 +108,18 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         return constrain(self.beta, self.beta_constraint)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_membrane_steps": MembraneSteps(), "_known_rule": None}
+        return self.__dict__ | {"_known_rule": None}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._state = self._state.applied(fn)
+        return self
+
+    def _replicate_for_data_parallel(self) -> Self:
+        replica: Self = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
+        replica._membrane_steps = MembraneSteps()
+        replica._state = RunState.empty(len(self.states))
+        return replica
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
@@ -140,18 +145,23 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
 
     def _start_over(self) -> State:
         """Zero every state and go back to the first step."""
-        for name in self.states:
-            setattr(self, f"_{name}", _zeros_like(getattr(self, f"_{name}")))
-        self._restart()
+        self._start(self._state.zeroed())
         self._remember()
-        return self._held()
+        return self._state.tensors
+
+    def _start(self, state: RunState) -> None:
+        """Start a new sequence from ``state``."""
+        if not torch.compiler.is_compiling() and self._state.begun:
+            self._remember()  # the caller may go on with it
+        self._state = state
+
+    def keep_samples(self, rows: Tensor) -> None:
+        """Go on with some samples of the batch only: keep these rows of the states, a mask or indices."""
+        self._state = self._state.of_samples(rows)
 
     def _remember(self) -> None:
         if not (self.init_hidden or torch.compiler.is_compiling()):
-            self._membrane_steps.remember(self._mem, self._count)
-
-    def _held(self) -> State:
-        return tuple(getattr(self, f"_{name}") for name in self.states)
+            self._membrane_steps.remember(self._state.tensors[-1], self._state.step)
 
     def _run(
         self, x: Tensor, given: tuple[Tensor | None, ...], step: int | None, **options: Any
@@ -166,29 +176,11 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
             raise TypeError(f"{names} should not be passed as an argument while `init_hidden=True`")
         if step is not None:
             check_step(step)
-        if torch.compiler.is_exporting() and not self._restarted_in_export:
-            self._check_exports(step)
+        if torch.compiler.is_exporting() and not self._state.made_in_export:
+            check_export(init_hidden=self.init_hidden, knows_step=self.sequence or step is not None)
         if self.sequence:
             return self._run_sequence(x, given, step, **options)
         return self._run_step(x, given, step)
-
-    def _check_exports(self, step: int | None) -> None:
-        """Refuse to export what hangs on earlier calls, since an exported graph keeps nothing between calls.
-
-        Raises:
-            RuntimeError: if it does.
-        """
-        if self.init_hidden:
-            raise RuntimeError(
-                "init_hidden=True: an exported graph would lose the state between calls; start the sequence "
-                "inside the exported forward (snntorch_asnn.reset(self), then every step), or use "
-                "sequence=True without init_hidden"
-            )
-        if not self.sequence and step is None:
-            raise RuntimeError(
-                "step: an exported graph would compute the same time step at every call; pass step=, start "
-                "the sequence inside the exported forward with reset_mem(), or use sequence=True"
-            )
 
     def _run_step(
         self, x: Tensor, given: tuple[Tensor | None, ...], step: int | None
@@ -201,9 +193,8 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         previous = self._previous_threshold(position, parameters["threshold"])
         arguments = self._arguments(parameters, previous)
         spikes, after = self._step_of(x, before, arguments, self._rule())
-        if self._restarted_in_export or not torch.compiler.is_exporting():
-            self._keep(after)
-            self._advance(position, 1)
+        if self._state.made_in_export or not torch.compiler.is_exporting():
+            self._keep(after, position, 1)
             self._remember()
         return self._result(_as(spikes, x.dtype), after)
 
@@ -229,8 +220,8 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         spikes, after = self._sequence_of(x, before, arguments, self._rule(), **options)
         if self.init_hidden:
             # Copies, since snnTorch detaches the state in place, which no view allows.
-            self._keep(tuple((state[-1] if self.output else state).clone() for state in after))
-            self._advance(position, steps)
+            last = tuple((state[-1] if self.output else state).clone() for state in after)
+            self._keep(last, position, steps)
         return self._result(_as(spikes, x.dtype), after)
 
     @abstractmethod
@@ -260,14 +251,14 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         scale = parameters.pop("graded_spikes_factor")
         return parameters | leaks | {"previous_threshold": previous_threshold, "scale": scale}
 
-    def _keep(self, state: State) -> None:
+    def _keep(self, state: State, position: StepIndex, steps: int) -> None:
+        """Hold what the call of ``steps`` steps from ``position`` on has left."""
         if self.init_hidden and not torch.compiler.is_compiling() and any(map(is_batchedtensor, state)):
             raise RuntimeError(
                 "init_hidden=True: under torch.func.vmap the state has a dimension that ends with it, and "
                 "cannot be kept; pass mem by hand, or use sequence=True without init_hidden"
             )
-        for name, value in zip(self.states, state, strict=True):
-            setattr(self, f"_{name}", value)
+        self._state = RunState(state, self._step_after(position, steps), begun=True)
 
     def _result(self, spikes: Tensor, state: State) -> Tensor | tuple[Tensor, ...]:
         if self.init_hidden and not self.output:
@@ -296,20 +287,24 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         """The state before one step's input ``x``, and that step."""
         dtype = torch.promote_types(x.dtype, torch.float32)
         state: list[Tensor] = []
-        fresh = False
-        for name, held, passed in zip(self.states, self._held(), given, strict=True):
+        fresh = reads_held = False
+        for name, held, passed in zip(self.states, self._state.tensors, given, strict=True):
             before = held if passed is None else passed
             check_input(name, before)
             own = before is held or before.shape == (0,)
             if own and before.shape != x.shape:
                 before, fresh = torch.zeros_like(x, dtype=dtype), True
-            elif not own:
+            elif own:
+                reads_held = reads_held or passed is None
+            else:
                 check_mem(before, x, name)
             state.append(_as(before, dtype))
+        if reads_held:
+            check_recomputation(self._state)
         if fresh:
             return tuple(state), 0 if step is None else step
         mem = given[-1]
-        if step is None and mem is not None and mem is not self._mem:
+        if step is None and mem is not None and mem is not self._state.tensors[-1]:
             return tuple(state), self._locate(mem)
         return tuple(state), self._position(step)
 
@@ -320,24 +315,29 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
             ValueError: in the middle of a sequence, if it is none that this neuron returned: its step would
                 be a guess.
         """
-        if not self._has_begun:
-            return self._position(None)
-        if torch.compiler.is_compiling():
-            return self._look_up(mem)
-        position = self._membrane_steps.find(mem)
-        if position is None:
-            raise ValueError(
-                f"mem is no membrane that this neuron has returned, and its last call was step "
-                f"{self.step - 1}, so the time step is unknown: pass step=, or start a new sequence with "
-                "reset_mem()"
-            )
-        return position
+        state = self._state
+        if not torch.compiler.is_compiling():
+            position = self._membrane_steps.find(mem)
+            if position is None and state.begun:
+                raise ValueError(
+                    f"mem is no membrane that this neuron has returned, and its last call was step "
+                    f"{self.step - 1}, so the time step is unknown: pass step=, or start a new sequence with "
+                    "reset_mem()"
+                )
+            return self._position(position)
+        return self._look_up(mem) if state.begun or state.follows else self._position(None)
 
     def _look_up(self, mem: Tensor) -> Tensor:
         """:meth:`_locate` outside of a graph, which knows no memory."""
-        if mem.untyped_storage()._cdata == self._mem.untyped_storage()._cdata:  # detached by the caller
-            return self._as_tensor(self.step)
-        return self._as_tensor(int(self._locate(mem)))
+        # A graph cannot note the membrane that it leaves.
+        self._remember()
+        position = self._membrane_steps.find(mem)
+        if position is None and self._state.begun:
+            raise ValueError(
+                "mem is not the membrane of this neuron's last call, and compiled code may not know the time "
+                "step of any other: pass step=, or start a new sequence with reset_mem()"
+            )
+        return self._as_tensor(self.step if position is None else position)
 
     def _check_features(self, shape: torch.Size) -> None:
         if not fits(self.feature_shape, shape):
@@ -429,9 +429,3 @@ def _keep_out_of_graphs() -> None:
     """
     reason = "the time step of a membrane is found by its memory: pass step="
     setattr(AdaptiveNeuron, "_look_up", torch.compiler.disable(AdaptiveNeuron._look_up, reason=reason))  # noqa: B010
-
-
-def _zeros_like(state: Tensor) -> Tensor:
-    if not torch.compiler.is_compiling() and is_functorch_wrapped_tensor(state):
-        return torch.zeros(0)  # a transform that is over leaves what has not even a shape
-    return torch.zeros_like(state)

@@ -6,8 +6,12 @@ not enough: a membrane is known by its memory, which ``detach()`` and views shar
 
 from __future__ import annotations
 
+from typing import Self
+
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
+
+from snntorch_asnn.neurons.run_state import StepIndex
 
 __all__ = ["MembraneSteps"]
 
@@ -19,9 +23,18 @@ class MembraneSteps:
     """From membranes, for as long as their memory lives, to the time step that comes after each."""
 
     def __init__(self) -> None:
-        self._after: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._after: dict[int, tuple[StorageWeakRef, StepIndex]] = {}
 
-    def remember(self, mem: Tensor, step: int) -> None:
+    def __deepcopy__(self, memo: object) -> Self:
+        """A copy of a neuron goes on with the membranes of the original, too."""
+        copied = type(self)()
+        copied._after = dict(self._after)
+        return copied
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        return type(self), ()
+
+    def remember(self, mem: Tensor, step: StepIndex) -> None:
         """Note that ``step`` comes after ``mem``."""
         reference = _reference(mem)
         if reference is None:
@@ -36,7 +49,7 @@ class MembraneSteps:
         if reference is None:
             return None
         known, step = self._after.get(reference.cdata, (None, None))
-        return None if known is None or known.expired() else step
+        return None if known is None or step is None or known.expired() else int(step)
 
 
 def _reference(mem: Tensor) -> StorageWeakRef | None:

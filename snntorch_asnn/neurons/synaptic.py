@@ -8,8 +8,9 @@ from typing import Literal, cast
 import snntorch as snn
 from torch import Tensor
 
-from snntorch_asnn.neurons.adaptive import AdaptiveNeuron, State, state_property
+from snntorch_asnn.neurons.adaptive import AdaptiveNeuron, state_property
 from snntorch_asnn.neurons.plan import Plan
+from snntorch_asnn.neurons.run_state import State
 from snntorch_asnn.neurons.time_parameters import BetaConstraint, Overrun, constrain
 from snntorch_asnn.ops import adaptive_synaptic
 from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl

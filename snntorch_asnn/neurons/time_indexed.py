@@ -5,12 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from snntorch_asnn.neurons.run_state import RunState, StepIndex
 from snntorch_asnn.neurons.time_parameters import Overrun
 
-__all__ = ["StepIndex", "TimeIndexed"]
-
-StepIndex = int | Tensor
-"""A time step: a number in eager mode, a 1-element tensor in a compiled graph, which must not know it."""
+__all__ = ["TimeIndexed"]
 
 
 class TimeIndexed(nn.Module):
@@ -26,30 +24,19 @@ class TimeIndexed(nn.Module):
     num_steps: int
     feature_shape: tuple[int, ...]
     on_overrun: Overrun
-    _step: Tensor | None
-    _count: int
-    _has_begun = False
-    """Whether a step has been computed since the sequence was started."""
-    _restarted_in_export = False
+    _state: RunState
 
     @property
     def step(self) -> int:
         """The time step that the next call computes."""
-        return self._count if self._step is None else int(self._step)
-
-    def _restart(self) -> None:
-        self._step = None
-        self._count = 0
-        self._has_begun = False
-        self._restarted_in_export = torch.compiler.is_exporting()
+        return int(self._state.step)
 
     def _position(self, step: int | None) -> StepIndex:
         """The time step of this call: as the caller says, or the one after the last call's."""
-        if step is not None:
-            return self._as_tensor(step) if torch.compiler.is_compiling() else step
-        if torch.compiler.is_compiling():
-            return self._as_tensor(self._count) if self._step is None else self._step
-        return self.step
+        if not torch.compiler.is_compiling():
+            return self.step if step is None else step
+        position = self._state.step if step is None else step
+        return position if isinstance(position, Tensor) else self._as_tensor(position)
 
     def _as_tensor(self, step: int) -> Tensor:
         return torch.full((1,), step, device=self._device)
@@ -59,17 +46,14 @@ class TimeIndexed(nn.Module):
         parameter: Tensor = getattr(self, self.time_parameters[0])
         return parameter.device
 
-    def _advance(self, position: StepIndex, steps: int) -> None:
-        self._has_begun = True
+    def _step_after(self, position: StepIndex, steps: int) -> StepIndex:
+        """The time step of the call after one of ``steps`` steps from ``position`` on."""
         after = position + steps
         if self.on_overrun == "cycle":
             after = after % self.num_steps
         if isinstance(after, Tensor):
-            self._step = after.clamp(max=self.num_steps)
-        elif torch.compiler.is_compiling():
-            self._step = self._as_tensor(after)
-        else:
-            self._step, self._count = None, min(after, self.num_steps)
+            return after.clamp(max=self.num_steps)
+        return self._as_tensor(after) if torch.compiler.is_compiling() else min(after, self.num_steps)
 
     def _indices(self, position: StepIndex, steps: int) -> slice | Tensor:
         """Rows of the time parameters for ``steps`` steps from ``position`` on.

@@ -209,7 +209,7 @@ def test_a_membrane_whose_step_no_graph_knows_raises() -> None:
         return a + b
 
     two_layers(torch.ones(1))
-    with pytest.raises(ValueError, match="mem is no membrane that this neuron has returned"):
+    with pytest.raises(ValueError, match="compiled code may not know the time step"):
         torch.compile(two_layers, backend="eager")(torch.ones(1))
 
 

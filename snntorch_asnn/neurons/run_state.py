@@ -1,0 +1,98 @@
+"""What a neuron keeps between two calls: its states and the time step of the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
+
+__all__ = ["RunState", "State", "StepIndex"]
+
+State = tuple[Tensor, ...]
+"""A neuron's state tensors, in the order of its ``states``."""
+
+StepIndex = int | Tensor
+"""A time step: a number in eager mode, a 1-element tensor in a compiled graph, which must not know it."""
+
+
+class RunState:
+    """Run-time data of a neuron, hidden from ``state_dict()``, ``buffers()``, averages and process groups.
+
+    It is replaced as a whole and never changed, so that a copy of a neuron may share it, and that
+    :mod:`torch.export` puts the one from before the export back. Its own copies are detached.
+
+    Args:
+        tensors: the state tensors.
+        step: the time step that the next call computes.
+        begun: whether a step has been computed since the sequence was started.
+        follows: whether the sequence was started after another, whose membranes the caller may still have.
+    """
+
+    def __init__(
+        self, tensors: State, step: StepIndex = 0, *, begun: bool = False, follows: bool = False
+    ) -> None:
+        self.tensors = tensors
+        self.step = step
+        self.begun = begun
+        self.follows = follows
+        self.made_in_export = torch.compiler.is_exporting()
+        self.made_in_backward = running_backward()
+
+    @classmethod
+    def empty(cls, count: int) -> RunState:
+        """The start of the first sequence, before any input has given the ``count`` states a shape."""
+        return cls(tuple(torch.zeros(0) for _ in range(count)))
+
+    def at_start(self, tensors: State) -> RunState:
+        """The start of the next sequence."""
+        follows = not torch.compiler.is_compiling() and (self.begun or self.follows)
+        return RunState(tensors, follows=follows)
+
+    def zeroed(self) -> RunState:
+        """The start of the next sequence with zeros."""
+        return self.at_start(tuple(map(_zeros_like, self.tensors)))
+
+    def applied(self, function: Callable[[Tensor], Tensor]) -> RunState:
+        """What ``nn.Module._apply`` makes of it: moved to another device or dtype."""
+        tensors = tuple(map(function, self.tensors))
+        if any(old.is_meta and not new.is_meta for old, new in zip(self.tensors, tensors, strict=True)):
+            return RunState.empty(len(tensors))  # memory without values
+        step = function(self.step) if isinstance(self.step, Tensor) else self.step
+        return RunState(tensors, step, begun=self.begun, follows=self.follows)
+
+    def of_samples(self, rows: Tensor) -> RunState:
+        """The states of some samples of the batch, a mask or indices."""
+        tensors = tuple(state[rows] if state.numel() else state for state in self.tensors)
+        return RunState(tensors, self.step, begun=self.begun, follows=self.follows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied: cut from the graph, in memory of its own."""
+        step = self.step.clone() if isinstance(self.step, Tensor) else self.step
+        return self.__dict__ | {
+            "tensors": tuple(map(_detached, self.tensors)),
+            "step": step,
+            "made_in_backward": -1,
+        }
+
+
+def running_backward() -> int:
+    """A number for the backward pass that is running on this thread; -1 where none is, or in a graph."""
+    return -1 if torch.compiler.is_compiling() else torch._C._current_graph_task_id()
+
+
+def _zeros_like(state: Tensor) -> Tensor:
+    # An exported graph would hold the old state as a constant, for its shape.
+    forget = torch.compiler.is_exporting() or _is_dead(state)
+    return torch.zeros(0) if forget else torch.zeros_like(state)
+
+
+def _detached(state: Tensor) -> Tensor:
+    return torch.zeros(0) if _is_dead(state) else state.detach().clone()
+
+
+def _is_dead(state: Tensor) -> bool:
+    """Whether a transform that is over has left the state, which has not even a shape."""
+    return not torch.compiler.is_compiling() and is_functorch_wrapped_tensor(state)
