@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -46,7 +47,8 @@ def find_compiler() -> str | None:
 def library(source: Path, *macros: str) -> ctypes.CDLL:
     """The kernels of ``source`` compiled with ``macros``, each ``NAME=value``, as a loaded shared library.
 
-    Libraries are kept in ``$SNNTORCH_ASNN_CACHE``, or ``snntorch_asnn`` in the user's cache folder.
+    Libraries are kept in ``$SNNTORCH_ASNN_CACHE``, or ``snntorch_asnn`` in the user's cache folder. A damaged
+    one is compiled again. Where none can be kept, it is compiled for this process alone.
 
     Raises:
         BuildError: without a compiler, or with what the compiler said.
@@ -55,13 +57,19 @@ def library(source: Path, *macros: str) -> ctypes.CDLL:
     if compiler is None:
         raise BuildError("a C++ compiler (g++ or clang++ on the PATH, or CXX set)")
     options = [*_FLAGS, *_machine_flags(compiler), *(f"-D{macro}" for macro in macros)]
-    made_of = (source.read_text(), _HEADER.read_text(), _version(compiler), *options)
+    texts = (path.read_text(encoding="utf-8") for path in (source, _HEADER))
+    made_of = (*texts, _version(compiler), *options)
     digest = hashlib.sha256("\0".join(made_of).encode()).hexdigest()
-    path = _folder() / f"{source.parent.name}_{source.stem}_{digest[:24]}.so"
-    if not path.exists():
-        _compile(compiler, options, source, path)
+    name = f"{source.parent.name}_{source.stem}_{digest[:24]}"
+    folder = _folder()
+    if folder is not None:
+        with suppress(OSError):  # the folder is full by now, or forbids its files to be executed
+            path = _find(folder, name) or _compile(compiler, options, source, folder, name)
+            return ctypes.CDLL(str(path))
     try:
-        return ctypes.CDLL(str(path))
+        # A library that is loaded needs its file no longer, so that nothing is left behind.
+        with tempfile.TemporaryDirectory(prefix="snntorch_asnn_") as own:
+            return ctypes.CDLL(str(_compile(compiler, options, source, Path(own), name)))
     except OSError as error:
         raise BuildError(f"a C++ compiler whose libraries can be loaded: {error}") from error
 
@@ -82,12 +90,13 @@ def _accepts(compiler: str, flags: list[str]) -> bool:
 
 @functools.cache
 def _version(compiler: str) -> str:
-    return subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    said = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
+    return said.decode(errors="replace")
 
 
 @functools.cache
-def _folder() -> Path:
-    """A folder that keeps libraries; one for this process alone where none can be written to."""
+def _folder() -> Path | None:
+    """The folder that keeps libraries, None where it cannot be written to."""
     try:
         cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = Path(os.environ.get("SNNTORCH_ASNN_CACHE") or Path(cache) / "snntorch_asnn")
@@ -95,15 +104,35 @@ def _folder() -> Path:
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except (OSError, RuntimeError):  # Path.home raises the latter where nobody is at home
-        return Path(tempfile.mkdtemp(prefix="snntorch_asnn_"))
+        return None
 
 
-def _compile(compiler: str, options: list[str], source: Path, path: Path) -> None:
-    # Under a name of its own until it is whole: another process may compile the same library.
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        unfinished = Path(folder) / path.name
+def _find(folder: Path, name: str) -> Path | None:
+    """A library that was kept, whose file name ends in a hash of its content; damaged ones are removed.
+
+    To load a file that was cut off would kill the process.
+    """
+    for path in sorted(folder.glob(f"{name}_*.so")):
+        if path.stem.rpartition("_")[2] == _content_hash(path):
+            return path
+        path.unlink(missing_ok=True)
+    return None
+
+
+def _content_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:24]
+
+
+def _compile(compiler: str, options: list[str], source: Path, folder: Path, name: str) -> Path:
+    """Compile a library and move it into a folder when it is whole and on the disk."""
+    # In a folder of its own until then: another process may compile the same library.
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        unfinished = Path(own) / "library.so"
         command = [compiler, *options, str(source), "-o", str(unfinished)]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, capture_output=True, check=False)
         if result.returncode != 0:
-            raise BuildError(f"a C++ compiler for this kernel; {compiler} says:\n{result.stderr.strip()}")
-        unfinished.replace(path)
+            said = result.stderr.decode(errors="replace").strip()
+            raise BuildError(f"a C++ compiler for this kernel; {compiler} says:\n{said}")
+        with unfinished.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        return unfinished.replace(folder / f"{name}_{_content_hash(unfinished)}.so")

@@ -302,6 +302,7 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Any:
         cpp_build.library,
         cpp.missing,
         cpp_kernels._forward_kernel,
+        cpp_kernels.lack,
         dispatch._warn_of_the_reference,
     )
     for function in cached:

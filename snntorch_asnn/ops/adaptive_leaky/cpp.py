@@ -6,7 +6,7 @@ in the cache. The arithmetic is that of :mod:`.adjoint`; see ``kernel.cpp``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from snntorch_asnn.ops.adaptive_leaky.rule import Rule
 from snntorch_asnn.ops.cpp_build import INPUTS
 from snntorch_asnn.surrogate import Surrogate
 
-__all__ = ["covers", "missing", "sequence"]
+__all__ = ["covers", "lack", "missing", "sequence"]
 
 _GAIN, _SHIFT = Coefficients._fields.index("gain"), Coefficients._fields.index("shift")
 
@@ -29,6 +29,41 @@ _GAIN, _SHIFT = Coefficients._fields.index("gain"), Coefficients._fields.index("
 def covers(x: Tensor) -> bool:
     """Whether there is a kernel for tensors such as ``x``."""
     return x.device.type == "cpu" and x.dtype in INPUTS
+
+
+def lack(
+    x: Tensor,
+    mem: Tensor | None,
+    coefficients: Coefficients,
+    rule: Rule,
+    affine: tuple[Tensor, Tensor] | None = None,
+) -> str | None:
+    """Why the kernels for these arguments cannot be built, or None if they are.
+
+    The backward kernel is built with the forward one where there will be a backward pass, which then cannot
+    fail for the lack of it.
+    """
+    given = (*coefficients, *(affine or (None, None)))
+    needs = [c is not None and c.requires_grad for c in given]
+    learns = torch.is_grad_enabled() and any((x.requires_grad, mem is not None and mem.requires_grad, *needs))
+    wanted = _wanted(needs, has_affine=affine is not None) if learns else None
+    has_shift = coefficients.shift is not None or affine is not None
+    return cpp_kernels.lack(x.dtype, coefficients.beta.dtype, rule_macros(rule), has_shift, wanted)
+
+
+def _wanted(needs: Sequence[bool], *, has_affine: bool) -> int:
+    """A bit for each of :class:`Coefficients` whose gradient is needed.
+
+    Args:
+        needs: whether the gradient of each coefficient is, and of the factor and the offset of ``affine``.
+        has_affine: whether these are given.
+    """
+    wants = list(needs[: len(Coefficients._fields)])
+    if has_affine:
+        of_factor, of_offset = needs[len(wants) :]
+        wants[_GAIN] |= of_factor
+        wants[_SHIFT] |= wants[_GAIN] or of_offset
+    return sum(1 << i for i, want in enumerate(wants) if want)
 
 
 def sequence(
@@ -89,11 +124,7 @@ class _Sequence(torch.autograd.Function):
         x, mem, *given, factor, offset = ctx.saved_tensors
         own = Coefficients(*given)
         whole = own if factor is None else own.multiplied(factor, offset)
-        wants = list(ctx.needs_input_grad[2:8])
-        if factor is not None:
-            wants[_GAIN] |= ctx.needs_input_grad[8]
-            wants[_SHIFT] |= wants[_GAIN] or ctx.needs_input_grad[9]
-        wanted = sum(1 << i for i, want in enumerate(wants) if want)
+        wanted = _wanted(ctx.needs_input_grad[2:10], has_affine=factor is not None)
         view = View.of(x.shape, x.stride(), ctx.features)
         grad_x = view.empty_sequence(x, x.dtype)
         grad_start = None if mem is None else view.empty_state(x, own.beta.dtype)
@@ -102,7 +133,9 @@ class _Sequence(torch.autograd.Function):
         constants = ctx.rule, ctx.surrogate_shape, incoming, wanted
         grads = cpp_kernels.backward(view, x, mem, whole, *constants, grad_x, grad_start)
         remaining = iter(grads.unbind(0))
-        of: list[Tensor | None] = [next(remaining) if want else None for want in wants]
+        of: list[Tensor | None] = [
+            next(remaining) if wanted >> i & 1 else None for i in range(len(Coefficients._fields))
+        ]
         if factor is None:
             return grad_x, grad_start, *_each(view.coefficient_gradient, of, own), *(None,) * 5
         full = torch.Size((view.steps, *view.folding.feature_shape))
@@ -209,7 +242,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 def _gradients(ctx: Any, grad_spikes: Tensor | None, grad_mem: Tensor | None) -> tuple[Tensor | None, ...]:
     x, mem, *coefficients = ctx.saved_tensors
     wants = ctx.needs_input_grad[2 : 2 + len(coefficients)]
-    wanted = sum(1 << i for i, want in enumerate(wants) if want)
+    wanted = _wanted(wants, has_affine=False)
     grad_last, grad_trace = (None, grad_mem) if ctx.output_mem else (grad_mem, None)
     grad_x, grad_start, grads = _backward_op(
         x, mem, *coefficients, ctx.rule, ctx.surrogate_shape, grad_spikes, grad_last, grad_trace, wanted

@@ -21,7 +21,7 @@ from snntorch_asnn.ops.adaptive_leaky.rule import Rule
 from snntorch_asnn.ops.cpp_build import INPUTS, STATES
 from snntorch_asnn.surrogate import Surrogate
 
-__all__ = ["SOURCE", "Incoming", "View", "backward", "forward", "missing", "rule_macros"]
+__all__ = ["SOURCE", "Incoming", "View", "backward", "forward", "lack", "missing", "rule_macros"]
 
 SOURCE = Path(__file__).with_name("kernel.cpp")
 _SHORTEST_ROW = 64
@@ -33,6 +33,20 @@ def missing() -> str | None:
     """What the kernels lack on this machine, or None if they can run."""
     try:
         _forward_kernel(torch.float32, torch.float32, rule_macros(Rule(Surrogate("atan"))), False)
+    except cpp_build.BuildError as error:
+        return str(error)
+    return None
+
+
+@functools.cache
+def lack(
+    dtype: torch.dtype, state: torch.dtype, macros: str, has_shift: bool, wanted: int | None
+) -> str | None:
+    """Why the kernels of a pass cannot be built, or None: forward, and backward unless ``wanted`` is None."""
+    try:
+        _forward_kernel(dtype, state, macros, has_shift)
+        if wanted is not None:
+            _backward_kernel(dtype, state, macros, has_shift, wanted)
     except cpp_build.BuildError as error:
         return str(error)
     return None

@@ -47,7 +47,10 @@ def run(
         # Kernels read the memory, where a lazy negation (of an imaginary part, say) has not happened yet.
         x, mem = x.resolve_neg(), None if mem is None else mem.resolve_neg()
     if chosen == "cpp" and not torch.compiler.is_compiling():
-        return cpp.sequence(x, mem, coefficients, rule, output_mem=output_mem, affine=affine)
+        lack = cpp.lack(x, mem, coefficients, rule, affine)
+        if lack is None:
+            return cpp.sequence(x, mem, coefficients, rule, output_mem=output_mem, affine=affine)
+        chosen = _instead_of_cpp(impl, lack)
     if chosen == "triton":
         strict = impl == "triton"
         return triton.sequence(
@@ -128,6 +131,14 @@ def _fastest(x: Tensor, rule: Rule) -> Runnable:
     return able or "reference"
 
 
+def _instead_of_cpp(impl: Impl, lack: str) -> Runnable:
+    """What runs where a kernel cannot be built; asked for by name, that is an error."""
+    if impl == "cpp":
+        raise RuntimeError(f"impl='cpp' cannot run here: it misses {lack}")
+    _warn_of_the_reference(lack)
+    return "reference"
+
+
 @functools.cache
 def _warn_of_the_reference(lack: str) -> None:
     warnings.warn(
@@ -163,7 +174,7 @@ def _in_graph(
     elif torch.compiler.is_exporting() or _under_transform():
         lack = "a program that is neither exported nor under torch.func"
     else:
-        lack = cpp.missing()
+        lack = cpp.missing() or cpp.lack(x, mem, coefficients, compiled.rule_of(key))
     if impl == "cpp" and lack:
         raise RuntimeError(f"impl='cpp' cannot run here: it misses {lack}")
     if impl == "compile" or lack or (impl == "auto" and x.shape[0] <= FEW and x.numel() < SHORT):
