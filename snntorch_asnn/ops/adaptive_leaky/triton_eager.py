@@ -23,6 +23,7 @@ from snntorch_asnn.ops.adaptive_leaky.triton_launch import Prepared
 from snntorch_asnn.ops.adaptive_leaky.triton_ops import (
     Incoming,
     backward_launch,
+    by_coefficient,
     dense_samples,
     folding_of,
     forward_launch,
@@ -126,10 +127,11 @@ class _View:
         return torch.stack(given, dim=1)
 
     def gradients(self, sums: Tensor) -> tuple[Tensor, ...]:
-        """Of ``sums`` ``[programs, T, rows, C]``, the rows' totals ``[T, *features]``."""
-        _, steps, rows, channels = sums.shape
+        """Of ``sums`` ``[programs, T, rows, columns]``, the rows' totals ``[T, *features]``."""
+        sums = by_coefficient(sums, self.folding)
+        _, steps, rows, channels, _ = sums.shape
         totals = sums.new_empty(rows, steps, channels)
-        torch.sum(sums, 0, out=totals.transpose(0, 1))
+        torch.sum(sums, (0, 4), out=totals.transpose(0, 1))
         if channels == 1 or (self.folding.is_in_order and self.features.numel() == channels):
             return totals.view(rows, steps, *self.features).unbind(0)
         return self.folding.unfold_parameter_gradient(totals, self.features).unbind(0)
@@ -169,8 +171,8 @@ def _backward_of(
     has_mem: bool,
     has_shift: bool,
     has_checkpoints: bool,
-) -> tuple[Prepared, int]:
-    how, programs = backward_launch(
+) -> tuple[Prepared, tuple[int, int, int, int]]:
+    how, partials = backward_launch(
         view.shape[0],
         view.folding.folded,
         view.strides,
@@ -182,7 +184,7 @@ def _backward_of(
         has_shift=has_shift,
         has_checkpoints=has_checkpoints,
     )
-    return Prepared(backward_kernel, how), programs
+    return Prepared(backward_kernel, how), partials
 
 
 class _Sequence(torch.autograd.Function):
@@ -269,13 +271,10 @@ def _launch_backward(
     has_shift = has_affine or ctx.shapes[_SHIFT] is not None
     has_checkpoints = checkpoints is not None
     options = x.dtype, ctx.rule, incoming, wants, mem is not None, has_shift, has_checkpoints
-    launch, programs = _backward_of(view, *options)
+    launch, partials = _backward_of(view, *options)
     grad_x = view.empty_sequence(x.dtype, x.device) if wants[0] else None
     grad_mem = view.empty_state(x.device) if wants[1] else None
-    rows = sum(wants[2:])
-    sums = None
-    if rows:
-        sums = x.new_empty((programs, view.shape[0], rows, view.folding.folded[1]), dtype=torch.float32)
+    sums = x.new_empty(partials, dtype=torch.float32) if any(wants[2:]) else None
     if x.numel():
         seen = view.sequence(x)
         state = seen if mem is None else view.state(mem)

@@ -1,8 +1,10 @@
 """The Triton kernels of the adaptive leaky neuron, over a sequence folded to ``[T, B, C, M]``.
 
-A program takes a tile of ``BB`` samples, ``BC`` coefficients and ``BM`` neurons that share one through all
-time steps, so that the membrane stays in registers. The number of steps is an argument at run time: loops
-over it are unrolled a fixed number of steps at a time, and steps past the end are masked.
+A program takes a tile of ``BB`` samples, ``BC`` columns and ``BM`` inner neurons through all time steps, so
+that the membrane stays in registers. A column is a coefficient, whose neurons are the inner ones; or, with
+``SHARE``, a neuron, and ``SHARE`` columns side by side have a coefficient. The number of steps is an argument
+at run time: loops over it are unrolled a fixed number of steps at a time, and steps past the end are masked.
+With ``WHOLE`` the unrolled steps are all.
 
 The arithmetic is that of ``adjoint.py``, which derives it. Spikes agree with the reference to the bit: every
 product is rounded before it is added, as there.
@@ -68,11 +70,11 @@ def _surrogate(above, grad, SURROGATE: tl.constexpr, shape, PTX: tl.constexpr):
 
 
 @triton.jit
-def _coefficients(table, t, num_steps, channels, c, HAS_SHIFT: tl.constexpr):
-    """Those of step ``t``; zeros past the end. What a rule does not use is never loaded."""
+def _coefficients(table, t, num_steps, channels, k, HAS_SHIFT: tl.constexpr):
+    """Those of step ``t`` numbered ``k``; zeros past the end. What a rule does not use is never loaded."""
     channels = tl.cast(channels, tl.int64)
-    at = table + tl.cast(t, tl.int64) * ((5 + HAS_SHIFT) * channels) + c
-    mask = (c < channels) & (t < num_steps)
+    at = table + tl.cast(t, tl.int64) * ((5 + HAS_SHIFT) * channels) + k
+    mask = (k < channels) & (t < num_steps)
     beta = tl.load(at, mask, other=0)
     gain = tl.load(at + channels, mask, other=0)
     threshold = tl.load(at + 2 * channels, mask, other=0)
@@ -138,6 +140,17 @@ def _place(block_b, block_c, block_m, BB: tl.constexpr, BC: tl.constexpr, BM: tl
     return b, c, m
 
 
+@triton.jit
+def _inside(b, c, m, batch, channels, inner, ALIGNMENT: tl.constexpr, SHARE: tl.constexpr):
+    """Which neurons of a tile there are, their coefficients' numbers, a sample's size and places within."""
+    if SHARE:
+        columns = tl.cast(inner, tl.int64) * ALIGNMENT
+        return (b < batch) & (c < columns) & (m < 1), c // SHARE, columns, c + m
+    else:
+        shared = tl.cast(inner, tl.int64) * ALIGNMENT
+        return (b < batch) & (c < channels) & (m < shared), c, channels * shared, c * shared + m
+
+
 @triton.jit(do_not_specialize=["num_steps", "interval"])
 def forward_kernel(
     x,
@@ -156,32 +169,35 @@ def forward_kernel(
     x_step,
     x_batch,
     ALIGNMENT: tl.constexpr,
+    SHARE: tl.constexpr,
     BB: tl.constexpr,
     BC: tl.constexpr,
     BM: tl.constexpr,
     UNROLL: tl.constexpr,
+    WHOLE: tl.constexpr,
     MECHANISM: tl.constexpr,
     RESET: tl.constexpr,
     AT_THRESHOLD: tl.constexpr,
     HAS_MEM: tl.constexpr,
     HAS_SHIFT: tl.constexpr,
     OUTPUT_MEM: tl.constexpr,
+    LAST_MEM: tl.constexpr,
     CHECKPOINTS: tl.constexpr,
     PTX: tl.constexpr,
 ):
-    """Reads ``x`` once and writes the spikes, and the membrane where it is asked for.
+    """Reads ``x`` once and writes the spikes, and the membrane of every or of the last step if asked for.
 
     With ``CHECKPOINTS`` that is also every ``interval`` steps, a multiple of ``UNROLL``.
     """
     pid = tl.program_id(0)
     b, c, m = _place(pid // blocks_m // blocks_c, pid // blocks_m % blocks_c, pid % blocks_m, BB, BC, BM)
-    shared = tl.cast(inner, tl.int64) * ALIGNMENT
-    valid = (b < batch) & (c < channels) & (m < shared)
-    sample = channels * shared
-    inside = c * shared + m
-    at_x = x + (b * x_batch + inside)
+    valid, k, sample, inside = _inside(b, c, m, batch, channels, inner, ALIGNMENT, SHARE)
+    at_x = x + (b * (tl.cast(x_batch, tl.int64) * ALIGNMENT) + inside)
+    x_step = tl.cast(x_step, tl.int64) * ALIGNMENT
     at = b * sample + inside
     step = batch * sample
+    if WHOLE:
+        num_steps = UNROLL
 
     v = tl.zeros([BB, BC, BM], tl.float32)
     if HAS_MEM:
@@ -193,12 +209,12 @@ def forward_kernel(
         inputs = ()
         for i in tl.static_range(UNROLL):
             t = first + i
-            inputs += (tl.load(at_x + t.to(tl.int64) * x_step, valid & (t < num_steps), other=0),)
+            inputs += (tl.load(at_x + tl.cast(t, tl.int64) * x_step, valid & (t < num_steps), other=0),)
         for i in tl.static_range(UNROLL):
             t = first + i
             live = t < num_steps
             beta, gain, threshold, previous, scale, shift = _coefficients(
-                table, t, num_steps, channels, c, HAS_SHIFT
+                table, t, num_steps, channels, k, HAS_SHIFT
             )
             u, reset, _ = _integrate(
                 inputs[i].to(tl.float32),
@@ -216,11 +232,11 @@ def forward_kernel(
             fired = _fires(u, threshold, AT_THRESHOLD)
             after, _ = _settle(u, fired, reset, threshold, MECHANISM, RESET)
             v = tl.where(live, after, v)
-            to = t.to(tl.int64) * step + at
+            to = tl.cast(t, tl.int64) * step + at
             tl.store(spikes + to, tl.where(fired, scale, 0.0), valid & live)
             if OUTPUT_MEM:
                 tl.store(mem_out + to, v, valid & live)
-    if not OUTPUT_MEM:
+    if LAST_MEM:
         tl.store(mem_out + at, v, valid)
 
 
@@ -232,7 +248,7 @@ def _recompute(
     first,
     num_steps,
     channels,
-    c,
+    k,
     x_step,
     valid,
     SEGMENT: tl.constexpr,
@@ -246,11 +262,11 @@ def _recompute(
     inputs = ()
     for i in tl.static_range(SEGMENT):
         t = first + i
-        inputs += (tl.load(at_x + t.to(tl.int64) * x_step, valid & (t < num_steps), other=0),)
+        inputs += (tl.load(at_x + tl.cast(t, tl.int64) * x_step, valid & (t < num_steps), other=0),)
     starts = ()
     for i in tl.static_range(SEGMENT):
         beta, gain, threshold, previous, _, shift = _coefficients(
-            table, first + i, num_steps, channels, c, HAS_SHIFT
+            table, first + i, num_steps, channels, k, HAS_SHIFT
         )
         starts += (v,)
         x = inputs[i].to(tl.float32)
@@ -315,11 +331,11 @@ def _retreat(
 
 
 @triton.jit
-def _reduce(at_sum, grad, slot: tl.constexpr, channels, mask):
-    """Store the sum of ``grad`` over the neurons of this tile that share a coefficient."""
+def _reduce(at_sum, grad, slot: tl.constexpr, columns, mask):
+    """Store the sum of ``grad`` over the neurons of each column of this tile."""
     if slot >= 0:
         total = tl.sum(tl.sum(grad, axis=2, keep_dims=True), axis=0, keep_dims=True)
-        tl.store(at_sum + slot * channels, total, mask)
+        tl.store(at_sum + slot * columns, total, mask)
 
 
 @triton.jit(do_not_specialize=["num_steps", "interval"])
@@ -346,11 +362,13 @@ def backward_kernel(
     ds_batch,
     surrogate_shape,
     ALIGNMENT: tl.constexpr,
+    SHARE: tl.constexpr,
     BB: tl.constexpr,
     BC: tl.constexpr,
     BM: tl.constexpr,
     UNROLL: tl.constexpr,
     SEGMENT: tl.constexpr,
+    WHOLE: tl.constexpr,
     SURROGATE: tl.constexpr,
     MECHANISM: tl.constexpr,
     RESET: tl.constexpr,
@@ -379,20 +397,23 @@ def backward_kernel(
     They stay in registers. A segment's start is recomputed too, from the last checkpoint before it:
     ``interval`` is a multiple of ``SEGMENT``, and that of ``UNROLL``.
 
-    ``BETA`` to ``SHIFT`` are the rows of ``partials`` ``[programs, T, ROWS, C]`` that take the gradients of
-    the coefficients, -1 where none is wanted.
+    ``BETA`` to ``SHIFT`` are the rows of ``partials`` ``[programs, T, ROWS, columns]`` for the gradients
+    of the coefficients, -1 where none is wanted.
     """
     pid = tl.program_id(0)
     block_b, block_c, block_m = pid // blocks_m // blocks_c, pid // blocks_m % blocks_c, pid % blocks_m
     b, c, m = _place(block_b, block_c, block_m, BB, BC, BM)
-    shared = tl.cast(inner, tl.int64) * ALIGNMENT
-    valid = (b < batch) & (c < channels) & (m < shared)
-    sample = channels * shared
-    inside = c * shared + m
-    at_x = x + (b * x_batch + inside)
-    at_ds = grad_spikes + (b * ds_batch + inside)
+    valid, k, sample, inside = _inside(b, c, m, batch, channels, inner, ALIGNMENT, SHARE)
+    columns = sample if SHARE else tl.cast(channels, tl.int64)
+    at_x = x + (b * (tl.cast(x_batch, tl.int64) * ALIGNMENT) + inside)
+    at_ds = grad_spikes + (b * (tl.cast(ds_batch, tl.int64) * ALIGNMENT) + inside)
     at = b * sample + inside
     step = batch * sample
+    x_step = tl.cast(x_step, tl.int64) * ALIGNMENT
+    ds_step = tl.cast(ds_step, tl.int64) * ALIGNMENT
+    if WHOLE:
+        num_steps = SEGMENT
+        interval = SEGMENT
     # Compilers pass a number of Python as one of 64 bits, and all arithmetic with it would follow.
     shape = tl.cast(surrogate_shape, tl.float32)
     p = block_b * blocks_m + block_m
@@ -410,24 +431,25 @@ def backward_kernel(
         if CHECKPOINTS:
             saved = checkpoints + (checkpoint - 1).to(tl.int64) * step + at
             v += tl.load(saved, valid & (checkpoint > 0), other=0)
-        for passed in range(checkpoint * (interval // SEGMENT), segment):
-            v, _, _ = _recompute(
-                at_x,
-                v,
-                table,
-                passed * SEGMENT,
-                num_steps,
-                channels,
-                c,
-                x_step,
-                valid,
-                SEGMENT,
-                MECHANISM,
-                RESET,
-                AT_THRESHOLD,
-                HAS_SHIFT,
-                PTX,
-            )
+        if not WHOLE:
+            for passed in range(checkpoint * (interval // SEGMENT), segment):
+                v, _, _ = _recompute(
+                    at_x,
+                    v,
+                    table,
+                    passed * SEGMENT,
+                    num_steps,
+                    channels,
+                    k,
+                    x_step,
+                    valid,
+                    SEGMENT,
+                    MECHANISM,
+                    RESET,
+                    AT_THRESHOLD,
+                    HAS_SHIFT,
+                    PTX,
+                )
         _, inputs, starts = _recompute(
             at_x,
             v,
@@ -435,7 +457,7 @@ def backward_kernel(
             segment * SEGMENT,
             num_steps,
             channels,
-            c,
+            k,
             x_step,
             valid,
             SEGMENT,
@@ -450,16 +472,16 @@ def backward_kernel(
             for i in tl.static_range(UNROLL):
                 t = segment * SEGMENT + (SEGMENT - 1 - group * UNROLL - i)
                 if HAS_GRAD_SPIKES:
-                    at_t = at_ds + t.to(tl.int64) * ds_step
+                    at_t = at_ds + tl.cast(t, tl.int64) * ds_step
                     spike_grads += (tl.load(at_t, valid & (t < num_steps), other=0),)
             for i in tl.static_range(UNROLL):
                 t = segment * SEGMENT + (SEGMENT - 1 - group * UNROLL - i)
                 live = t < num_steps
-                wanted = (c < channels) & live
-                to = t.to(tl.int64) * step + at
-                at_sum = partials + ((p.to(tl.int64) * num_steps + t) * ROWS * channels + c)
+                wanted = (c < columns) & live
+                to = tl.cast(t, tl.int64) * step + at
+                at_sum = partials + ((tl.cast(p, tl.int64) * num_steps + t) * ROWS * columns + c)
                 beta, gain, threshold, previous, scale, shift = _coefficients(
-                    table, t, num_steps, channels, c, HAS_SHIFT
+                    table, t, num_steps, channels, k, HAS_SHIFT
                 )
                 x_t = inputs[SEGMENT - 1 - group * UNROLL - i].to(tl.float32)
                 before = starts[SEGMENT - 1 - group * UNROLL - i]
@@ -482,7 +504,7 @@ def backward_kernel(
                 if HAS_GRAD_SPIKES:
                     ds = spike_grads[i].to(tl.float32)
                     grad_fired = scale * ds
-                    _reduce(at_sum, tl.where(fired, ds, 0.0), SCALE, channels, wanted)
+                    _reduce(at_sum, tl.where(fired, ds, 0.0), SCALE, columns, wanted)
                 if HAS_GRAD_TRACE:
                     g += tl.load(grad_mem_out + to, valid & live, other=0)
                 grad_u, grad_before, grad_threshold, grad_previous = _retreat(
@@ -505,11 +527,11 @@ def backward_kernel(
                 )
                 if GRAD_X:
                     tl.store(grad_x + to, gain * grad_u, valid & live)
-                _reduce(at_sum, kept * grad_u, BETA, channels, wanted)
-                _reduce(at_sum, x_t * grad_u, GAIN, channels, wanted)
-                _reduce(at_sum, grad_threshold, THRESHOLD, channels, wanted)
-                _reduce(at_sum, grad_previous, PREVIOUS, channels, wanted)
-                _reduce(at_sum, grad_u, SHIFT, channels, wanted)
+                _reduce(at_sum, kept * grad_u, BETA, columns, wanted)
+                _reduce(at_sum, x_t * grad_u, GAIN, columns, wanted)
+                _reduce(at_sum, grad_threshold, THRESHOLD, columns, wanted)
+                _reduce(at_sum, grad_previous, PREVIOUS, columns, wanted)
+                _reduce(at_sum, grad_u, SHIFT, columns, wanted)
                 g = tl.where(live, grad_before, g)
     if GRAD_MEM:
         tl.store(grad_mem + at, g, valid)

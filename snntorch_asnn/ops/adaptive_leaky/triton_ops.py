@@ -18,22 +18,26 @@ from torch.library import custom_op, triton_op
 from snntorch_asnn.ops.adaptive_leaky.layout import Folding, fold
 from snntorch_asnn.ops.adaptive_leaky.rule import RuleOptions
 from snntorch_asnn.ops.adaptive_leaky.triton_kernels import backward_kernel, forward_kernel
+from snntorch_asnn.ops.adaptive_leaky.triton_tiles import (
+    SEGMENT,
+    alignment,
+    backward_tile,
+    forward_tile,
+    geometry,
+)
 
 __all__ = [
-    "SEGMENT",
     "Incoming",
     "Launch",
     "backward",
     "backward_launch",
+    "by_coefficient",
     "dense_samples",
     "folding_of",
     "forward",
     "forward_launch",
     "kept_membranes",
 ]
-
-SEGMENT = 8
-"""Most steps whose inputs and membranes the backward kernel keeps in registers at a time."""
 
 _UNSAVED = 32  # a sequence of up to so many steps saves no membranes
 _NAMES = ("BETA", "GAIN", "THRESHOLD", "PREVIOUS", "SCALE", "SHIFT")
@@ -49,47 +53,8 @@ else:
 _PTX = torch.version.hip is None and not _INTERPRETED
 
 
-class _Tile(NamedTuple):
-    """What one program takes of ``[B, C, M]``, all powers of two, and how many programs that makes."""
-
-    batch: int
-    channels: int
-    inner: int
-    blocks: tuple[int, int, int]
-
-
-def _tile(sizes: Sequence[int], elements: int, reduces: bool) -> _Tile:
-    """A tile of at most ``elements``, as contiguous as the sharing of coefficients allows.
-
-    With ``reduces``, a tile covers several neurons of each coefficient, so that their sums are few.
-    """
-    batch, channels, inner = sizes
-    most = _power_of_two(inner, elements)
-    # A tile that sticks out wastes threads; one that is too narrow wastes bandwidth.
-    widths = [w for w in (most, most // 2, most // 4) if w >= min(most, 32)]
-    bm = next((w for w in widths if _padded(inner, w) <= 1.125 * inner), most)
-    shared = max(elements // 32, 16 // bm, 1) if reduces else elements
-    bc = _power_of_two(channels, min(elements // bm, shared))
-    bb = _power_of_two(batch, elements // (bm * bc))
-    bc = _power_of_two(channels, elements // (bm * bb))
-    blocks = (triton.cdiv(batch, bb), triton.cdiv(channels, bc), triton.cdiv(inner, bm))
-    return _Tile(bb, bc, bm, blocks)
-
-
-def _power_of_two(size: int, most: int) -> int:
-    """The smallest power of two that covers ``size``, or else the largest up to ``most``."""
-    power = 1
-    while 2 * power <= most and power < size:
-        power *= 2
-    return power
-
-
 def _padded(size: int, block: int) -> int:
-    return int(triton.cdiv(size, block) * block)
-
-
-def _alignment(size: int) -> int:
-    return next(a for a in (16, 8, 4, 2, 1) if size % a == 0)
+    return -(-size // block) * block
 
 
 def folding_of(x: Tensor, feature_shape: Sequence[int]) -> Folding:
@@ -168,29 +133,38 @@ def forward_launch(
     needs_grad: bool,
 ) -> Launch:
     """How the forward kernel runs over ``[T, B, C, M]`` with the given strides of T and B."""
-    batch, channels, inner = folded
-    warps = 4 if math.prod(folded) >= 1 << 19 else 1
-    tile = _tile(folded, warps * 32 * (16 // element_size), reduces=False)
-    alignment = _alignment(inner)
-    blocks = tile.blocks[1:]
-    numbers = (num_steps, _interval(num_steps), batch, channels, inner // alignment, *blocks, *strides)
+    sizes = geometry(folded, element_size)
+    tile = forward_tile(sizes, num_steps, element_size)
+    blocks, unit = tile.blocks(sizes), alignment(sizes.contiguous, *strides)
+    numbers = (
+        num_steps,
+        _interval(num_steps),
+        sizes.batch,
+        folded[1],
+        sizes.contiguous // unit,
+        *blocks[1:],
+        *(stride // unit for stride in strides),
+    )
     constants = {
-        "ALIGNMENT": alignment,
+        "ALIGNMENT": unit,
+        "SHARE": sizes.share,
         "BB": tile.batch,
-        "BC": tile.channels,
+        "BC": tile.columns,
         "BM": tile.inner,
-        "UNROLL": _power_of_two(num_steps, 4),
+        "UNROLL": tile.steps,
+        "WHOLE": tile.steps == num_steps,
         "MECHANISM": rule.mechanism,
         "RESET": rule.reset,
         "AT_THRESHOLD": rule.fires_at_threshold,
         "HAS_MEM": has_mem,
         "HAS_SHIFT": has_shift,
         "OUTPUT_MEM": output_mem,
+        "LAST_MEM": not output_mem,
         "CHECKPOINTS": kept_membranes(num_steps, needs_grad) > 0,
         "PTX": _PTX,
-        "num_warps": warps,
+        "num_warps": tile.warps,
     }
-    return Launch((math.prod(tile.blocks),), numbers, constants)
+    return Launch((math.prod(blocks),), numbers, constants)
 
 
 def _forward(
@@ -250,6 +224,11 @@ def _forward(
     return folding.unfold(spikes), _unfolded_mem(folding, mem_out, output_mem), checkpoints
 
 
+def by_coefficient(sums: Tensor, folding: Folding) -> Tensor:
+    """Partial sums ``[programs, T, rows, columns]`` as ``[programs, T, rows, C, columns of one]``."""
+    return sums.reshape(*sums.shape[:3], folding.folded[1], sums.shape[3] // folding.folded[1])
+
+
 class Incoming(NamedTuple):
     """Which gradients arrive in a backward pass, and the strides of T and B of the spikes'."""
 
@@ -270,37 +249,36 @@ def backward_launch(
     has_mem: bool,
     has_shift: bool,
     has_checkpoints: bool,
-) -> tuple[Launch, int]:
-    """How the backward kernel runs, and over how many programs its sums of coefficients' gradients go.
+) -> tuple[Launch, tuple[int, int, int, int]]:
+    """How the backward kernel runs, and the shape ``[programs, T, rows, columns]`` of its partial sums.
 
     ``wants`` says for x, mem and each coefficient whether its gradient is wanted.
     """
-    batch, channels, inner = folded
     rows = sum(wants[2:])
-    elements = 32 * (16 // element_size if rows <= 2 or num_steps <= 4 else 4)
-    warps = 1 if rows else 4
-    tile = _tile(folded, warps * elements, reduces=rows > 0)
-    alignment = _alignment(inner)
-    segment = _power_of_two(num_steps, SEGMENT)
+    sizes = geometry(folded, element_size)
+    tile = backward_tile(sizes, num_steps, element_size, rows)
+    strides = (*strides, *(incoming.spikes or (0, 0)))
+    blocks, unit = tile.blocks(sizes), alignment(sizes.contiguous, *strides)
     slots = {name: sum(wants[2 : 2 + i]) if wants[2 + i] else -1 for i, name in enumerate(_NAMES)}
     numbers = (
         num_steps,
-        _interval(num_steps) if has_checkpoints else _padded(num_steps, SEGMENT),
-        batch,
-        channels,
-        inner // alignment,
-        *tile.blocks[1:],
-        *strides,
-        *(incoming.spikes or (0, 0)),
+        _interval(num_steps) if has_checkpoints else _padded(num_steps, tile.steps),
+        sizes.batch,
+        folded[1],
+        sizes.contiguous // unit,
+        *blocks[1:],
+        *(stride // unit for stride in strides),
         rule.surrogate_shape,
     )
     constants = {
-        "ALIGNMENT": alignment,
+        "ALIGNMENT": unit,
+        "SHARE": sizes.share,
         "BB": tile.batch,
-        "BC": tile.channels,
+        "BC": tile.columns,
         "BM": tile.inner,
-        "UNROLL": min(segment, 4),
-        "SEGMENT": segment,
+        "UNROLL": min(tile.steps, 4),
+        "SEGMENT": tile.steps,
+        "WHOLE": tile.steps == num_steps,
         "SURROGATE": rule.surrogate,
         "MECHANISM": rule.mechanism,
         "RESET": rule.reset,
@@ -318,9 +296,10 @@ def backward_launch(
         "ROWS": rows,
         **slots,
         "PTX": _PTX,
-        "num_warps": warps,
+        "num_warps": tile.warps,
     }
-    return Launch((math.prod(tile.blocks),), numbers, constants), tile.blocks[0] * tile.blocks[2]
+    partials = blocks[0] * blocks[2], num_steps, rows, sizes.columns
+    return Launch((math.prod(blocks),), numbers, constants), partials
 
 
 def _backward(
@@ -365,7 +344,7 @@ def _backward(
     incoming = Incoming(
         None if ds is None else ds.stride()[:2], has_grad_mem and not output_mem, has_grad_mem and output_mem
     )
-    how, programs = backward_launch(
+    how, partials = backward_launch(
         x.shape[0],
         folding.folded,
         folded.stride()[:2],
@@ -379,7 +358,7 @@ def _backward(
     )
     grad_x = x.new_empty((x.shape[0], *folding.folded) if wants[0] else (0,))
     grad_mem = x.new_empty(folding.folded if wants[1] else (0,), dtype=torch.float32)
-    sums = x.new_empty((programs, x.shape[0], sum(wants[2:]), folding.folded[1]), dtype=torch.float32)
+    sums = x.new_empty(partials, dtype=torch.float32)
     if x.numel():
         if grad_mem_out is not None:
             folded_grad = folding.sequence(grad_mem_out) if output_mem else folding.state(grad_mem_out)
@@ -398,7 +377,8 @@ def _backward(
                 *how.numbers,
                 **how.constants,
             )
-    grads = folding.unfold_parameter_gradient(sums.sum(0).movedim(1, 0), beta.shape[1:])
+    totals = by_coefficient(sums, folding).sum((0, -1)).movedim(1, 0)
+    grads = folding.unfold_parameter_gradient(totals, beta.shape[1:])
     return (
         folding.unfold(grad_x) if wants[0] else grad_x,
         folding.unfold_state(grad_mem) if wants[1] else grad_mem,
