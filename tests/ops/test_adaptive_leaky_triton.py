@@ -206,11 +206,11 @@ def test_every_surrogate(spike_grad: surrogate.Surrogate) -> None:
 def test_infinities_and_nan_pass_as_in_the_reference(reset: str, mechanism: Any) -> None:
     values = torch.tensor([math.inf, -math.inf, math.nan, 0.5, 2.0], device=DEVICE)
     x, mem = torch.cartesian_prod(values, values, values).T.contiguous(), values.repeat(25)
-    values = (0.7, 1.5, 1.0, 1.0, 1.0)
-    numbers = Coefficients(*(torch.full((3, 125), value, device=DEVICE) for value in values))
+    numbers = (0.7, 1.5, 1.0, 1.0, 1.0)
+    coefficients = Coefficients(*(torch.full((3, 125), number, device=DEVICE) for number in numbers))
     for spike_grad, detach in ((surrogate.triangular(1.5), True), (surrogate.atan(), False)):
         rule = Rule(spike_grad, mechanism, reset == "delayed", reset == "exact", detach)
-        given = Case(x, mem, numbers, rule, output_mem=False)
+        given = Case(x, mem, coefficients, rule, output_mem=False)
         got, expected = results(kernels.sequence, given), results(reference.sequence, given)
         # Autograd divides the reference's spikes by the scale: infinities cancel to NaN there.
         for name in expected.keys() - {"scale"}:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import torch
+
 __all__ = ["SEGMENT", "Geometry", "Tile", "alignment", "backward_tile", "forward_tile", "geometry"]
 
 SEGMENT = 8
@@ -124,12 +126,12 @@ def _is_one(size: int) -> bool:
     return _is_static(size) and size == 1
 
 
-def _is_static(size: int) -> bool:
+def _is_static(size: object) -> bool:
     """Whether a compiler knows ``size`` and does not want it kept open."""
     return isinstance(size, int)
 
 
-def _divides(divisor: int, size: int) -> bool:
+def _divides(divisor: int, size: int | torch.SymInt) -> bool:
     if isinstance(size, int):
         return size % divisor == 0
     from torch.fx.experimental.symbolic_shapes import statically_known_true
