@@ -120,7 +120,10 @@ def _mean_at(partial, size, valid):
 
 
 @triton.jit(
-    do_not_specialize=["size", "parts", "part_stride", "group_stride", "channels", "share", "elements"]
+    do_not_specialize=[
+        *("size", "parts", "part_stride", "group_stride", "channels", "share", "blocks", "plane"),
+        *("elements", "momentum", "eps"),
+    ]
 )
 def moments_kernel(
     partials,
@@ -136,6 +139,8 @@ def moments_kernel(
     group_stride,
     channels,
     share,
+    blocks,
+    plane,
     elements,
     momentum,
     eps,
@@ -149,11 +154,12 @@ def moments_kernel(
 ):
     """Joins partial moments, in float64 and always in one order.
 
-    ``moments`` are mean and variance ``[2, groups, C]``. With ``AFFINE`` they are mean, inverse standard
-    deviation, and the norm's factor and offset ``[4, groups, C]``. ``RUNNING`` moves the running averages.
+    ``moments`` are mean and variance ``[2, groups, C]``, or with ``AFFINE`` mean, inverse standard deviation,
+    and the norm's factor and offset ``[4, groups, C]``, ``plane`` numbers each. ``RUNNING`` moves the running
+    averages.
     """
-    c = tl.program_id(0) * BC + tl.arange(0, BC)[None, :]
-    group = tl.program_id(1)
+    c = tl.program_id(0) % blocks * BC + tl.arange(0, BC)[None, :]
+    group = tl.program_id(0) // blocks
     p = tl.arange(0, BP)[:, None]
     at = partials + group.to(tl.int64) * group_stride + c * share
     count = tl.zeros([BP, BC], tl.float64)
@@ -179,7 +185,6 @@ def moments_kernel(
 
     inside = c < channels
     to = moments + group * channels + c
-    plane = tl.num_programs(1) * channels
     tl.store(to, mean.to(tl.float32), inside)
     if AFFINE:
         scale = 1 / tl.sqrt(variance + eps)
@@ -206,13 +211,11 @@ def moments_kernel(
         tl.store(at_variance, old + new * (unbiased - old), inside)
 
 
-@triton.jit(do_not_specialize=["group_stride", "share", "inverse", *_SIZES])
+@triton.jit(do_not_specialize=["group_stride", "share", "plane", "inverse", *_SIZES])
 def add_kernel(
     grad,
     x,
-    mean,
-    scale,
-    factor,
+    moments,
     first_sum,
     second_sum,
     grad_weight,
@@ -226,6 +229,7 @@ def add_kernel(
     tiles,
     group_stride,
     share,
+    plane,
     inverse,
     x_row,
     x_group,
@@ -255,11 +259,11 @@ def add_kernel(
     at_grad = grad + group.to(tl.int64) * rows * width + column
 
     own = group * group_stride + c // share
-    middle = tl.load(mean + own, c < columns, other=0)
+    middle = tl.load(moments + own, c < columns, other=0)
     level = tl.load(first_sum + own, c < columns, other=0)
     slope = tl.load(second_sum + own, c < columns, other=0)
     if NORM:
-        deviation = tl.load(scale + own, c < columns, other=0)
+        deviation = tl.load(moments + plane + own, c < columns, other=0)
         grad_offset = slope
         grad_factor = level - middle * grad_offset
         is_first = (c < columns) & (c % share == 0) & (chunk == 0) & ((group == 0) | (group_stride > 0))
@@ -267,7 +271,7 @@ def add_kernel(
             tl.store(grad_weight + own, grad_factor * deviation, is_first)
         if HAS_BIAS:
             tl.store(grad_bias + own, grad_offset, is_first)
-        by_element = tl.load(factor + own, c < columns, other=0) * -inverse
+        by_element = tl.load(moments + 2 * plane + own, c < columns, other=0) * -inverse
         level = by_element * grad_offset
         slope = by_element * grad_factor * (deviation * deviation)
 

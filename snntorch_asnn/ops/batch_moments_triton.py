@@ -7,16 +7,18 @@ gradient in place. No sum depends on the order in which programs run.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
-from torch import Tensor
+from torch import Size, Tensor
 
-from snntorch_asnn.ops.adaptive_leaky.layout import Folding, dense_inside, fold
+from snntorch_asnn.ops.adaptive_leaky.layout import Folding, dense_inside, fold, is_dense_inside
+from snntorch_asnn.ops.adaptive_leaky.triton_launch import Prepared
+from snntorch_asnn.ops.adaptive_leaky.triton_ops import Launch
 from snntorch_asnn.ops.batch_moments import NormState
 from snntorch_asnn.ops.batch_moments_kernels import add_kernel, moments_kernel, partial_moments_kernel
 from snntorch_asnn.ops.first_derivative import first_derivative_only
@@ -30,7 +32,8 @@ _WARPS = 4
 _PARTS = 256  # partial moments that are joined at a time
 
 
-class _Plan(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Plan:
     """How the kernels see a sequence ``[T, B, C, M]``, and how they divide it."""
 
     groups: int
@@ -39,10 +42,10 @@ class _Plan(NamedTuple):
     """``C``, or ``C * M`` where maps are small."""
     share: int
     """Columns that have one channel."""
-    x_row: int
-    x_group: int
-    group_stride: int
-    """Numbers from one group's coefficients to the next one's."""
+    channels: int
+    strides: tuple[int, int]
+    """Of rows and groups, divided by the alignment."""
+    each_step: bool
     blocks: int
     tiles_m: int
     tiles: int
@@ -50,45 +53,28 @@ class _Plan(NamedTuple):
     """Tiles of a program that sums."""
     chunks: int
     sizes: tuple[int, int, int]
-    """``rows``, ``channels`` and ``inner`` as the kernels take them."""
-    options: dict[str, Any]
+    """Rows, channels and inner elements as the kernels take them."""
+    constants: dict[str, Any]
 
-
-@functools.lru_cache(maxsize=1024)
-def _plan(shape: torch.Size, stride: tuple[int, ...], itemsize: int, each_step: bool) -> _Plan:
-    steps, batch, channels, inner = shape
-    groups, rows, x_group, x_row = steps, batch, stride[0], stride[1]
-    if not each_step and 1 in (steps, batch):
-        groups, rows, x_group, x_row = 1, steps * batch, 0, stride[1] if steps == 1 else stride[0]
-    elif not each_step and stride[0] == batch * stride[1]:
-        groups, rows, x_group = 1, steps * batch, 0
-    vector = 16 // itemsize
-    wide = inner * itemsize >= 128 and (
-        inner % vector == 0 or channels * inner % vector != 0 or groups * rows < 64
-    )
-    columns, share = (channels, 1) if wide else (channels * inner, inner)
-    dense = inner if wide else columns
-    alignment = math.gcd(16, dense, x_row, x_group)
-    br, bc, bm = _tile(rows, columns, inner if wide else 1, 32 * vector)
-    blocks, tiles_m = triton.cdiv(columns, bc), triton.cdiv(inner if wide else 1, bm)
-    tiles = triton.cdiv(rows, br) * tiles_m
-    each = max(_LEAST, triton.cdiv(tiles, max(1, _PROGRAMS // (blocks * groups))))
-    each = triton.cdiv(each, _UNROLL) * _UNROLL
-    return _Plan(
-        groups,
-        rows,
-        columns,
-        share,
-        x_row // alignment,
-        x_group // alignment,
-        channels if each_step else 0,
-        blocks,
-        tiles_m,
-        tiles,
-        each,
-        triton.cdiv(tiles, each),
-        (rows, columns if wide else columns // alignment, dense // alignment if wide else 1),
-        {
+    @staticmethod
+    @functools.lru_cache(maxsize=4096)
+    def of(shape: Size, stride: tuple[int, ...], itemsize: int, each_step: bool) -> _Plan:
+        steps, batch, channels, inner = shape
+        groups, rows, x_row, x_group = _rows(shape, stride, each_step)
+        vector = 16 // itemsize
+        is_aligned = inner % vector == 0 or channels * inner % vector != 0
+        wide = inner * itemsize >= 128 and (is_aligned or steps * batch < 64)
+        columns, share = (channels, 1) if wide else (channels * inner, inner)
+        inner = inner if wide else 1
+        dense = inner if wide else columns
+        alignment = math.gcd(16, dense, x_row, x_group)
+        br, bc, bm = _tile(rows, columns, inner, 32 * vector)
+        blocks, tiles_m = triton.cdiv(columns, bc), triton.cdiv(inner, bm)
+        tiles = triton.cdiv(rows, br) * tiles_m
+        each = max(_LEAST, triton.cdiv(tiles, max(1, _PROGRAMS // (blocks * groups))))
+        each = triton.cdiv(each, _UNROLL) * _UNROLL
+        sizes = (rows, columns, inner // alignment) if wide else (rows, columns // alignment, 1)
+        constants = {
             "ALIGNMENT": alignment,
             "BR": br,
             "BC": bc,
@@ -96,8 +82,31 @@ def _plan(shape: torch.Size, stride: tuple[int, ...], itemsize: int, each_step: 
             "WIDE": wide,
             "UNROLL": _UNROLL,
             "num_warps": max(1, min(_WARPS, br * bc * bm // (32 * vector))),
-        },
-    )
+        }
+        return _Plan(
+            groups,
+            rows,
+            columns,
+            share,
+            channels,
+            (x_row // alignment, x_group // alignment),
+            each_step,
+            blocks,
+            tiles_m,
+            tiles,
+            each,
+            triton.cdiv(tiles, each),
+            sizes,
+            constants,
+        )
+
+
+def _rows(shape: Size, stride: tuple[int, ...], each_step: bool) -> tuple[int, int, int, int]:
+    """Groups, their rows, and the strides of rows and groups."""
+    steps, batch, *_ = shape
+    if each_step or (steps > 1 and batch > 1 and stride[0] != batch * stride[1]):
+        return steps, batch, stride[1], stride[0]
+    return 1, steps * batch, stride[0] if batch == 1 else stride[1], 0
 
 
 def _tile(rows: int, columns: int, inner: int, warp: int) -> tuple[int, int, int]:
@@ -110,133 +119,95 @@ def _tile(rows: int, columns: int, inner: int, warp: int) -> tuple[int, int, int
     return min(triton.next_power_of_2(rows), _WARPS * warp // (bc * bm)), bc, bm
 
 
+@functools.lru_cache(maxsize=4096)
+def _summing(plan: _Plan, _: torch.dtype) -> Prepared:
+    """The kernel that takes partial moments of a sequence of a dtype."""
+    size = plan.groups * plan.chunks * plan.columns
+    division = plan.blocks, plan.chunks, plan.tiles_m, plan.tiles, plan.each
+    numbers = (size, *plan.sizes, *division, *plan.strides)
+    grid = (plan.groups * plan.chunks * plan.blocks,)
+    return Prepared(partial_moments_kernel, Launch(grid, numbers, plan.constants))
+
+
+@functools.lru_cache(maxsize=4096)
+def _joining(
+    plan: _Plan,
+    numbers: tuple[float, float, float],
+    weight: torch.dtype | None,
+    bias: torch.dtype | None,
+    running: torch.dtype | None,
+    cumulative: bool,
+    affine: bool,
+) -> Prepared:
+    """The kernel that joins them; ``numbers`` are elements of a channel, momentum and epsilon."""
+    groups = plan.groups if plan.each_step else 1
+    parts = plan.chunks * plan.share * (plan.groups // groups)
+    bp = min(_PARTS, triton.next_power_of_2(parts))
+    bc = min(triton.next_power_of_2(plan.channels), max(4, _PARTS // bp))
+    blocks = triton.cdiv(plan.channels, bc)
+    size = plan.groups * plan.chunks * plan.columns
+    strides = plan.columns, plan.chunks * plan.columns, plan.channels
+    constants = {
+        "BP": bp,
+        "BC": bc,
+        "AFFINE": affine,
+        "HAS_WEIGHT": weight is not None,
+        "HAS_BIAS": bias is not None,
+        "RUNNING": running is not None,
+        "CUMULATIVE": cumulative,
+        "num_warps": _WARPS if bp * bc >= 512 else 1,
+    }
+    plane = groups * plan.channels
+    whole = (size, parts, *strides, plan.share, blocks, plane, *numbers)
+    return Prepared(moments_kernel, Launch((blocks * groups,), whole, constants))
+
+
+@functools.lru_cache(maxsize=4096)
+def _adding(
+    plan: _Plan,
+    _: torch.dtype,
+    inverse: float | None,
+    weight: torch.dtype | None = None,
+    bias: torch.dtype | None = None,
+) -> Prepared:
+    """The backward kernel: a norm's, with one by the elements of a channel, or a plain sum without."""
+    chunks = triton.cdiv(plan.tiles, _UNROLL)
+    division = plan.blocks, chunks, plan.tiles_m, plan.tiles
+    group_stride = plan.channels if plan.each_step else 0
+    plane = plan.channels * (plan.groups if plan.each_step else 1)
+    numbers = (*plan.sizes, *division, group_stride, plan.share, plane, inverse or 0.0, *plan.strides)
+    constants = plan.constants | {
+        "NORM": inverse is not None,
+        "HAS_WEIGHT": weight is not None,
+        "HAS_BIAS": bias is not None,
+    }
+    return Prepared(add_kernel, Launch((plan.groups * chunks * plan.blocks,), numbers, constants))
+
+
 def _partials(x: Tensor, plan: _Plan) -> Tensor:
     """Count, two parts of the mean, and squares of every chunk: ``[4, groups * chunks, columns]``."""
     partials = x.new_empty((4, plan.groups * plan.chunks, plan.columns), dtype=torch.float32)
-    partial_moments_kernel[(plan.groups * plan.chunks * plan.blocks,)](
-        x,
-        partials,
-        partials.stride(0),
-        *plan.sizes,
-        plan.blocks,
-        plan.chunks,
-        plan.tiles_m,
-        plan.tiles,
-        plan.each,
-        plan.x_row,
-        plan.x_group,
-        **plan.options,
-    )
+    _summing(plan, x.dtype)(x, partials)
     return partials
-
-
-def _join(
-    partials: Tensor,
-    plan: _Plan,
-    out: Tensor,
-    *,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    running: tuple[Tensor, Tensor] | None = None,
-    tracked: Tensor | None = None,
-    elements: float = 2,
-    momentum: float = 0,
-    eps: float = 0,
-) -> None:
-    """Fill ``out`` with mean and variance, or with mean, inverse deviation, factor and offset."""
-    planes, groups, channels = out.shape
-    chunks = plan.chunks if plan.group_stride else plan.groups * plan.chunks
-    parts = chunks * plan.share
-    bp = min(_PARTS, triton.next_power_of_2(parts))
-    bc = min(triton.next_power_of_2(channels), max(4, _PARTS // bp))
-    moments_kernel[(triton.cdiv(channels, bc), groups)](
-        partials,
-        out,
-        out if weight is None else weight,
-        out if bias is None else bias,
-        out if running is None else running[0],
-        out if running is None else running[1],
-        out if tracked is None else tracked,
-        partials.stride(0),
-        parts,
-        plan.columns,
-        plan.chunks * plan.columns,
-        channels,
-        plan.share,
-        float(elements),
-        momentum,
-        eps,
-        BP=bp,
-        BC=bc,
-        AFFINE=planes == 4,
-        HAS_WEIGHT=weight is not None,
-        HAS_BIAS=bias is not None,
-        RUNNING=running is not None,
-        CUMULATIVE=tracked is not None,
-        num_warps=_WARPS if bp * bc >= 512 else 1,
-    )
 
 
 def moments(x: Tensor, each_step: bool = False) -> tuple[Tensor, Tensor]:
     """Mean and variance of each channel of ``[T, B, C, M]``, ``[C]`` or, of every step, ``[T, C]``."""
     x = dense_inside(x)
-    plan = _plan(x.shape, x.stride(), x.element_size(), each_step)
+    plan = _Plan.of(x.shape, x.stride(), x.element_size(), each_step)
     out = x.new_empty((2, x.shape[0] if each_step else 1, x.shape[2]), dtype=torch.float32)
-    with _on(x):
-        _join(_partials(x, plan), plan, out)
+    join = _joining(plan, (2.0, 0.0, 0.0), None, None, None, cumulative=False, affine=False)
+    join(_partials(x, plan), *(out,) * 6)
     mean, variance = out if each_step else out.squeeze(1)
     return mean, variance
 
 
 def add(grad: Tensor, x: Tensor, mean: Tensor, offset: Tensor, factor: Tensor) -> None:
     """Add ``offset + factor * (x - mean)``, ``[C]`` or ``[T, C]`` each, to a contiguous ``[T, B, C, M]``."""
-    parameters = [p.to(torch.float32).contiguous() for p in (mean, offset, factor)]
     x = dense_inside(x)
-    plan = _plan(x.shape, x.stride(), x.element_size(), mean.ndim == 2)
-    with _on(x):
-        _add(grad, x, plan, parameters[0], *parameters)
-
-
-def _add(
-    grad: Tensor,
-    x: Tensor,
-    plan: _Plan,
-    scale: Tensor,
-    mean: Tensor,
-    first: Tensor,
-    second: Tensor,
-    *,
-    factor: Tensor | None = None,
-    inverse: float = 0.0,
-    grad_weight: Tensor | None = None,
-    grad_bias: Tensor | None = None,
-) -> None:
-    chunks = triton.cdiv(plan.tiles, _UNROLL)
-    add_kernel[(plan.groups * chunks * plan.blocks,)](
-        grad,
-        x,
-        mean,
-        scale,
-        mean if factor is None else factor,
-        first,
-        second,
-        mean if grad_weight is None else grad_weight,
-        mean if grad_bias is None else grad_bias,
-        *plan.sizes,
-        plan.blocks,
-        chunks,
-        plan.tiles_m,
-        plan.tiles,
-        plan.group_stride,
-        plan.share,
-        inverse,
-        plan.x_row,
-        plan.x_group,
-        NORM=factor is not None,
-        HAS_WEIGHT=grad_weight is not None,
-        HAS_BIAS=grad_bias is not None,
-        **plan.options,
-    )
+    plan = _Plan.of(x.shape, x.stride(), x.element_size(), mean.ndim == 2)
+    mean, offset, factor = (p.to(torch.float32).contiguous() for p in (mean, offset, factor))
+    _adding(plan, x.dtype, None)(grad, x, mean, offset, factor, mean, mean)
 
 
 def norm_affine(
@@ -252,71 +223,88 @@ def norm_affine(
 
     Returns:
         ``x``, to be used in place of the one passed in; factor and offset in float32, which broadcast against
-        one step of it, or with ``each_step`` against all of it but the batch: ``[T, C, ...]``.
+        one step of it, or with ``each_step`` have a dimension of steps in front: ``[T, C, ...]``.
     """
     return _NormAffine.apply(x.resolve_neg(), channel_dim, each_step, norm, norm.weight, norm.bias)  # type: ignore[no-any-return]
 
 
+@dataclass(frozen=True, eq=False)
+class _View:
+    """How the kernels see the sequences of one shape and memory format."""
+
+    folding: Folding
+    is_direct: bool
+    """Whether they read a sequence where it lies; elsewhere they get a copy."""
+    plan: _Plan
+    elements: int
+    """Of one channel, in one step where every step has statistics of its own."""
+    result_strides: tuple[int, ...]
+    parameters: tuple[int, ...]
+    """Shape of factor and offset."""
+
+    @staticmethod
+    @functools.lru_cache(maxsize=4096)
+    def of(
+        shape: Size, stride: tuple[int, ...], dtype: torch.dtype, channel_dim: int, each_step: bool
+    ) -> _View:
+        like = torch.empty_strided(shape, stride, device="meta", dtype=dtype)
+        steps, parameters = shape[0], (shape[channel_dim], *(1,) * (len(shape) - channel_dim - 1))
+        folding = fold(like, parameters)
+        folded = folding.sequence(like)
+        seen = dense_inside(folded)
+        elements = like.numel() // shape[channel_dim] // (steps if each_step else 1)
+        return _View(
+            folding,
+            is_dense_inside(folded) and folded.untyped_storage()._cdata == like.untyped_storage()._cdata,
+            _Plan.of(seen.shape, seen.stride(), like.element_size(), each_step),
+            elements,
+            folding.unfold(torch.empty(folded.shape, device="meta")).stride(),
+            (steps, *parameters) if each_step else parameters,
+        )
+
+    def sequence(self, x: Tensor) -> Tensor:
+        """``x`` as the kernels read it."""
+        return x if self.is_direct else dense_inside(self.folding.sequence(x))
+
+    def own(self, grad: Tensor) -> Tensor:
+        """A gradient that is dense in the order of memory of the results."""
+        if grad.stride() == self.result_strides:
+            return grad
+        return self.folding.unfold(self.folding.sequence(grad).contiguous())
+
+
 class _NormAffine(torch.autograd.Function):
-    """Saves the input, which the neuron behind it saves too, and three numbers per channel."""
+    """Saves the input, which the neuron behind it saves too, and four numbers per channel."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, channel_dim: int, each_step: bool, norm: NormState, *_: Any) -> Any:
-        steps, channels, ones = x.shape[0], x.shape[channel_dim], (1,) * (x.ndim - channel_dim - 1)
-        folding = fold(x, (channels, *ones))
-        folded = dense_inside(folding.sequence(x))
-        plan = _plan(folded.shape, folded.stride(), x.element_size(), each_step)
-        elements = x.numel() // channels // (steps if each_step else 1)
-        out = x.new_empty((4, steps if each_step else 1, channels), dtype=torch.float32)
-        with _on(x):
-            _join(
-                _partials(folded, plan),
-                plan,
-                out,
-                weight=norm.weight,
-                bias=norm.bias,
-                running=norm.running,
-                tracked=norm.tracked,
-                elements=elements,
-                momentum=norm.momentum,
-                eps=norm.eps,
-            )
-        ctx.folding, ctx.each_step, ctx.elements = folding, each_step, elements
-        ctx.dtypes = [None if p is None else p.dtype for p in (norm.weight, norm.bias)]
+        view = _View.of(x.shape, x.stride(), x.dtype, channel_dim, each_step)
+        plan, (weight, bias, running, tracked, momentum, eps) = view.plan, norm
+        out = x.new_empty((4, plan.groups if each_step else 1, plan.channels), dtype=torch.float32)
+        ctx.dtypes = [None if p is None else p.dtype for p in (weight, bias)]
+        join = _joining(
+            plan,
+            (float(view.elements), float(momentum), eps),
+            *ctx.dtypes,
+            None if running is None else running[0].dtype,
+            cumulative=tracked is not None,
+            affine=True,
+        )
+        optional = (weight, bias, *(running or (None, None)), tracked)
+        join(_partials(view.sequence(x), plan), out, *(out if t is None else t for t in optional))
+        ctx.view = view
         ctx.save_for_backward(x, out)
-        shape = (steps, channels, *ones) if each_step else (channels, *ones)
-        return x, out[2].view(shape), out[3].view(shape)
+        return x, out[2].view(view.parameters), out[3].view(view.parameters)
 
     @staticmethod
     @first_derivative_only("norm and neuron in one", "the one after the other")
     def backward(ctx: Any, grad_x: Tensor, grad_factor: Tensor, grad_offset: Tensor) -> Any:
         x, out = ctx.saved_tensors
-        folding: Folding = ctx.folding
-        grad = folding.sequence(grad_x.resolve_neg()).contiguous()
-        folded = dense_inside(folding.sequence(x))
-        plan = _plan(folded.shape, folded.stride(), x.element_size(), ctx.each_step)
-        mean, scale, factor, _ = out
-        found = [None if dtype is None else torch.empty_like(mean, dtype=dtype) for dtype in ctx.dtypes]
-        with _on(x):
-            _add(
-                grad,
-                folded,
-                plan,
-                scale,
-                mean,
-                grad_factor.contiguous(),
-                grad_offset.contiguous(),
-                factor=factor,
-                inverse=1 / ctx.elements,
-                grad_weight=found[0],
-                grad_bias=found[1],
-            )
-        sums = (None if g is None else g.sum(0) if ctx.each_step else g.squeeze(0) for g in found)
-        return folding.unfold(grad), None, None, None, *sums
-
-
-def _on(x: Tensor) -> Any:
-    """The device of ``x`` as the current one."""
-    if not x.is_cuda or x.get_device() == torch.cuda.current_device():
-        return contextlib.nullcontext()
-    return torch.cuda.device(x.device)
+        view: _View = ctx.view
+        grad = view.own(grad_x.resolve_neg())
+        found = [None if d is None else torch.empty_like(out[0], dtype=d) for d in ctx.dtypes]
+        add = _adding(view.plan, x.dtype, 1 / view.elements, *ctx.dtypes)
+        sums = grad_factor.contiguous(), grad_offset.contiguous()
+        add(grad, view.sequence(x), out, *sums, *(out if g is None else g for g in found))
+        totals = (g if g is None else g.sum(0) if view.plan.each_step else g.squeeze(0) for g in found)
+        return grad, None, None, None, *totals

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -38,11 +39,14 @@ EACH_STEP = pytest.mark.parametrize("each_step", [False, True])
 def _poisoned(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Memory that a kernel leaves unwritten holds NaN; programs are small, so that there are several."""
     monkeypatch.setattr(module, "_LEAST", module._UNROLL)
-    module._plan.cache_clear()
+    caches = (module._Plan.of, module._View.of, module._summing, module._joining, module._adding)
+    for cached in caches:
+        cached.cache_clear()
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
-    module._plan.cache_clear()
+    for cached in caches:
+        cached.cache_clear()
 
 
 def precision(dtype: torch.dtype) -> dict[str, float]:
@@ -240,12 +244,11 @@ def test_every_run_gives_the_same_bits() -> None:
 
 def test_tiles_cover_every_size() -> None:
     for shape in SHAPES:
-        for itemsize in (2, 4):
-            for each_step in (False, True):
-                x = torch.empty(shape, device="meta")
-                plan = module._plan(x.shape, x.stride(), itemsize, each_step)
-                taken = plan.options["BR"] * plan.options["BC"] * plan.options["BM"]
-                assert taken <= module._WARPS * 32 * 16 // itemsize
-                assert plan.chunks * plan.each >= plan.tiles > (plan.chunks - 1) * plan.each
-                assert plan.blocks * plan.options["BC"] >= plan.columns
-                assert plan.each % module._UNROLL == 0
+        for itemsize, each_step in itertools.product((2, 4), (False, True)):
+            x = torch.empty(shape, device="meta")
+            plan = module._Plan.of(x.shape, x.stride(), itemsize, each_step)
+            taken = plan.constants["BR"] * plan.constants["BC"] * plan.constants["BM"]
+            assert taken <= module._WARPS * 32 * 16 // itemsize
+            assert plan.chunks * plan.each >= plan.tiles > (plan.chunks - 1) * plan.each
+            assert plan.blocks * plan.constants["BC"] >= plan.columns
+            assert plan.each % module._UNROLL == 0
