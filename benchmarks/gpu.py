@@ -67,6 +67,15 @@ class Run:
                 self.write()
             self.children = [child for child in self.children if not child.is_done]
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every stage got through, and every figure was made."""
+        stages = self.content["stages"].values()
+        return all(
+            stage["status"] == "done" and not any("failed" in row for row in stage["rows"])
+            for stage in stages
+        )
+
     def stop(self) -> None:
         for child in self.children:
             child.stop("stopped from outside")
@@ -98,7 +107,7 @@ def main() -> int:
             run.stop()
         print(report(run.content)[-CONSOLE:])
         print(f"written: {run.file}")
-    return 0
+    return int(options.dry_run and not run.is_whole)
 
 
 def parse() -> argparse.Namespace:

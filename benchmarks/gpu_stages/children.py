@@ -15,7 +15,8 @@ from typing import Any
 
 from gpu_stages.plan import Stage
 
-SCRIPT = Path(__file__).parents[1] / "gpu.py"
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "benchmarks" / "gpu.py"
 LOG = 4_000
 """Last characters of what a stage printed that are kept if it fails."""
 POISONED = 70
@@ -73,8 +74,10 @@ class Child:
         command += ["--seconds", f"{self.end - time.monotonic():.1f}", "--skip", json.dumps(self._done)]
         command += ["--dry-run"] if self.options.dry_run else []
         command += ["--data", str(self.options.data)] if self.options.data else []
-        # In miniature more threads than one only wait for each other.
-        threads = {"OMP_NUM_THREADS": "1"} if self.options.dry_run else {}
+        # This checkout's package, installed or not. In miniature, threads only wait for each other.
+        paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        environment = {"PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"}
+        environment |= {"OMP_NUM_THREADS": "1"} if self.options.dry_run else {}
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 command,
@@ -82,7 +85,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                env=os.environ | {"PYTHONUNBUFFERED": "1"} | threads,
+                env=os.environ | environment,
             )
 
     def _read(self) -> bool:
@@ -104,11 +107,13 @@ class Child:
                 self.kept["rows"].append({"name": self._current, "failed": why, "log": self._log_tail()})
             self._done.append(self._current)
             if self.end - time.monotonic() > 10:
+                self._stream.close()
                 return self._start()
         self.kept["log"] = self._log_tail()
         return self._finish(why)
 
     def _finish(self, status: str) -> None:
+        self._stream.close()
         self.kept["status"] = status
         self.kept["seconds"] = round(time.monotonic() - self.started, 1)
         self.is_done = True

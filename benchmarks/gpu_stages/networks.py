@@ -46,6 +46,8 @@ def _contenders(place: Place, family: str) -> dict[str, Spec]:
         "ours, learned, fused": learned | {"fused": True},
         "ours, CUDA graph": lif | {"captured": True},
         "ours, fused, CUDA graph": lif | {"fused": True, "captured": True},
+        "ours, packed, CUDA graph": lif | {"packed": True, "captured": True},
+        "ours, fused, packed, CUDA graph": lif | {"fused": True, "packed": True, "captured": True},
         "ours, compiled": lif | compiled,
         "ours, fused, compiled": lif | {"fused": True} | compiled,
     }
@@ -65,7 +67,7 @@ def _contenders(place: Place, family: str) -> dict[str, Spec]:
         if has("spikingjelly"):
             found["SpikingJelly, compiled"] = {"neuron": SpikingJelly} | compiled
         return found
-    left_out = ("ours, packed", "ours, fused, CUDA graph", "SpikingJelly")
+    left_out = ("ours, packed", "ours, fused, packed, CUDA graph", "SpikingJelly")
     return {name: spec for name, spec in found.items() if name not in left_out}
 
 

@@ -94,17 +94,18 @@ def _figure(name: str, setting: Setting, build: Callable[[], Contender], *, is_c
 
     return Figure(
         f"{name}, T={setting.steps}, {_name(setting.dtype)}",
-        lambda: measured(name, setting, build),
+        lambda: measured(name, setting, build, is_compiled=is_compiled),
         warm if is_compiled else None,
     )
 
 
-def measured(name: str, setting: Setting, build: Callable[[], Contender]) -> Row:
+def measured(name: str, setting: Setting, build: Callable[[], Contender], *, is_compiled: bool) -> Row:
     torch.compiler.reset()
     x = torch.randn(setting.shape, device=setting.device).to(setting.dtype)
     grad = torch.rand_like(x)
     run, copy = build(), floor()
-    spikes = float(run(x).float().mean())
+    with torch.no_grad():
+        firing_rate = float(run(x).mean(dtype=torch.float32))
     times, floors = _times(run, x, grad, setting.device), _times(copy, x, grad, setting.device)
     both, size, both_floor = times["both"]["ms"], setting.dtype.itemsize, floors["both"]["ms"]
     return {
@@ -121,9 +122,9 @@ def measured(name: str, setting: Setting, build: Callable[[], Contender]) -> Row
         "both_gb_per_s": BOTH * size * x.numel() / both / 1e6,
         "forward_bytes_per_element": FORWARD * size * times["forward"]["ms"] / floors["forward"]["ms"],
         "both_bytes_per_element": BOTH * size * both / both_floor,
-        "saved_bytes_per_element": saved_bytes(run, x) / x.numel(),
+        "saved_bytes_per_element": None if is_compiled else saved_bytes(run, x) / x.numel(),
         "peak_bytes_per_element": peak_bytes(whole_pass(run, x, grad), setting.device) / x.numel(),
-        "firing_rate": spikes,
+        "firing_rate": firing_rate,
     }
 
 

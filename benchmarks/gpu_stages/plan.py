@@ -28,6 +28,7 @@ STAGES = [
     Stage(
         "warm-nets", "networks", "compiles ahead for spikformer", 140, 120, ("warm", "spikformer"), "tests"
     ),
+    Stage("warm-resnets", "networks", "the same for resnets", 140, 120, ("warm", "resnets"), "tests"),
     Stage("neuron", "neuron_times", "a neuron over a sequence, beside peers", 120, 60),
     Stage("host", "host_times", "microseconds of the host for a call", 30, 20),
     Stage("spikformer", "networks", "training steps of Spikformer 4-384", 150, 100, ("spikformer",)),

@@ -54,7 +54,7 @@ def _neuron(rows: list[Row]) -> list[str]:
         f"  {row['contender']:38}{row['steps']:3}  {row['dtype']:9}{row['forward']['ms']:8.3f}"
         f"{row['both']['ms']:9.3f}{row['forward_over_floor']:8.2f}{row['both_over_floor']:8.2f}"
         f"{row['both_gb_per_s']:7.0f}{row['both_bytes_per_element']:6.1f}"
-        f"{row['saved_bytes_per_element']:6.1f}{row['peak_bytes_per_element']:6.1f}"
+        f"{row['saved_bytes_per_element'] or float('nan'):6.1f}{row['peak_bytes_per_element']:6.1f}"
         for row in rows
     ]
 
