@@ -10,15 +10,27 @@ from torch import nn
 
 from snntorch_asnn._arguments import check_choice, check_count, check_flags
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
-from snntorch_asnn.neurons.convert import TWINS, adapt_neuron, freeze_neuron, why_not_frozen
+from snntorch_asnn.neurons.convert import TWINS, adapt_neuron, constrained, freeze_neuron, why_not_frozen
+from snntorch_asnn.neurons.leak_constraint import BetaConstraint
 from snntorch_asnn.neurons.network import check_net, input_shapes, names_of, parameters_behind, replace
 
-__all__ = ["Description", "adapt", "describe", "freeze"]
+__all__ = ["Description", "LeaksAtBounds", "adapt", "describe", "freeze", "leaks_at_bounds"]
 
 logger = logging.getLogger(__name__)
 
 Net = TypeVar("Net", bound=nn.Module)
 Sharing = Literal["layer", "channel"]
+
+
+class LeaksAtBounds(NamedTuple):
+    """How many learned leaks of a neuron have reached the ends of their range, or left it."""
+
+    parameter: str
+    low: int
+    """Leaks of 0 and below, which remember nothing."""
+    high: int
+    """Leaks of 1 and above, which forget nothing."""
+    total: int
 
 
 class Description(NamedTuple):
@@ -32,6 +44,8 @@ class Description(NamedTuple):
     feature_shape: tuple[int, ...] | None
     learned: tuple[str, ...]
     """Names of its time parameters that are learned, or computed from something learned."""
+    leaks_at_bounds: tuple[LeaksAtBounds, ...] = ()
+    """Learned leaks that have reached 0 or 1, where any have; see :func:`leaks_at_bounds`."""
 
 
 def adapt(
@@ -41,6 +55,7 @@ def adapt(
     learn_beta: bool = True,
     learn_gain: bool = True,
     feature_shape: Sharing = "layer",
+    beta_constraint: BetaConstraint | None = None,
     sequence: bool = False,
     sample: Any = None,
 ) -> Net:
@@ -64,6 +79,9 @@ def adapt(
         learn_gain: whether the gains do.
         feature_shape: share one step's parameters over a ``"layer"`` or per ``"channel"``. A parameter that
             is per neuron already stays so.
+        beta_constraint: how learned leaks are kept in [0, 1]: ``"clamp"``, ``"sigmoid"`` or ``"none"``, see
+            :class:`AdaptiveLeaky`; None for the default of each class, which is snnTorch's. With
+            ``"sigmoid"``, outputs stay the same up to rounding.
         sequence: let the neurons take whole ``[T, B, ...]`` sequences; the network must then be called so.
         sample: an input of the network, a tuple for several arguments, on which a copy of it is run once to
             find the channels of each neuron. Only ``"channel"`` needs it.
@@ -90,6 +108,8 @@ def adapt(
     check_count("num_steps", num_steps)
     check_choice("feature_shape", feature_shape, Sharing)
     check_flags(learn_beta=learn_beta, learn_gain=learn_gain, sequence=sequence)
+    if beta_constraint is not None:
+        check_choice("beta_constraint", beta_constraint, BetaConstraint)
     names = names_of(net)
     _check_num_steps(names, num_steps)
     neurons = [module for module in names if type(module) in TWINS]
@@ -103,6 +123,7 @@ def adapt(
                 num_steps=num_steps,
                 learn_beta=learn_beta,
                 learn_gain=learn_gain,
+                beta_constraint=beta_constraint,
                 sequence=sequence,
             )
         except (TypeError, ValueError) as error:
@@ -183,7 +204,28 @@ def _describe(neuron: nn.Module, names: tuple[str, ...]) -> Description:
         for name in neuron.time_parameters
         if any(parameter.requires_grad for parameter in parameters_behind(neuron, name))
     )
-    return Description(names, type(neuron).__name__, neuron.num_steps, neuron.feature_shape, learned)
+    bounds = leaks_at_bounds(neuron)
+    return Description(names, type(neuron).__name__, neuron.num_steps, neuron.feature_shape, learned, bounds)
+
+
+def leaks_at_bounds(neuron: AdaptiveNeuron) -> tuple[LeaksAtBounds, ...]:
+    """Count the learned leaks of a neuron that are 0 or less, or 1 or more: one entry for each kind with any.
+
+    Example::
+
+        >>> from snntorch_asnn import AdaptiveLeaky
+        >>> leaks_at_bounds(AdaptiveLeaky(1.0, num_steps=4))
+        (LeaksAtBounds(parameter='beta', low=0, high=4, total=4),)
+    """
+    found = []
+    for name in neuron.leaks:
+        if not any(parameter.requires_grad for parameter in parameters_behind(neuron, name)):
+            continue
+        leak = constrained(neuron, name)
+        low, high = int((leak <= 0).sum()), int((leak >= 1).sum())
+        if low or high:
+            found.append(LeaksAtBounds(name, low, high, leak.numel()))
+    return tuple(found)
 
 
 def _check_num_steps(names: dict[nn.Module, list[str]], num_steps: int) -> None:

@@ -14,16 +14,18 @@ from torch._C._functorch import is_batchedtensor
 
 from snntorch_asnn._arguments import check_count, check_step
 from snntorch_asnn.neurons.instances import register, unregister
+from snntorch_asnn.neurons.leak_constraint import BetaConstraint, constrain
 from snntorch_asnn.neurons.lost_state import check_export, check_recomputation
 from snntorch_asnn.neurons.membrane_steps import MembraneSteps
 from snntorch_asnn.neurons.plan import Plan
 from snntorch_asnn.neurons.run_state import RunState, State, StepIndex
-from snntorch_asnn.neurons.snntorch_state import adopt_snntorch_state
+from snntorch_asnn.neurons.snntorch_state import adopt_state
 from snntorch_asnn.neurons.time_indexed import TimeIndexed
-from snntorch_asnn.neurons.time_parameters import BetaConstraint, constrain, resample
+from snntorch_asnn.neurons.time_parameters import resample
 from snntorch_asnn.ops.adaptive_leaky.api import check_input, check_mem, fits
 from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl
 from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule
+from snntorch_asnn.surrogate import tell_dynamo
 
 __all__ = ["AdaptiveNeuron", "state_property"]
 
@@ -58,6 +60,9 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
 
     returned_states: tuple[str, ...] = ("mem",)
     """Names of those that ``forward`` returns beside the spikes."""
+
+    _version = 2
+    """Of the entries in ``state_dict()``; in version 1, raw leaks under ``"sigmoid"`` were plain logits."""
 
     beta: Tensor
     beta_constraint: BetaConstraint
@@ -135,11 +140,16 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
             self.register_buffer(name, value)
 
     def _load_from_state_dict(
-        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+        self,
+        state_dict: dict[str, Tensor],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        *args: Any,
+        **kwargs: Any,
     ) -> None:
         errors = args[-1]
-        errors.extend(adopt_snntorch_state(self, state_dict, prefix))
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        errors.extend(adopt_state(self, state_dict, prefix, local_metadata.get("version")))
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args, **kwargs)
         # The mechanism is part of the checkpoint; snnTorch loads its number and goes on with the old one.
         self.reset_mechanism = list(SpikingNeuron.reset_dict)[int(self.reset_mechanism_val)]
 
@@ -189,7 +199,8 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         before, position = self._resume(x, given, step)
         dtype = torch.promote_types(x.dtype, torch.float32)
         rows = self._indices(position, 1)
-        parameters = {name: _as(self._row(name, rows), dtype) for name in self.time_parameters}
+        parameters = {name: _as(self._row(getattr(self, name), rows), dtype) for name in self.time_parameters}
+        parameters |= self._constrained(parameters)
         previous = self._previous_threshold(position, parameters["threshold"])
         arguments = self._arguments(parameters, previous)
         spikes, after = self._step_of(x, before, arguments, self._rule())
@@ -211,7 +222,10 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         )
         dtype = torch.promote_types(x.dtype, torch.float32)
         rows = self._indices(position, steps)
-        parameters = {name: _as(self._rows(name, rows, steps), dtype) for name in self.time_parameters}
+        values = {name: _as(getattr(self, name), dtype) for name in self.time_parameters}
+        # Before rows are taken, so that a leak of several steps is led back by the sum of their gradients.
+        values |= self._constrained(values)
+        parameters = {name: self._rows(value, rows, steps) for name, value in values.items()}
         threshold = parameters["threshold"]
         previous = self._previous_threshold(position, threshold)
         if previous is not threshold:
@@ -245,11 +259,13 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         after = tuple(map(torch.stack, zip(*trace, strict=True))) if self.output else now
         return torch.stack(spikes), after
 
+    def _constrained(self, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: constrain(parameters[name], self.beta_constraint) for name in self.leaks}
+
     def _arguments(self, parameters: dict[str, Tensor], previous_threshold: Tensor) -> dict[str, Tensor]:
-        """The parameters as the ops call them, with the leaks constrained."""
-        leaks = {name: constrain(parameters[name], self.beta_constraint) for name in self.leaks}
+        """The parameters as the ops call them."""
         scale = parameters.pop("graded_spikes_factor")
-        return parameters | leaks | {"previous_threshold": previous_threshold, "scale": scale}
+        return parameters | {"previous_threshold": previous_threshold, "scale": scale}
 
     def _keep(self, state: State, position: StepIndex, steps: int) -> None:
         """Hold what the call of ``steps`` steps from ``position`` on has left."""
@@ -427,5 +443,6 @@ def _keep_out_of_graphs() -> None:
 
     That imports it, and with it Triton, which importing this package must not.
     """
+    tell_dynamo()
     reason = "the time step of a membrane is found by its memory: pass step="
     setattr(AdaptiveNeuron, "_look_up", torch.compiler.disable(AdaptiveNeuron._look_up, reason=reason))  # noqa: B010

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from snntorch_asnn import surrogate
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 from snntorch_asnn.neurons.lapicque import AdaptiveLapicque
+from snntorch_asnn.neurons.leak_constraint import BetaConstraint, constrain
 from snntorch_asnn.neurons.leaky import AdaptiveLeaky
 from snntorch_asnn.neurons.rleaky import AdaptiveRLeaky
 from snntorch_asnn.neurons.synaptic import AdaptiveSynaptic
-from snntorch_asnn.neurons.time_parameters import constrain
 from snntorch_asnn.ops.adaptive_leaky.rule import SpikeFunction
 
 __all__ = ["TWINS", "adapt_neuron", "constrained", "freeze_neuron", "own_surrogate", "why_not_frozen"]
@@ -51,6 +51,7 @@ def adapt_neuron(
     num_steps: int,
     learn_beta: bool,
     learn_gain: bool,
+    beta_constraint: BetaConstraint | None,
     sequence: bool,
 ) -> AdaptiveNeuron:
     """The adaptive twin of a neuron of snnTorch; ``channels`` broadcasts with its own parameters' shapes."""
@@ -69,6 +70,11 @@ def adapt_neuron(
     if isinstance(neuron, snn.Lapicque):
         del arguments["beta"]
         arguments |= {"R": neuron.R, "C": neuron.C, "time_step": neuron.time_step}
+    elif beta_constraint in ("none", "sigmoid"):
+        # snnTorch clamps them.
+        arguments |= {name: arguments[name].clamp(0, 1) for name in ("alpha", "beta") if name in arguments}
+    if beta_constraint is not None:
+        arguments["beta_constraint"] = beta_constraint
     twin = _build(
         TWINS[type(neuron)],
         neuron,
@@ -79,6 +85,13 @@ def adapt_neuron(
         sequence=sequence,
     )
     assert isinstance(twin, AdaptiveNeuron)
+    if (
+        isinstance(twin, AdaptiveLapicque)
+        and twin.beta_constraint == "clamp"
+        and not 0 <= twin.circuit_leak.item() <= 1
+    ):
+        leak = twin.circuit_leak.item()
+        raise ValueError(f"beta_constraint='clamp' would change the leak of R and C, which is {leak:.3g}")
     return twin
 
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron, state_property
+from snntorch_asnn.neurons.leak_constraint import BetaConstraint, unconstrain
 from snntorch_asnn.neurons.plan import Plan
 from snntorch_asnn.neurons.run_state import State
-from snntorch_asnn.neurons.time_parameters import BetaConstraint, Overrun, spread, unconstrain
+from snntorch_asnn.neurons.time_parameters import Overrun, spread
 from snntorch_asnn.ops import adaptive_lapicque
 from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl, run

@@ -9,9 +9,10 @@ import snntorch as snn
 from torch import Tensor
 
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron, state_property
+from snntorch_asnn.neurons.leak_constraint import BetaConstraint
 from snntorch_asnn.neurons.plan import Plan
 from snntorch_asnn.neurons.run_state import State
-from snntorch_asnn.neurons.time_parameters import BetaConstraint, Overrun
+from snntorch_asnn.neurons.time_parameters import Overrun
 from snntorch_asnn.ops.adaptive_leaky import reference
 from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl, run, takes_steps
@@ -66,8 +67,9 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
         feature_shape: shape of one step's parameters, broadcast against the input without its batch
             dimension: ``()`` per layer, ``(C, 1, 1)`` per channel of a convolution, ``(N,)`` per neuron.
             None reads it off ``beta`` and ``threshold``.
-        beta_constraint: ``"clamp"`` to [0, 1] as snnTorch does, ``"sigmoid"`` (``beta`` then holds the
-            logit), or ``"none"``.
+        beta_constraint: ``"clamp"`` to [0, 1] as snnTorch does, but on the bounds and beyond the gradient
+            passes where a descent step leads back, so that a leak that has left the range returns;
+            ``"sigmoid"``, the leak being :math:`\sigma(10\,\texttt{beta})`; or ``"none"``.
         detach_reset: whether the reset is cut out of the gradient; None does as snnTorch: a delayed reset
             is cut, an immediate one is not.
         exact_reset: with ``reset_delay=False``, reset once per spike, at the spike. False repeats snnTorch's

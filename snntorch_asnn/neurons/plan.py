@@ -11,14 +11,8 @@ import torch
 from torch import Tensor
 
 from snntorch_asnn._arguments import check_choice, check_count, check_flags
-from snntorch_asnn.neurons.time_parameters import (
-    BetaConstraint,
-    Overrun,
-    shape_features,
-    spread,
-    spread_unless_fixed,
-    unconstrain,
-)
+from snntorch_asnn.neurons.leak_constraint import BetaConstraint, unconstrain
+from snntorch_asnn.neurons.time_parameters import Overrun, shape_features, spread, spread_unless_fixed
 from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl
 from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
 from snntorch_asnn.surrogate import atan

@@ -1,4 +1,4 @@
-"""Reading the checkpoints of snnTorch's own neurons."""
+"""Reading the checkpoints of snnTorch's own neurons, and older ones of this package."""
 
 from __future__ import annotations
 
@@ -8,23 +8,29 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from snntorch_asnn.neurons.time_parameters import unconstrain
+from snntorch_asnn.neurons.leak_constraint import SIGMOID_SLOPE, unconstrain
 
 if TYPE_CHECKING:
     from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 
-__all__ = ["adopt_snntorch_state"]
+__all__ = ["adopt_state"]
 
 
-def adopt_snntorch_state(neuron: AdaptiveNeuron, state_dict: dict[str, Tensor], prefix: str) -> list[str]:
+def adopt_state(
+    neuron: AdaptiveNeuron, state_dict: dict[str, Tensor], prefix: str, version: int | None
+) -> list[str]:
     """Spread the entries of a snnTorch neuron in ``state_dict`` over the steps of ``neuron``, in place.
 
-    snnTorch's neuron has a gain of 1. What is not snnTorch's is left alone, see :func:`_is_snntorchs`.
+    snnTorch's neuron has a gain of 1. Entries of this package's neurons (see :func:`_is_snntorchs`) stay as
+    they are, but for those of an older ``version``.
 
     Returns:
         What does not fit, one message each.
     """
     if not _is_snntorchs(neuron, state_dict, prefix):
+        if version == 1 and neuron.beta_constraint == "sigmoid":
+            keys = [f"{prefix}{name}" for name in neuron.leaks if f"{prefix}{name}" in state_dict]
+            state_dict.update({key: state_dict[key] / SIGMOID_SLOPE for key in keys})
         return []
     state_dict[f"{prefix}gain"] = torch.ones_like(neuron.gain)
     errors = []

@@ -9,9 +9,10 @@ import snntorch as snn
 from torch import Tensor
 
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron, state_property
+from snntorch_asnn.neurons.leak_constraint import BetaConstraint, constrain
 from snntorch_asnn.neurons.plan import Plan
 from snntorch_asnn.neurons.run_state import State
-from snntorch_asnn.neurons.time_parameters import BetaConstraint, Overrun, constrain
+from snntorch_asnn.neurons.time_parameters import Overrun
 from snntorch_asnn.ops import adaptive_synaptic
 from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl
 from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction

@@ -81,18 +81,16 @@ class TimeIndexed(nn.Module):
             "start a new sequence with snntorch_asnn.reset(net), or choose on_overrun='hold' or 'cycle'"
         )
 
-    def _row(self, name: str, rows: slice | Tensor) -> Tensor:
+    def _row(self, value: Tensor, rows: slice | Tensor) -> Tensor:
         """The value of a time parameter at one step."""
-        value: Tensor = getattr(self, name)
         if value.ndim == 0:
             return value
         if isinstance(rows, slice):
             return value[rows.start]
         return value.index_select(0, rows).squeeze(0)
 
-    def _rows(self, name: str, rows: slice | Tensor, steps: int) -> Tensor:
+    def _rows(self, value: Tensor, rows: slice | Tensor, steps: int) -> Tensor:
         """The values of a time parameter at several steps, ``[steps, *feature_shape]``."""
-        value: Tensor = getattr(self, name)
         if value.ndim == 0 and torch.compiler.is_exporting():
             # Inductor, compiling an exported graph, cannot take a step from an expanded number.
             return value * value.new_ones(steps, *self.feature_shape)
@@ -111,4 +109,4 @@ class TimeIndexed(nn.Module):
             before = before.clamp(min=0)
         else:
             before = max(before, 0)
-        return self._row(name, self._indices(before, 1))
+        return self._row(getattr(self, name), self._indices(before, 1))

@@ -13,17 +13,13 @@ from torch.nn import functional
 from snntorch_asnn._arguments import check_shape
 
 __all__ = [
-    "BetaConstraint",
     "Overrun",
-    "constrain",
     "resample",
     "shape_features",
     "spread",
     "spread_unless_fixed",
-    "unconstrain",
 ]
 
-BetaConstraint = Literal["clamp", "sigmoid", "none"]
 Overrun = Literal["raise", "hold", "cycle"]
 
 
@@ -95,24 +91,6 @@ def spread_unless_fixed(
     if learn or (isinstance(value, Tensor) and value.numel() > 1):
         return values
     return values.flatten()[0].clone()
-
-
-def constrain(raw: Tensor, constraint: BetaConstraint) -> Tensor:
-    """The leak that a raw parameter stands for."""
-    if constraint == "clamp":
-        return raw.clamp(0, 1)
-    return torch.sigmoid(raw) if constraint == "sigmoid" else raw
-
-
-def unconstrain(leak: Tensor, constraint: BetaConstraint, name: str = "beta") -> Tensor:
-    """The raw parameter that gives ``leak``."""
-    if constraint != "sigmoid":
-        return leak
-    if not bool(((leak > 0) & (leak < 1)).all()):
-        raise ValueError(
-            f"{name} must lie strictly between 0 and 1 with beta_constraint='sigmoid'; got {leak}"
-        )
-    return torch.logit(leak)
 
 
 def resample(values: Tensor, num_steps: int) -> Tensor:

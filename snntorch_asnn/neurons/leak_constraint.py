@@ -1,0 +1,91 @@
+r"""Leaks that stay in [0, 1]: what a raw parameter stands for, and how its gradient leads back from outside.
+
+- ``"clamp"``: the raw value, clamped to [0, 1] as snnTorch clamps it. On the bounds and beyond, the gradient
+  passes where a descent step leads back into [0, 1], and is zero where it leads further out.
+- ``"sigmoid"``: :math:`\sigma(10\, r)` of the raw value :math:`r`. The slope lets a step of :math:`r` move a
+  leak between 0.05 and 0.95 by 0.5 to 2.5 times as much; without it a leak of 0.95 moves by a 20th.
+- ``"none"``: the raw value.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from snntorch_asnn.surrogate import leave_in_graph
+
+__all__ = ["SIGMOID_SLOPE", "BetaConstraint", "constrain", "unconstrain"]
+
+BetaConstraint = Literal["clamp", "sigmoid", "none"]
+
+SIGMOID_SLOPE = 10.0
+"""Slope of ``"sigmoid"`` at a leak of a half, times 4."""
+
+
+def constrain(raw: Tensor, constraint: BetaConstraint) -> Tensor:
+    """The leak that a raw parameter stands for."""
+    if constraint == "clamp":
+        return _clamp(raw)
+    return torch.sigmoid(SIGMOID_SLOPE * raw) if constraint == "sigmoid" else raw
+
+
+def unconstrain(leak: Tensor, constraint: BetaConstraint, name: str = "beta") -> Tensor:
+    """The raw parameter that gives ``leak``."""
+    if constraint != "sigmoid":
+        return leak
+    if not bool(((leak > 0) & (leak < 1)).all()):
+        raise ValueError(
+            f"{name} must lie strictly between 0 and 1 with beta_constraint='sigmoid'; got {leak}"
+        )
+    return torch.logit(leak) / SIGMOID_SLOPE
+
+
+@leave_in_graph
+def _clamp(raw: Tensor) -> Tensor:
+    leak: Tensor
+    if torch._C._are_functorch_transforms_active():
+        leak = _ClampUnderTransforms.apply(raw)
+    elif raw.requires_grad and torch.is_grad_enabled():
+        leak = _Clamp.apply(raw)
+    else:
+        leak = raw.clamp(0, 1)
+    return leak
+
+
+def _led_back(raw: Tensor, grad: Tensor) -> Tensor:
+    """``grad`` without what leads further out of [0, 1]."""
+    outwards = torch.where(raw >= 1, grad < 0, (raw <= 0) & (grad > 0))
+    return grad.masked_fill(outwards, 0)
+
+
+class _Clamp(torch.autograd.Function):
+    """Without ``setup_context``, with which every call costs twice as much."""
+
+    @staticmethod
+    def forward(ctx: Any, raw: Tensor) -> Tensor:
+        ctx.save_for_backward(raw)
+        return raw.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        (raw,) = ctx.saved_tensors
+        return _led_back(raw, grad_outputs[0])
+
+
+class _ClampUnderTransforms(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(raw: Tensor) -> Tensor:
+        return raw.clamp(0, 1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        (raw,) = ctx.saved_tensors
+        return _led_back(raw, grad_outputs[0])
