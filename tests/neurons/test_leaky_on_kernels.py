@@ -47,7 +47,7 @@ def stepwise(neuron: asnn.AdaptiveLeaky, x: Tensor) -> dict[str, Tensor]:
         {
             "reset_mechanism": "zero",
             "learn_beta": False,
-            "gain": torch.rand(3, 1, 1),
+            "feature_shape": (3, 1, 1),
             "graded_spikes_factor": 2.0,
         },
         {"reset_delay": False, "exact_reset": True, "detach_reset": True},
