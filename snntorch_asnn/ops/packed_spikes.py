@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from snntorch_asnn.ops.spike_origin import spike_worth
+
 __all__ = ["Kept", "Packed", "Packer", "pack_spikes", "unpack"]
 
 SMALL = 1 << 12
@@ -25,7 +27,10 @@ _BITS_OF = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class Packed(NamedTuple):
-    """A tensor of zeros and ones: its elements in the order of memory, and how that memory is seen."""
+    """A tensor of spikes: its elements in the order of memory, and how that memory is seen.
+
+    On a CPU ``bits`` are bytes of zeros and ones, elsewhere words of zeros and spikes of one worth.
+    """
 
     bits: Tensor
     dtype: torch.dtype
@@ -57,13 +62,17 @@ def pack_spikes() -> Iterator[None]:
     spikes it holds zeros and ones only, and 32 bits of float32 (16 of bfloat16) carry one. Inside this
     context whatever autograd keeps is packed if every element is exactly 0 or 1: spikes, and also what
     pooling or reshaping makes of them. It is unpacked when the backward pass comes to it, so that gradients
-    are the same to the bit. Everything else, spikes with a ``graded_spikes_factor`` too, is kept as it is.
-    What several layers keep is packed once.
+    are the same to the bit. Everything else is kept as it is. What several layers keep is packed once.
 
-    Packing looks at every element, which costs about as much as copying the tensor three times, and on a GPU
-    makes the host wait for the device once per tensor; ``benchmarks/training.py`` measures cost and savings.
-    Only the forward pass must run inside. It works with autocast, DistributedDataParallel and compiled
-    models; what gradient checkpointing computes again is not packed.
+    On a CPU, packing looks at every element, which costs about as much as copying the tensor three times;
+    ``benchmarks/training.py`` measures cost and savings. On a GPU a look would make the host wait for the
+    device. There a tensor is packed if autograd's record proves that it comes from a neuron's kernel, with
+    nothing in between but views, copies, one cast and max pooling; its ``graded_spikes_factor`` must be one
+    number that is not learned. So nothing waits, and the whole can be captured in a CUDA graph. What a
+    compiled model keeps has no such record, and stays as it is.
+
+    Only the forward pass must run inside. It works with autocast, DistributedDataParallel and, on a CPU,
+    compiled models; what gradient checkpointing computes again is not packed.
 
     Example::
 
@@ -86,7 +95,7 @@ class Packer:
 
     def pack(self, tensor: Tensor) -> Tensor | Kept | Packed:
         """``tensor`` as bits, or itself where it is anything but zeros and ones."""
-        if torch.compiler.is_compiling() or type(tensor) not in (Tensor, nn.Parameter):
+        if torch.compiler.is_compiling() or not _has_memory(tensor):
             return tensor
         bits = self._bits(tensor) if _may_be_spikes(tensor) else None
         if bits is None:
@@ -96,7 +105,7 @@ class Packer:
     def _bits(self, tensor: Tensor) -> Tensor | None:
         bits = self._find(tensor)
         if bits is None:
-            bits = _pack_bits(tensor)
+            bits = _pack_bits(tensor) if tensor.device.type == "cpu" else _pack_by_origin(tensor)
             if bits is not None:
                 self._remember(tensor, bits)
         return bits
@@ -126,8 +135,19 @@ def unpack(kept: Tensor | Kept | Packed) -> Tensor:
                 f"an inplace operation: it is at version {kept.tensor._version}, expected {kept.version}"
             )
         return kept.tensor
-    flat = _patterns(kept.dtype, kept.bits.device).index_select(0, kept.bits.int()).view(-1)
-    return flat.as_strided(kept.shape, kept.stride)
+    if kept.bits.dtype == torch.uint8:
+        flat = _patterns(kept.dtype, kept.bits.device).index_select(0, kept.bits.int()).view(-1)
+        return flat.as_strided(kept.shape, kept.stride)
+    from snntorch_asnn.ops import triton_bits
+
+    spikes = torch.empty_strided(kept.shape, kept.stride, dtype=kept.dtype, device=kept.bits.device)
+    triton_bits.unpack(kept.bits, spikes)
+    return spikes
+
+
+def _has_memory(tensor: Tensor) -> bool:
+    """Whether ``tensor`` is no fake, or other, that stands for one."""
+    return type(tensor) in (Tensor, nn.Parameter)
 
 
 def _region(tensor: Tensor) -> _Region:
@@ -161,12 +181,22 @@ def _in_memory(tensor: Tensor) -> Tensor:
     return flat.view(_BITS_OF[tensor.element_size()])
 
 
+def _pack_by_origin(tensor: Tensor) -> Tensor | None:
+    """The words of a dense tensor, if its history proves that it holds zeros and spikes only."""
+    worth = spike_worth(tensor)
+    if worth is None:
+        return None
+    from snntorch_asnn.ops import triton_bits
+
+    return triton_bits.pack(tensor.detach(), *worth)
+
+
 def _pack_bits(tensor: Tensor) -> Tensor | None:
     """A dense tensor of zeros and ones as bits; None if it holds anything else, be it a negative zero."""
     flat = _in_memory(tensor)
     one = _bits_of_one(tensor.dtype)
-    # Where looking costs no wait for the device, most of what is not spikes is told by a few elements.
-    if flat.device.type == "cpu" and not _holds(flat[:SMALL], flat[:SMALL] == one):
+    # Most of what is not spikes is told by a few elements.
+    if not _holds(flat[:SMALL], flat[:SMALL] == one):
         return None
     ones = flat.new_empty(-(-flat.numel() // 8) * 8, dtype=torch.bool)
     ones[flat.numel() :] = False

@@ -30,6 +30,7 @@ from snntorch_asnn.ops.adaptive_leaky.triton_ops import (
     kept_membranes,
 )
 from snntorch_asnn.ops.first_derivative import first_derivative_only
+from snntorch_asnn.ops.spike_origin import Worth
 
 __all__ = ["sequence"]
 
@@ -37,6 +38,7 @@ _SHARE = 64
 """The table of coefficients is kept for the backward pass where the input is so many times its size."""
 
 _GAIN, _SHIFT = Coefficients._fields.index("gain"), Coefficients._fields.index("shift")
+_SCALE = 2 + Coefficients._fields.index("scale")
 
 
 def sequence(
@@ -213,6 +215,9 @@ class _Sequence(torch.autograd.Function):
             launch(seen, state, table, spikes, mem_out, seen if checkpoints is None else checkpoints)
         ctx.set_materialize_grads(False)
         ctx.view, ctx.rule, ctx.output_mem = view, rule, output_mem
+        is_number = own.scale.numel() == 1 or not any(own.scale.stride())
+        if is_number and not ctx.needs_input_grad[_SCALE]:
+            ctx.spike_worth = Worth(own.scale.detach(), x.dtype)
         is_small = table.numel() * _SHARE <= x.numel()
         # Gain, factor and offset are needed for each other's gradients; the rest only to make a new table.
         needed = given if factor is not None or not is_small else (None,) * len(given)
