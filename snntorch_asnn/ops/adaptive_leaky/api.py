@@ -150,7 +150,7 @@ def fits(feature_shape: Sequence[int], step_shape: Sequence[int]) -> bool:
 
 def _per_step(name: str, value: float | Tensor, x: Tensor, state_dtype: torch.dtype) -> Tensor:
     """``value`` as ``[T, *its features]``, or ``[1]`` where it is one number for all steps."""
-    if type(value) in (int, float):
+    if not isinstance(value, Tensor) and type(value) in (int, float):
         tensor = torch.full((), value, device=x.device)  # a copy from the host would wait for the device
     else:
         tensor = torch.as_tensor(value, device=None if isinstance(value, Tensor) else x.device)
@@ -178,9 +178,10 @@ def _delayed(threshold: Tensor, first: float | Tensor | None, state_dtype: torch
     if first is None:
         start = threshold[:1]
     else:
-        is_number = type(first) in (int, float)
-        start = torch.full((), first, device=threshold.device) if is_number else torch.as_tensor(first)
-        start = start.to(threshold.device, state_dtype)
+        if not isinstance(first, Tensor) and type(first) in (int, float):
+            start = torch.full((), first, device=threshold.device, dtype=state_dtype)
+        else:
+            start = torch.as_tensor(first, device=threshold.device).to(state_dtype)
         if not fits(start.shape, threshold.shape[1:]):
             raise ValueError(
                 f"previous_threshold must be a number or have the shape of one step's threshold, "
