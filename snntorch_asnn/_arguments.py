@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any, get_args
 
+import numpy as np
+
 __all__ = [
     "check_choice",
     "check_count",
     "check_divides",
     "check_flags",
     "check_image_size",
+    "check_integer",
     "check_multiple",
     "check_number",
     "check_shape",
@@ -19,13 +22,20 @@ __all__ = [
 ]
 
 
-def check_count(name: str, value: object, most: int | None = None) -> None:
-    """Refuse what is not a positive integer, or above ``most``."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an integer; got {value!r}")
-    if value < 1 or (most is not None and value > most):
+def check_count(name: str, value: object, most: int | None = None) -> int:
+    """Return a positive integer, NumPy's too, as an ``int``; refuse all else, and above ``most``."""
+    count = check_integer(name, value)
+    if count < 1 or (most is not None and count > most):
         wanted = "at least 1" if most is None else f"in 1..{most}"
-        raise ValueError(f"{name} must be {wanted}; got {value}")
+        raise ValueError(f"{name} must be {wanted}; got {count}")
+    return count
+
+
+def check_integer(name: str, value: object) -> int:
+    """Return an integer, NumPy's too, as an ``int``; refuse anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer; got {value!r}")
+    return int(value)
 
 
 def check_number(name: str, value: object) -> None:
@@ -34,20 +44,24 @@ def check_number(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a real number; got {value!r}")
 
 
-def check_step(step: int) -> None:
-    """Refuse what is not a time step."""
-    if isinstance(step, bool) or not isinstance(step, int):
-        raise TypeError(f"step must be an integer; got {step!r}")
-    if step < 0:
-        raise ValueError(f"step must not be negative; got {step}")
+def check_step(step: object) -> int:
+    """Return a time step as an ``int``; refuse anything else."""
+    number = check_integer("step", step)
+    if number < 0:
+        raise ValueError(f"step must not be negative; got {number}")
+    return number
 
 
-def check_shape(name: str, value: object) -> None:
-    """Refuse what is not a sequence of positive integers."""
-    if not isinstance(value, Sequence) or not all(type(size) is int for size in value):
+def check_shape(name: str, value: object) -> tuple[int, ...]:
+    """Return a sequence of positive integers as ``int``; refuse anything else."""
+    if not isinstance(value, Sequence) or not all(
+        isinstance(size, int | np.integer) and not isinstance(size, bool) for size in value
+    ):
         raise TypeError(f"{name} must be a sequence of integers; got {value!r}")
-    if any(size < 1 for size in value):
-        raise ValueError(f"{name} must hold positive integers; got {tuple(value)}")
+    sizes = tuple(int(size) for size in value)
+    if any(size < 1 for size in sizes):
+        raise ValueError(f"{name} must hold positive integers; got {sizes}")
+    return sizes
 
 
 def check_choice(name: str, value: str, choices: Any) -> None:

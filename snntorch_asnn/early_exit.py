@@ -42,11 +42,12 @@ def anytime(
     num_steps: int | None = None,
     encode: Callable[[Tensor], Tensor] | None = None,
 ) -> AnytimeResult:
-    """Classify images with as few steps as each one needs.
+    r"""Classify images with as few steps as each one needs.
 
     After every step, images whose readout so far is sure enough leave the batch, so that the next step
     computes a smaller one. An image that runs all steps gets the logits of ``model(images)``. The model and
-    the states of its neurons are left as they are.
+    the states of its neurons are left as they are. A single logit is that of one class against another:
+    its probabilities are :math:`\sigma(o)` and :math:`1 - \sigma(o)`.
 
     Args:
         model: in evaluation mode: one of :mod:`snntorch_asnn.models`, or any network that maps one step's
@@ -55,7 +56,7 @@ def anytime(
         images: what the model takes, ``[B, ...]``.
         threshold: stop at a confidence of at least, or an entropy of at most this.
         criterion: ``"confidence"``, the highest probability, in (0, 1], or ``"entropy"`` of the
-            probabilities, in nats, from 0 to ln(classes).
+            probabilities, in nats, from 0 to ln(classes), or ln(2) for a single logit.
         num_steps: the most steps to run. None for all that a model of the zoo has; required for others.
         encode: from images to the inputs of all steps ``[T, B, ...]``; None shows the images in every step.
             A model of the zoo brings its own.
@@ -105,6 +106,8 @@ def anytime(
 
 def _is_sure(logits: Tensor, threshold: float, criterion: Criterion) -> Tensor:
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if logits.shape[-1] == 1:
+        logits = torch.cat([logits, torch.zeros_like(logits)], -1)
     probabilities = logits.softmax(-1)
     if criterion == "confidence":
         return probabilities.amax(-1) >= threshold
@@ -121,6 +124,7 @@ class _Stepper:
         self.num_steps = num_steps
         self.batch = batch
         self.neurons = snntorch_neurons(self.net)
+        self.advanced = [module for module in self.net.modules() if isinstance(module, _Advanced)]
         for neuron in self.neurons:
             neuron.reset_mem()
 
@@ -140,6 +144,8 @@ class _Stepper:
                 state = getattr(neuron, name)
                 if state.ndim > 0 and len(state) == len(rows):
                     neuron._buffers[name] = state[rows]
+        for layer in self.advanced:
+            layer.state = layer.state[rows]
 
 
 class _ZooStepper(_Stepper):
@@ -200,7 +206,7 @@ def _stepper(
     model: nn.Module, images: Tensor, num_steps: int | None, encode: Callable[[Tensor], Tensor] | None
 ) -> _Stepper:
     if num_steps is not None:
-        check_count("num_steps", num_steps)
+        num_steps = check_count("num_steps", num_steps)
     if isinstance(model, SpikingModel):
         if encode is not None:
             raise ValueError("encode must be None: a model of the zoo has its own encoding")
@@ -227,6 +233,16 @@ class _Continued(OverTime):
         return spikes[None] if self.by_step else spikes
 
 
+class _Advanced(OverTime):
+    """:class:`OverTime` of a neuron that is given its state and returns it, which goes on here."""
+
+    state: Any = None
+
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        spikes, self.state = cast(Any, self.neuron).advance(x, self.state)
+        return cast(Tensor, spikes)
+
+
 def _view(net: nn.Module) -> nn.Module:
     """``net`` with the same parameters, but with neurons that keep a state of their own between calls."""
     # Whatever reaches a module, through a list too, must reach the copy's: only tensors are shared.
@@ -239,6 +255,9 @@ def _view(net: nn.Module) -> nn.Module:
             _keep_state(module, name, in_time=module in in_time)
     for name, module in over_time.items():
         neurons = snntorch_neurons(module)
+        if hasattr(module.neuron, "advance"):
+            module.__class__ = _Advanced
+            continue
         if not neurons:
             raise ValueError(f"model: {name} keeps no state, so it cannot run step by step")
         module.__class__ = _Continued

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -117,10 +117,9 @@ class HybridEncoder(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        check_count("num_steps", num_steps)
-        self.num_steps = num_steps
+        self.num_steps = num_steps = check_count("num_steps", num_steps)
         self.code = get_code(code)
-        self.options = options
+        self.options = {key: int(v) if isinstance(v, np.integer) else v for key, v in options.items()}
         if isinstance(levels, Tensor):
             self.register_buffer("levels", levels.detach().clone())
         else:
@@ -138,9 +137,7 @@ class HybridEncoder(nn.Module):
         lookup(_SQUASHES, squash, "squash")
         self.squash = squash
         self._check_together()
-        if self.code in CODES.values():
-            # Wrong options are refused here rather than at the first image.
-            self.code(torch.empty(0, device="cpu"), num_steps, **self._code_options())
+        self._try_code(num_steps)
 
     def forward(self, data: Tensor) -> Tensor:
         """Map ``[B, ...]`` to ``[T, B, ...]``."""
@@ -181,6 +178,11 @@ class HybridEncoder(nn.Module):
             options["check"] = self.check
         return self.code(data, self.num_steps, **self._code_options(), **options)
 
+    def _try_code(self, num_steps: int) -> None:
+        """Refuse wrong options of a known code now rather than at the first image."""
+        if self.code in CODES.values():
+            self.code(torch.empty(0, device="cpu"), num_steps, **self._code_options())
+
     def _check_together(self) -> None:
         """Refuse settings that contradict each other."""
         if self.unnormalize is not None:
@@ -193,6 +195,29 @@ class HybridEncoder(nn.Module):
                 "code must take analog, what its analog steps show, or direct_steps, their number, to be"
                 f" used with normalize=(mean, std); got {self.code!r}"
             )
+
+    def resize_steps(self, num_steps: int) -> Self:
+        """Encode into another number of steps.
+
+        Args:
+            num_steps: the new T.
+
+        Returns:
+            The encoder itself.
+
+        Raises:
+            TypeError: ``num_steps`` is no integer.
+            ValueError: ``num_steps`` is below 1 or not possible with the code, or ``levels`` are a tensor,
+                which holds levels for the steps that there are.
+        """
+        num_steps = check_count("num_steps", num_steps)
+        if isinstance(self.levels, Tensor) and num_steps != self.num_steps:
+            raise ValueError(
+                f"num_steps must stay {self.num_steps}: levels are a tensor for that; got {num_steps}"
+            )
+        self._try_code(num_steps)
+        self.num_steps = num_steps
+        return self
 
     def extra_repr(self) -> str:
         """Show what is no submodule."""
@@ -327,8 +352,7 @@ def _make_normalize(normalize: object, shape: Sequence[int] | None) -> nn.Module
 
 
 def _layer_norm(shape: Sequence[int]) -> _LayerNorm:
-    check_shape("shape", shape)
-    return _LayerNorm(tuple(shape))
+    return _LayerNorm(check_shape("shape", shape))
 
 
 def _refuse_unknown(parameters: Mapping[str, inspect.Parameter], options: Mapping[str, object]) -> None:

@@ -68,7 +68,7 @@ def export(net: nn.Module, sample: Tensor, *, step: int | None = None, ignore_re
     """
     check_net(net)
     if step is not None:
-        check_step(step)
+        step = check_step(step)
     require("nir", extra="nir")
     export_to_nir = require("snntorch.export_nir", extra="nir").export_to_nir
     for name, module in net.named_modules():

@@ -77,9 +77,8 @@ def _fire(data: Tensor, levels: Tensor) -> Tensor:
 
 
 def _split_steps(num_steps: int, direct_steps: int) -> int:
-    check_count("num_steps", num_steps)
-    check_count("direct_steps", direct_steps, most=num_steps)
-    return num_steps - direct_steps
+    num_steps = check_count("num_steps", num_steps)
+    return num_steps - check_count("direct_steps", direct_steps, most=num_steps)
 
 
 def _lead_with(analog: Tensor, direct_steps: int, spikes: Tensor) -> Tensor:
@@ -121,7 +120,7 @@ def direct(data: Tensor, num_steps: int, *, check: bool = True) -> Tensor:
         tensor([[0.2000, 0.9000],
                 [0.2000, 0.9000]])
     """
-    check_count("num_steps", num_steps)
+    num_steps = check_count("num_steps", num_steps)
     check_analog(data, check=check)
     return data.expand(num_steps, *data.shape)
 
@@ -167,7 +166,7 @@ def temporal(
                 [0., 1., 0.],
                 [1., 0., 0.]])
     """
-    check_count("num_steps", num_steps)
+    num_steps = check_count("num_steps", num_steps)
     if last not in ("remaining", "all", "none"):
         raise ValueError(f"last must be 'remaining', 'all' or 'none', got {last!r}")
     check_data(data, check=check)
@@ -270,7 +269,7 @@ def single_spike_hybrid(
                 [0.0000, 1.0000],
                 [1.0000, 0.0000]])
     """
-    check_count("num_steps", num_steps)
+    num_steps = check_count("num_steps", num_steps)
     if num_steps == 1:
         return direct(data if analog is None else analog, 1, check=check)
     check_floating(data)
@@ -357,7 +356,7 @@ def latency(data: Tensor, num_steps: int, *, check: bool = True) -> Tensor:
                 [0., 1., 0.],
                 [1., 0., 0.]])
     """
-    check_count("num_steps", num_steps)
+    num_steps = check_count("num_steps", num_steps)
     check_data(data, check=check)
     halves = 2 * (num_steps - 1)
     midway = [odd / halves for odd in range(halves - 1, 0, -2)]

@@ -219,3 +219,74 @@ def test_layers_in_a_list_keep_their_state() -> None:
     first, second = (asnn.anytime(net, x, threshold=0.9, num_steps=6) for _ in range(2))
     assert net.lif.mem is before
     assert all(map(torch.equal, first, second))
+
+
+@pytest.mark.parametrize("criterion", ["confidence", "entropy"])
+@pytest.mark.parametrize("zoo", [True, False])
+def test_one_logit_is_one_class_against_another(criterion: Any, zoo: bool) -> None:
+    images = torch.rand(12, 3, 8, 8) if zoo else 3 * torch.rand(12, 6)
+    if zoo:
+        model: nn.Module = create_model("lenet", num_classes=1, num_steps=STEPS, image_size=8).eval()
+        nn.init.normal_(model.fc2.bias, std=0.1)
+        wake(model, images)
+    else:
+        neuron = asnn.AdaptiveLeaky(0.9, init_hidden=True, num_steps=STEPS)
+        model = nn.Sequential(nn.Linear(6, 16), neuron, nn.Linear(16, 1)).eval()
+    options = {"criterion": criterion, "num_steps": STEPS}
+    logits, steps = asnn.anytime(model, images, threshold=NEVER[criterion], **options)
+    assert (steps == STEPS).all()
+    threshold = certainty(logits, criterion).median().item()
+    early = asnn.anytime(model, images, threshold=threshold, **options)
+    assert (early.steps < STEPS).any()
+    sure = certainty(early.logits, criterion)[early.steps < STEPS]
+    assert (sure >= threshold if criterion == "confidence" else sure <= threshold).all()
+
+
+def certainty(logits: Tensor, criterion: str) -> Tensor:
+    """Of one logit: the probability of the likelier class, or the entropy."""
+    p = logits.squeeze(-1).sigmoid()
+    if criterion == "confidence":
+        return torch.maximum(p, 1 - p)
+    return -p * p.log() - (1 - p) * (1 - p).log()
+
+
+@torch.no_grad()
+def wake(model: nn.Module, images: Tensor) -> None:
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.constant_(norm.bias, 0.5)
+            norm.momentum = 1.0
+    model.train()(images)
+    model.eval()
+
+
+@pytest.mark.parametrize("name", ["lenet", "spikformer_tiny", "spiking_resnet_tiny"])
+@pytest.mark.parametrize("sharing", ["layer", "channel"])
+@pytest.mark.parametrize("fused", [False, True])
+def test_plif_keeps_its_state_from_step_to_step(name: str, sharing: Any, fused: bool) -> None:
+    model = create_model(
+        name, num_classes=5, num_steps=STEPS, neuron="plif", sharing=sharing, image_size=16, fused=fused
+    ).eval()
+    for key, value in model.named_parameters():
+        if key.endswith(".w"):
+            nn.init.uniform_(value, -1.0, 1.0)
+    images = torch.rand(6, 3, 16, 16)
+    wake(model, images)
+    by_step = model(images, return_steps=True)
+    assert by_step[1:].std(0).any()
+    median = by_step[0].softmax(-1).amax(-1).median().item()
+    logits, steps = asnn.anytime(model, images, threshold=median)
+    torch.testing.assert_close(logits, torch.stack([by_step[:n, i].mean(0) for i, n in enumerate(steps)]))
+    assert len(set(steps.tolist())) > 1
+    torch.testing.assert_close(model(images, return_steps=True), by_step)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_plif_in_another_dtype(dtype: torch.dtype) -> None:
+    model = create_model("lenet", num_classes=5, num_steps=STEPS, neuron="plif", image_size=8).eval()
+    images = torch.rand(6, 3, 8, 8)
+    wake(model, images)
+    model, images = model.to(dtype), images.to(dtype)
+    logits, steps = asnn.anytime(model, images, threshold=1.0)
+    torch.testing.assert_close(logits[steps == STEPS], model(images)[steps == STEPS])
+    assert logits.dtype == dtype

@@ -68,7 +68,7 @@ def binary_temporal(
         tensor([[1., 0., 1.],
                 [1., 1., 0.]])
     """
-    check_count("num_steps", num_steps, most=MAX_BITS)
+    num_steps = check_count("num_steps", num_steps, most=MAX_BITS)
     check_data(data, check=check)
     num_bins = 2**num_steps - 1
     inner = resolve(levels, num_bins, compute_dtype(data.dtype), data.device, check=check)
@@ -106,7 +106,7 @@ def phase(data: Tensor, num_steps: int, *, period: int | None = None, check: boo
         tensor([[0., 1., 1.],
                 [1., 1., 1.]])
     """
-    check_count("num_steps", num_steps)
+    num_steps = check_count("num_steps", num_steps)
     period = check_period(period, num_steps)
     check_data(data, check=check)
     pixels = pixels_of(data)
@@ -118,8 +118,7 @@ def phase(data: Tensor, num_steps: int, *, period: int | None = None, check: boo
 def check_period(period: int | None, num_steps: int) -> int:
     """Return the period that is meant, or raise."""
     period = num_steps if period is None else period
-    check_count("period", period, most=min(num_steps, _MAX_PERIOD))
-    return period
+    return check_count("period", period, most=min(num_steps, _MAX_PERIOD))
 
 
 def bit_plane(data: Tensor, num_steps: int, *, check: bool = True) -> Tensor:
@@ -148,7 +147,7 @@ def bit_plane(data: Tensor, num_steps: int, *, check: bool = True) -> Tensor:
         tensor([[0., 1., 1.],
                 [1., 0., 1.]])
     """
-    check_count("num_steps", num_steps, most=MAX_BITS)
+    num_steps = check_count("num_steps", num_steps, most=MAX_BITS)
     check_data(data, check=check)
     pixels = pixels_of(data)
     words = (pixels * (2**num_steps - 1)).round().to(torch.int32)

@@ -100,7 +100,7 @@ def quantile_levels(num_steps: int, *, data: Tensor | None = None) -> Tensor:
         >>> [round(level, 4) for level in spikegen.quantile_levels(4).tolist()]
         [0.6625, 0.5, 0.3375]
     """
-    check_count("num_steps", num_steps)
+    num_steps = check_count("num_steps", num_steps)
     if data is None:
         dtype = compute_dtype(torch.get_default_dtype())
         return _normal_quantile(num_steps, dtype, torch.get_default_device())

@@ -180,7 +180,7 @@ def count_macs(
         if not isinstance(net, SpikingModel):
             raise ValueError("input_shape must be given for a model that is not of the zoo; got None")
         input_shape = (net.in_channels, *net.image_size)
-    check_shape("input_shape", input_shape)
+    input_shape = check_shape("input_shape", input_shape)
     batch = 3  # a number that few other sizes have
     shape = (batch, *input_shape)
     if dim == 1:
@@ -315,7 +315,7 @@ def _peek(batch: Tensor | Iterable[Tensor]) -> tuple[Tensor, Iterable[Tensor]]:
 def _own_steps(net: nn.Module, num_steps: int | None) -> int | None:
     """The number of steps, if it was given or the network names it."""
     if num_steps is not None:
-        check_count("num_steps", num_steps)
+        num_steps = check_count("num_steps", num_steps)
     own = getattr(net, "num_steps", None)
     return num_steps if num_steps is not None or not isinstance(own, int) else own
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_count
 from snntorch_asnn.layers.time_folded import TimeFolded, fold_time
+from snntorch_asnn.neurons.resizing import resize_parameter
 
 __all__ = ["AnalogCarry", "AnalogSteps", "HybridStem", "TwoCopies"]
 
@@ -58,8 +59,22 @@ class AnalogCarry(nn.Module):
 
     def __init__(self, num_steps: int) -> None:
         super().__init__()
-        check_count("num_steps", num_steps)
-        self.weight = nn.Parameter(torch.ones(num_steps))
+        self.weight = nn.Parameter(torch.ones(check_count("num_steps", num_steps)))
+
+    def resize_steps(self, num_steps: int) -> Self:
+        """Resample the weights, linearly in time, to another number of later steps.
+
+        Args:
+            num_steps: the new number.
+
+        Returns:
+            The module itself.
+
+        Raises:
+            ValueError, TypeError: ``num_steps`` is not a positive integer.
+        """
+        resize_parameter(self, "weight", check_count("num_steps", num_steps))
+        return self
 
     def forward(self, analog: Tensor, spikes: Tensor) -> Tensor:
         """Add the weighed analog current to the currents of the spikes."""

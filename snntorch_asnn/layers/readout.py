@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_count
+from snntorch_asnn.neurons.resizing import resize_parameter
 
 __all__ = ["MeanReadout", "TimeWeightedReadout"]
 
@@ -29,10 +32,11 @@ class MeanReadout(nn.Module):
         tensor([[2.0000, 0.5000]])
     """
 
+    time_parameters: tuple[str, ...] = ()
+
     def __init__(self, num_steps: int) -> None:
         super().__init__()
-        check_count("num_steps", num_steps)
-        self.num_steps = num_steps
+        self.num_steps = check_count("num_steps", num_steps)
 
     def forward(self, logits: Tensor) -> Tensor:
         """Map ``[T, B, C]`` to ``[B, C]``."""
@@ -45,6 +49,24 @@ class MeanReadout(nn.Module):
                 f"logits must be [T, B, C] with T = {self.num_steps}; got shape {tuple(logits.shape)}"
             )
         return logits
+
+    def resize_steps(self, num_steps: int) -> Self:
+        """Take another number of steps; what there is for each is resampled, linearly in time.
+
+        Args:
+            num_steps: the new T.
+
+        Returns:
+            The readout itself.
+
+        Raises:
+            ValueError, TypeError: ``num_steps`` is not a positive integer.
+        """
+        num_steps = check_count("num_steps", num_steps)
+        for name in self.time_parameters:
+            resize_parameter(self, name, num_steps)
+        self.num_steps = num_steps
+        return self
 
     def extra_repr(self) -> str:
         """Show the number of steps."""

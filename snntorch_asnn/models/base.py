@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_count
@@ -16,6 +17,8 @@ from snntorch_asnn.layers.hybrid_stem import AnalogCarry, AnalogSteps
 from snntorch_asnn.models import tensor_file
 from snntorch_asnn.models.encodings import EncodingLike, ImageEncoder
 from snntorch_asnn.models.readouts import ReadoutLike, build_readout
+from snntorch_asnn.models.rebuilding import check_finite, unlike
+from snntorch_asnn.models.resizing import check_steps, resize_model
 
 __all__ = ["Copies", "Place", "SpikingModel"]
 
@@ -67,6 +70,9 @@ class SpikingModel(nn.Module, ABC):
         torch.Size([2, 10])
     """
 
+    classifier: ClassVar[str] = "head"
+    """Name of the last linear layer."""
+
     def __init__(
         self,
         *,
@@ -82,12 +88,10 @@ class SpikingModel(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.recipe: dict[str, Any] | None = None
-        check_count("num_classes", num_classes)
-        check_count("num_steps", num_steps)
-        check_count("in_channels", in_channels)
-        self.num_classes = num_classes
-        self.num_steps = num_steps
-        self.in_channels = in_channels
+        self._by_hand: dict[str, Any] = {}
+        self.num_classes = check_count("num_classes", num_classes)
+        self._num_steps = check_count("num_steps", num_steps)
+        self.in_channels = check_count("in_channels", in_channels)
         self.image_size = _height_and_width(image_size)
         self.encode = ImageEncoder(
             encoding,
@@ -117,11 +121,54 @@ class SpikingModel(nn.Module, ABC):
         Raises:
             TypeError: ``images`` is not a tensor of floats.
             ValueError: ``images`` has another shape than the model was built for, or values on the CPU
-                that its code cannot take.
+                that its code cannot take; or parts of the model are for another number of steps.
         """
+        if not torch.compiler.is_compiling():
+            check_steps(self)
         logits = self.step_logits(self.encode(images))
         weighed: Tensor = self.readout.weigh(logits) if return_steps else self.readout(logits)
         return weighed
+
+    @property
+    def num_steps(self) -> int:
+        """T; :meth:`resize_steps` changes it."""
+        return self._num_steps
+
+    @num_steps.setter
+    def num_steps(self, num_steps: int) -> None:
+        if num_steps != self._num_steps:
+            raise ValueError(
+                f"num_steps must be changed with model.resize_steps({num_steps}), for all parts of the model"
+                f" at once; got {num_steps} for {self._num_steps}"
+            )
+
+    def resize_steps(self, num_steps: int) -> Self:
+        """Let the model run another number of steps, with what it has for each step resampled.
+
+        Parameters of neurons, norms, first layer and readout are interpolated linearly in time; the first and
+        the last step keep their values. They become new objects, so build the optimizer afterwards.
+
+        Args:
+            num_steps: the new T.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            TypeError: ``num_steps`` is not an integer.
+            ValueError: ``num_steps`` is below 1, does not fit the analog steps that the first layer was built
+                for, or the encoding is for one number of steps only; nothing has been changed then.
+
+        Example::
+
+            >>> import torch
+            >>> from snntorch_asnn.models import create_model
+            >>> model = create_model("lenet", num_classes=10, num_steps=4)
+            >>> model.resize_steps(6)(torch.rand(2, 3, 32, 32), return_steps=True).shape
+            torch.Size([6, 2, 10])
+        """
+        resize_model(self, check_count("num_steps", num_steps))
+        return self
 
     @property
     def direct_steps(self) -> int:
@@ -149,12 +196,79 @@ class SpikingModel(nn.Module, ABC):
 
         Raises:
             ValueError: the model was made without :func:`~snntorch_asnn.models.create_model`, so that its
-                settings are not known, or ``path`` is a folder or in one that does not exist.
+                settings are not known; or its layers are not those that the settings make, or weights are not
+                finite; or ``path`` is a folder or in one that does not exist.
             ModuleNotFoundError: safetensors is not installed.
         """
         if self.recipe is None:
             raise ValueError("model must be made by create_model, which notes the settings")
-        tensor_file.write(path, self.state_dict(), self.recipe)
+        state = self.state_dict()
+        self._check_recipe(state)
+        check_finite(state, path)
+        tensor_file.write(path, state, self.recipe)
+
+    def _check_recipe(self, state: Mapping[str, Tensor]) -> None:
+        """Refuse to save what the recipe does not make: it could not be read again."""
+        from snntorch_asnn.models.registry import create_model  # which needs this module
+
+        assert self.recipe is not None
+        if not set(self.recipe["by_hand"]) <= self._by_hand.keys():
+            return  # a copy does not know what was given by hand
+        try:
+            with torch.device("meta"):
+                made = create_model(self.recipe["name"], **self.recipe["settings"], **self._by_hand)
+        except Exception:
+            if self.recipe["by_hand"]:  # code of the user's own, which may not know that device
+                return
+            raise
+        if difference := unlike(made.state_dict(), state):
+            raise ValueError(
+                "model must be the one that its settings make, or it could not be read again:"
+                f" {difference}. Layers are changed by arguments of create_model, and by the model's"
+                " reset_classifier and resize_steps"
+            )
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a fresh last layer in the place of the model's, to train it on other classes.
+
+        Args:
+            num_classes: number of classes.
+
+        Raises:
+            TypeError: ``num_classes`` is not an integer.
+            ValueError: ``num_classes`` is below 1, or the model does not say which layer is its last.
+
+        Example::
+
+            >>> from snntorch_asnn.models import create_model
+            >>> model = create_model("lenet", num_classes=10, num_steps=4)
+            >>> model.reset_classifier(3)
+            >>> model.fc2
+            Linear(in_features=256, out_features=3, bias=True)
+        """
+        num_classes = check_count("num_classes", num_classes)
+        old = getattr(self, self.classifier, None)
+        if not isinstance(old, nn.Linear):
+            raise ValueError(
+                "model must name its last linear layer in the class attribute classifier;"
+                f" {type(self).__name__} has {self.classifier!r}"
+            )
+        new = nn.Linear(
+            old.in_features, num_classes, old.bias is not None, old.weight.device, old.weight.dtype
+        )
+        self.init_classifier(new)
+        setattr(self, self.classifier, new.train(old.training))
+        self.num_classes = num_classes
+        if self.recipe is not None:
+            self.recipe["settings"]["num_classes"] = num_classes
+
+    @staticmethod
+    def init_classifier(model: nn.Module) -> None:
+        """Draw the weights of a fresh last layer; PyTorch's stay unless a class does otherwise."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what was given by hand: a function of the user's own may not be pickled."""
+        return self.__dict__ | {"_by_hand": {}}
 
     def reference_keys(self) -> Mapping[str, Place]:
         """Return where each key of the reference's checkpoint goes, for ``load_reference_weights``.
@@ -181,6 +295,4 @@ def _height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
         height, width = image_size
     else:
         height = width = image_size
-    check_count("image_size", height)
-    check_count("image_size", width)
-    return height, width
+    return check_count("image_size", height), check_count("image_size", width)

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from snntorch_asnn.models import tensor_file
 from snntorch_asnn.models.base import SpikingModel
-from snntorch_asnn.models.registry import create_model
+from snntorch_asnn.models.rebuilding import check_integers, rebuild
+from snntorch_asnn.models.registry import create_model, with_tuples
 
 __all__ = ["from_pretrained"]
 
 
-def from_pretrained(path: str | os.PathLike[str], **settings: Any) -> SpikingModel:
+def from_pretrained(
+    path: str | os.PathLike[str], *, num_classes: int | None = None, **settings: Any
+) -> SpikingModel:
     """Read a model that :meth:`SpikingModel.save_pretrained` wrote.
 
     Reading executes nothing that the file holds: it holds tensors, and settings that name a model of the
-    zoo.
+    zoo. A file that is damaged or malicious raises, before more memory is taken than it has size.
 
     Args:
         path: the file.
+        num_classes: number of classes, where another one is wanted than the file's: the last layer is then
+            a fresh one.
         **settings: those that no file can hold, such as a callable for ``neuron``, and no others.
 
     Returns:
@@ -28,8 +34,9 @@ def from_pretrained(path: str | os.PathLike[str], **settings: Any) -> SpikingMod
     Raises:
         FileNotFoundError: there is no such file.
         ModuleNotFoundError: safetensors is not installed.
-        ValueError: the file is none of ours or damaged, does not fit the model that it names, or lacks a
-            setting that is not given here.
+        TypeError: ``num_classes`` is not an integer.
+        ValueError: the file is none of ours or damaged, does not fit the model that it names, has weights
+            that are not finite, or lacks a setting that is not given here.
 
     Example::
 
@@ -38,34 +45,37 @@ def from_pretrained(path: str | os.PathLike[str], **settings: Any) -> SpikingMod
         >>> model = create_model("spikformer_tiny", num_classes=10, num_steps=4)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     model.save_pretrained(f"{folder}/model.safetensors")
-        ...     from_pretrained(f"{folder}/model.safetensors").num_steps
-        4
+        ...     from_pretrained(f"{folder}/model.safetensors", num_classes=3).head
+        Linear(in_features=64, out_features=3, bias=True)
     """
     recipe, tensors = tensor_file.read(path)
-    if recipe.keys() != {"name", "settings", "by_hand"}:
-        raise ValueError(f"path must be a file that save_pretrained wrote; got {str(path)!r}")
-    by_hand = set(recipe["by_hand"])
+    name, stored, by_hand = _parts(recipe, path)
     if missing := sorted(by_hand - settings.keys()):
         raise ValueError(f"settings must hold {', '.join(missing)}, which {str(path)!r} could not hold")
     if extra := sorted(settings.keys() - by_hand):
         raise ValueError(f"settings must not hold {', '.join(extra)}, which {str(path)!r} holds")
-    model = create_model(recipe["name"], **_with_tuples(recipe["settings"]), **settings)
-    own = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in tensors.items()}
-    for key in sorted(own.keys() | found.keys()):
-        if own.get(key) != found.get(key):
-            raise ValueError(
-                f"path must hold {key!r} of shape {own.get(key)}, as {recipe['name']} has it;"
-                f" got {found.get(key)} in {str(path)!r}"
-            )
-    model.load_state_dict(tensors, assign=True)
+    check_integers(stored, tensors, path)
+    given = with_tuples(stored) | settings
+    model = rebuild(lambda: create_model(name, **given), tensors, path)
+    if num_classes is not None and num_classes != model.num_classes:
+        model.reset_classifier(num_classes)
     return model
 
 
-def _with_tuples(settings: dict[str, Any]) -> dict[str, Any]:
-    """JSON knows lists only; arguments are tuples."""
-    return {key: _as_tuple(value) for key, value in settings.items()}
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
+def _parts(recipe: Any, path: str | os.PathLike[str]) -> tuple[str, dict[str, Any], set[str]]:
+    """Name, settings and names of the other settings, of what says that it is a recipe."""
+    kinds = {"name": str, "settings": dict, "by_hand": list}
+    if not isinstance(recipe, Mapping) or recipe.keys() != kinds.keys():
+        raise ValueError(f"path must be a file that save_pretrained wrote; got {str(path)!r}")
+    for key, kind in kinds.items():
+        if not isinstance(recipe[key], kind):
+            raise ValueError(
+                f"path must be a file that save_pretrained wrote; got {str(path)!r}, whose {key!r} is"
+                f" {recipe[key]!r}"
+            )
+    if not all(isinstance(entry, str) for entry in recipe["by_hand"]):
+        raise ValueError(
+            f"path must be a file that save_pretrained wrote; got {str(path)!r}, whose 'by_hand' is"
+            f" {recipe['by_hand']!r}"
+        )
+    return recipe["name"], recipe["settings"], set(recipe["by_hand"])

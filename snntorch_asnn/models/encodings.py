@@ -72,6 +72,22 @@ class ImageEncoder(nn.Module):
             )
         return planes
 
+    def resize_steps(self, num_steps: int) -> None:
+        """Encode into another number of steps.
+
+        Raises:
+            ValueError: the encoder cannot.
+        """
+        resize = getattr(self.encoder, "resize_steps", None)
+        if resize is not None:
+            resize(num_steps)
+        elif getattr(self.encoder, "num_steps", num_steps) != num_steps:
+            raise ValueError(
+                f"num_steps must stay {self.num_steps}: the encoding is for that and has no resize_steps;"
+                f" got {num_steps}"
+            )
+        self.num_steps = num_steps
+
     def _check(self, images: Tensor) -> None:
         if not isinstance(images, Tensor):
             raise TypeError(f"images must be a tensor; got {type(images).__name__}")

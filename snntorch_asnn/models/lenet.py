@@ -64,6 +64,7 @@ class LeNet(SpikingModel):
         torch.Size([4, 2, 10])
     """
 
+    classifier = "fc2"
     fused = False
 
     def __init__(

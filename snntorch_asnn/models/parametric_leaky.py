@@ -42,18 +42,22 @@ class ParametricLeaky(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map currents ``[T, B, ...]`` to spikes ``[T, B, ...]``."""
+        return self.advance(x, None)[0]
+
+    def advance(self, x: Tensor, mem: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Go on from a membrane ``[B, ...]``, None for rest; return spikes and the membrane after them."""
         gain = torch.sigmoid(self.w).expand(len(x), *self.w.shape)
-        spikes, _ = adaptive_leaky(
+        return adaptive_leaky(
             x,
             beta=1 - gain,
             gain=gain,
             threshold=self.threshold,
+            mem=mem,
             spike_grad=sigmoid(4.0),
             reset_delay=False,
             exact_reset=True,
             detach_reset=False,
         )
-        return spikes
 
     def extra_repr(self) -> str:
         """Show the threshold."""

@@ -65,6 +65,8 @@ class QKFormer(SpikingModel):
         torch.Size([2, 10])
     """
 
+    init_classifier = staticmethod(init_linear)
+
     def __init__(
         self,
         *,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Any, TypeVar
+from inspect import Parameter, signature
+from typing import Any, TypeVar, get_type_hints
+
+import numpy as np
+from torch import Tensor
 
 from snntorch_asnn.encoding import Moments
 from snntorch_asnn.layers import fuse_norm, split_norms
@@ -166,19 +171,63 @@ def create_model(
         **({"carry": carry} if carry else {}),
         **model_args,
     }
+    settings = with_tuples(settings)
     later = {"step_norm": step_norm, "fused": fused}
     for argument, value in later.items():
         if not isinstance(value, bool):
             raise TypeError(f"{argument} must be True or False; got {value!r}")
     if step_norm and fused:
         raise ValueError("fused must be False with step_norm=True: a fused norm is one for all steps")
-    model = builder(name)(**settings)
+    model = _build(name, settings)
     model.recipe = _recipe(name, settings | {argument: True for argument, value in later.items() if value})
+    model._by_hand = {key: settings[key] for key in model.recipe["by_hand"]}
     if step_norm:
         split_norms(model, num_steps)
     if fused:
         fuse_norm(model)
     return model
+
+
+_SAME = {
+    "T": "num_steps",
+    "time_steps": "num_steps",
+    "timesteps": "num_steps",
+    "time_step": "num_steps",
+    "num_channels": "in_channels",
+    "in_chans": "in_channels",
+    "mean": "normalize",
+    "code": "encoding",
+    "share": "sharing",
+}
+"""What other packages call an argument."""
+
+
+def _build(name: str, settings: dict[str, Any]) -> SpikingModel:
+    """Build a model; where it does not take an argument, say which one was probably meant."""
+    build = builder(name)
+    try:
+        return build(**settings)
+    except TypeError as error:
+        found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if found is None or found[1] not in settings:
+            raise
+        unknown = found[1]
+        known = _arguments_of(build)
+        nearest = [_SAME[unknown]] if unknown in _SAME else get_close_matches(unknown, known, n=1, cutoff=0.5)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"it takes {', '.join(known)}"
+        raise TypeError(f"{unknown} is no argument of the model {name!r}; {hint}") from error
+
+
+def _arguments_of(build: Callable[..., SpikingModel]) -> list[str]:
+    """Names of what :func:`create_model` takes for a model: its own arguments, and those of its class."""
+    names = dict.fromkeys(signature(create_model).parameters)
+    made = get_type_hints(build).get("return")
+    for owner in (build, *(made.__mro__ if isinstance(made, type) else ())):
+        parameters = signature(owner).parameters.values() if callable(owner) else ()
+        names |= {p.name: None for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
+        if isinstance(owner, type) and owner.__name__ == "SpikingModel":
+            break
+    return [name for name in names if name not in ("name", "model_args")]
 
 
 def _recipe(name: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -191,16 +240,17 @@ def _plain_moments(moments: Any) -> Any:
     """Mean and standard deviation as tuples, which a recipe can hold; anything else as it is."""
     if not isinstance(moments, tuple | list) or len(moments) != 2:
         return moments
-    return tuple(
-        _with_tuples(moment.tolist())
-        if hasattr(moment, "tolist") and not getattr(moment, "is_meta", False)
-        else _with_tuples(moment)
-        for moment in moments
-    )
+    arrays = Tensor | np.ndarray
+    return tuple(with_tuples(m.tolist() if isinstance(m, arrays) else m) for m in moments)
 
 
-def _with_tuples(value: Any) -> Any:
-    return tuple(map(_with_tuples, value)) if isinstance(value, list | tuple) else value
+def with_tuples(value: Any) -> Any:
+    """Return settings as arguments: tuples for lists, which are all that JSON knows, and Python's numbers."""
+    if isinstance(value, dict):
+        return {key: with_tuples(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(map(with_tuples, value))
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _is_plain(value: Any) -> bool:

@@ -81,6 +81,8 @@ class SpikingResNet(ConvLayers, SpikingModel):
         torch.Size([2, 10])
     """
 
+    classifier = "fc"
+
     def __init__(
         self,
         *,

@@ -63,6 +63,8 @@ class Spikformer(SpikingModel):
         torch.Size([2, 10])
     """
 
+    init_classifier = staticmethod(init_linear)
+
     def __init__(
         self,
         *,

@@ -64,6 +64,8 @@ class Spikingformer(SpikingModel):
         torch.Size([2, 10])
     """
 
+    init_classifier = staticmethod(init_linear)
+
     def __init__(
         self,
         *,

@@ -105,7 +105,7 @@ def adapt(
         )
     """
     check_net(net)
-    check_count("num_steps", num_steps)
+    num_steps = check_count("num_steps", num_steps)
     check_choice("feature_shape", feature_shape, Sharing)
     check_flags(learn_beta=learn_beta, learn_gain=learn_gain, sequence=sequence)
     if beta_constraint is not None:

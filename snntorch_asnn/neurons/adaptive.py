@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Self, cast
 
 import torch
@@ -18,10 +19,10 @@ from snntorch_asnn.neurons.leak_constraint import BetaConstraint, constrain
 from snntorch_asnn.neurons.lost_state import check_export, check_recomputation
 from snntorch_asnn.neurons.membrane_steps import MembraneSteps
 from snntorch_asnn.neurons.plan import Plan
+from snntorch_asnn.neurons.resizing import resize_parameter
 from snntorch_asnn.neurons.run_state import RunState, State, StepIndex
 from snntorch_asnn.neurons.snntorch_state import adopt_state
 from snntorch_asnn.neurons.time_indexed import TimeIndexed
-from snntorch_asnn.neurons.time_parameters import resample
 from snntorch_asnn.ops.adaptive_leaky.api import check_input, check_mem, fits
 from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl
 from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule
@@ -74,12 +75,17 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
     """The rule of the last call and what it was made of, since to check it takes a while."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        on_meta = torch.get_default_device().type == "meta"
         try:
-            super().__init__(*args, **kwargs)
+            # snnTorch's constructor reads a tensor, and those of the meta device have no values.
+            with torch.device("cpu") if on_meta else nullcontext():
+                super().__init__(*args, **kwargs)
         except BaseException:
             # snnTorch lists a neuron before it has checked it, and would reset the half-built one for ever.
             unregister(self)
             raise
+        if on_meta:
+            self.to("meta")
         register(self)
 
     def __getattr__(self, name: str) -> Any:
@@ -185,7 +191,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
             names = " or ".join(f"`{name}`" for name in self.states)
             raise TypeError(f"{names} should not be passed as an argument while `init_hidden=True`")
         if step is not None:
-            check_step(step)
+            step = check_step(step)
         if torch.compiler.is_exporting() and not self._state.made_in_export:
             check_export(init_hidden=self.init_hidden, knows_step=self.sequence or step is not None)
         if self.sequence:
@@ -408,16 +414,9 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
             >>> lif.resize_steps(3).beta.data
             tensor([0.5000, 0.7000, 0.9000])
         """
-        check_count("num_steps", num_steps)
+        num_steps = check_count("num_steps", num_steps)
         for name in self.time_parameters:
-            value = getattr(self, name)
-            if value.ndim == 0:
-                continue
-            resampled = resample(value, num_steps)
-            if isinstance(value, nn.Parameter):
-                setattr(self, name, nn.Parameter(resampled, requires_grad=value.requires_grad))
-            else:
-                setattr(self, name, resampled)
+            resize_parameter(self, name, num_steps)
         self.num_steps = num_steps
         self._start_over()
         return self

@@ -35,7 +35,7 @@ def unconstrain(leak: Tensor, constraint: BetaConstraint, name: str = "beta") ->
     """The raw parameter that gives ``leak``."""
     if constraint != "sigmoid":
         return leak
-    if not bool(((leak > 0) & (leak < 1)).all()):
+    if not leak.is_meta and not bool(((leak > 0) & (leak < 1)).all()):
         raise ValueError(
             f"{name} must lie strictly between 0 and 1 with beta_constraint='sigmoid'; got {leak}"
         )

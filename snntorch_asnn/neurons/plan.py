@@ -67,7 +67,7 @@ class Plan:
         threshold = _as_tensor(threshold[0]), threshold[1]
         gain = _as_tensor(gain[0]), gain[1]
         graded_spikes_factor = _as_tensor(graded_spikes_factor[0]), graded_spikes_factor[1]
-        check_count("num_steps", num_steps)
+        num_steps = check_count("num_steps", num_steps)
         check_choice("beta_constraint", beta_constraint, BetaConstraint)
         check_choice("on_overrun", on_overrun, Overrun)
         check_choice("impl", impl, Impl)

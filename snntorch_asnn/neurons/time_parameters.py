@@ -28,7 +28,7 @@ def shape_features(
 ) -> tuple[int, ...]:
     """The shape of one step's parameter: as given, or read off values shaped like snnTorch's, per neuron."""
     if feature_shape is not None:
-        check_shape("feature_shape", feature_shape)
+        feature_shape = check_shape("feature_shape", feature_shape)
         return tuple(feature_shape)
     found: tuple[int, ...] = ()
     for name, value in values.items():
@@ -65,7 +65,7 @@ def spread(name: str, value: float | Tensor, num_steps: int, feature_shape: tupl
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise TypeError(f"{name} must be a real number or tensor; got {tensor.dtype}")
     tensor = tensor.detach().to(tensor.dtype if tensor.is_floating_point() else torch.get_default_dtype())
-    if not torch.isfinite(tensor).all():
+    if not tensor.is_meta and not torch.isfinite(tensor).all():
         raise ValueError(f"{name} must be finite; got {value!r}")
     full = (num_steps, *feature_shape)
     if tensor.numel() == 1 or tensor.shape == feature_shape:

@@ -1,0 +1,116 @@
+"""A model again from its recipe and its tensors: everything is checked before anything is built."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+__all__ = ["check_finite", "check_integers", "rebuild", "unlike"]
+
+Model = TypeVar("Model", bound=nn.Module)
+
+_SPARE = 64
+"""Parameters more than a file holds that may be made while a model is built, and thrown away again."""
+
+
+def rebuild(
+    build: Callable[[], Model], tensors: Mapping[str, Tensor], source: str | os.PathLike[str]
+) -> Model:
+    """Build a model and give it tensors, if they are those of such a model.
+
+    It is built on the meta device first, which takes no memory, and only as far as the tensors reach. So a
+    file cannot make anyone allocate more than it holds itself.
+
+    Args:
+        build: builds the model, with any weights.
+        tensors: its ``state_dict``.
+        source: file that the tensors are from, for the messages.
+
+    Raises:
+        ValueError: ``build`` fails, or the tensors are others than those of the model, in name, shape or
+            kind, or are not finite. The message names the file and the key.
+    """
+    check_finite(tensors, source)
+    with _no_more_than(tensors, source), torch.device("meta"):
+        plan = _built(build, source)
+    if difference := unlike(plan.state_dict(), tensors):
+        raise ValueError(f"{_quoted(source)} does not hold the weights of its model: {difference}")
+    model = _built(build, source)
+    model.load_state_dict(tensors, assign=True)
+    return model
+
+
+def unlike(own: Mapping[str, Tensor], found: Mapping[str, Any]) -> str | None:
+    """Return what tells two state dicts apart: the first key, what the model has, and what was found."""
+    for key in sorted(own.keys() | found.keys()):
+        mine, theirs = _shown(own.get(key)), _shown(found.get(key))
+        if mine != theirs:
+            return f"{key!r} is {mine} in the model; got {theirs}"
+    return None
+
+
+def check_finite(tensors: Mapping[str, Any], source: str | os.PathLike[str]) -> None:
+    """Refuse weights that are NaN or infinite: a network of them answers, but at random."""
+    for key, value in tensors.items():
+        if isinstance(value, Tensor) and value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ValueError(f"{_quoted(source)} must hold finite weights; got NaN or infinity in {key!r}")
+
+
+def check_integers(settings: Any, tensors: Mapping[str, Tensor], source: str | os.PathLike[str]) -> None:
+    """Refuse integers that are larger than a file with these tensors can need.
+
+    A width, a number of classes, layers or steps of n takes at least n numbers, but for a few of no weights.
+    """
+    most = max(1 << 16, sum(value.numel() for value in tensors.values()))
+    for key, value in settings.items() if isinstance(settings, Mapping) else enumerate(settings):
+        if isinstance(value, Mapping | list | tuple):
+            check_integers(value, tensors, source)
+        elif isinstance(value, int | float) and abs(value) > most:
+            raise ValueError(f"{_quoted(source)} must hold settings of its own size; got {key}={value!r}")
+
+
+@contextmanager
+def _no_more_than(tensors: Mapping[str, Tensor], source: str | os.PathLike[str]) -> Iterator[None]:
+    """Stop building where more parameters, or larger ones, are made than the tensors are."""
+    count, size = len(tensors) + _SPARE, 4 * sum(value.numel() for value in tensors.values()) + (1 << 16)
+
+    def hook(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal count, size
+        if parameter is not None:
+            count, size = count - 1, size - parameter.numel()
+        if count < 0 or size < 0:
+            raise ValueError("they ask for more weights than it holds")
+
+    handle = register_module_parameter_registration_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _built(build: Callable[[], Model], source: str | os.PathLike[str]) -> Model:
+    try:
+        return build()
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+        raise ValueError(
+            f"{_quoted(source)} must hold the settings of a model of the zoo: {error}"
+        ) from error
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "missing"
+    if not isinstance(value, Tensor):
+        return f"no tensor but {type(value).__name__}"
+    kind = "floating point" if value.is_floating_point() else str(value.dtype)
+    return f"of shape {tuple(value.shape)}, {kind}"
+
+
+def _quoted(source: str | os.PathLike[str]) -> str:
+    return repr(os.fspath(source))
