@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal, NamedTuple, TypeVar
+import warnings
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import snntorch as snn
 from torch import nn
@@ -12,7 +13,8 @@ from snntorch_asnn._arguments import check_choice, check_count, check_flags
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 from snntorch_asnn.neurons.convert import TWINS, adapt_neuron, constrained, freeze_neuron, why_not_frozen
 from snntorch_asnn.neurons.leak_constraint import BetaConstraint
-from snntorch_asnn.neurons.network import check_net, input_shapes, names_of, parameters_behind, replace
+from snntorch_asnn.neurons.network import check_net, input_shapes, names_of, parameters_behind
+from snntorch_asnn.neurons.references import Reference, references
 
 __all__ = ["Description", "LeaksAtBounds", "adapt", "describe", "freeze", "leaks_at_bounds"]
 
@@ -68,6 +70,10 @@ def adapt(
     new objects: build the optimizer afterwards, for instance from :func:`optim_groups`. One that had
     ``requires_grad=False`` has it again.
 
+    Neurons in plain lists, tuples, dicts, closures, partials and bound methods are replaced, too, with a
+    warning where PyTorch does not see them; a neuron that a function takes from a global variable is only
+    warned of. A network without neurons gives a warning.
+
     Each replacement is logged at level INFO under ``snntorch_asnn.neurons.adapt``, each neuron that has
     no adaptive twin (other classes, subclasses) at WARNING; :func:`describe` lists the result. A neuron that
     is adaptive already stays as it is.
@@ -110,7 +116,8 @@ def adapt(
     check_flags(learn_beta=learn_beta, learn_gain=learn_gain, sequence=sequence)
     if beta_constraint is not None:
         check_choice("beta_constraint", beta_constraint, BetaConstraint)
-    names = names_of(net)
+    places = references(net)
+    names = _names_of_all(net, places)
     _check_num_steps(names, num_steps)
     neurons = [module for module in names if type(module) in TWINS]
     channels = _channels(net, neurons, sample) if feature_shape == "channel" else {}
@@ -133,7 +140,8 @@ def adapt(
         kept = module not in replacements and not isinstance(module, AdaptiveNeuron)
         if kept and isinstance(module, snn.SpikingNeuron):
             logger.warning("%s: %s has no adaptive twin", ", ".join(names[module]), type(module).__name__)
-    return _told(net, replacements)
+    _warn_of_what_is_missed(names, places)
+    return _replaced(net, replacements, places)
 
 
 def freeze(net: Net) -> Net:
@@ -162,7 +170,8 @@ def freeze(net: Net) -> Net:
     """
     check_net(net)
     replacements: dict[nn.Module, nn.Module] = {}
-    for module, names in names_of(net).items():
+    places = references(net)
+    for module, names in _names_of_all(net, places).items():
         if not isinstance(module, AdaptiveNeuron):
             continue
         reason = why_not_frozen(module)
@@ -170,7 +179,7 @@ def freeze(net: Net) -> Net:
             replacements[module] = freeze_neuron(module)
         else:
             logger.warning("%s: %s kept, %s", ", ".join(names), type(module).__name__, reason)
-    return _told(net, replacements)
+    return _replaced(net, replacements, places)
 
 
 def describe(net: nn.Module) -> list[Description]:
@@ -238,11 +247,50 @@ def _check_num_steps(names: dict[nn.Module, list[str]], num_steps: int) -> None:
             )
 
 
-def _told(net: Net, replacements: dict[nn.Module, nn.Module]) -> Net:
-    for module, names in names_of(net).items():
+def _names_of_all(net: nn.Module, places: list[Reference]) -> dict[nn.Module, list[str]]:
+    """As :func:`names_of`, with the modules that can be replaced although PyTorch does not see them."""
+    names = names_of(net)
+    for place in places:
+        if not place.registered and place.put is not None:
+            names.setdefault(place.module, []).append(place.name)
+    return names
+
+
+def _replaced(net: Net, replacements: dict[nn.Module, nn.Module], places: list[Reference]) -> Net:
+    """Put new modules into ``net``, in place, and log it; what was shared stays so."""
+    for module, names in _names_of_all(net, places).items():
         if module in replacements:
             logger.info("%s: %s -> %s", ", ".join(names), type(module).__name__, replacements[module])
-    return replace(net, replacements)
+    for place in places:
+        if place.module in replacements and place.put is not None:
+            place.put(replacements[place.module])
+    return cast(Net, replacements.get(net, net))
+
+
+def _warn_of_what_is_missed(names: dict[nn.Module, list[str]], places: list[Reference]) -> None:
+    """Warn of neurons that cannot be replaced, or that PyTorch does not see, and of a net without any."""
+    neurons = [place for place in places if isinstance(place.module, snn.SpikingNeuron)]
+    seen = {place.module for place in neurons if place.registered}
+    for place in neurons:
+        if place.put is None and not isinstance(place.module, AdaptiveNeuron):
+            _warn(
+                f"{place.name}: this {type(place.module).__name__} cannot be replaced here and stays "
+                "snnTorch's; make it an attribute of the network and refer to that"
+            )
+        elif place.put is not None and place.module not in seen:
+            _warn(
+                f"{place.name}: the network's parameters(), state_dict(), .to() and snntorch_asnn.reset do "
+                "not see this neuron; make it an attribute of a module, or use nn.ModuleList or nn.ModuleDict"
+            )
+    if not neurons and not any(isinstance(module, snn.SpikingNeuron) for module in names):
+        _warn(
+            "net has no spiking neuron of snnTorch that can be found, so nothing was adapted; neurons must "
+            "be attributes of the network or of its modules"
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=4)
 
 
 def _channels(net: nn.Module, neurons: list[nn.Module], sample: Any) -> dict[nn.Module, tuple[int, ...]]:

@@ -103,12 +103,12 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         self.detach_reset = plan.rule.detach_reset
         self.sequence = plan.sequence
         self.impl = plan.impl
-        self.num_steps = plan.num_steps
         self.feature_shape = plan.feature_shape
         self.on_overrun = plan.on_overrun
         self._membrane_steps = MembraneSteps()
         for name, (value, learn) in plan.values.items():
             self._hold(name, value, learn)
+        self.num_steps = plan.num_steps
 
     def _init_mem(self) -> None:
         self._state = RunState.empty(len(self.states))

@@ -12,7 +12,13 @@ from torch import Tensor
 
 from snntorch_asnn._arguments import check_choice, check_count, check_flags
 from snntorch_asnn.neurons.leak_constraint import BetaConstraint, unconstrain
-from snntorch_asnn.neurons.time_parameters import Overrun, shape_features, spread, spread_unless_fixed
+from snntorch_asnn.neurons.time_parameters import (
+    Overrun,
+    shape_features,
+    spread,
+    spread_unless_fixed,
+    warn_of_guesses,
+)
 from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl
 from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
 from snntorch_asnn.surrogate import atan
@@ -101,6 +107,9 @@ class Plan:
             ("graded_spikes_factor", graded_spikes_factor),
         ):
             values[name] = (spread_unless_fixed(name, value, num_steps, features, learn=learn), learn)
+        if feature_shape is None:
+            others = {"gain": gain[0], "graded_spikes_factor": graded_spikes_factor[0]}
+            warn_of_guesses(num_steps, **read_off, **others)
         divides_by_factor = not (rule.reset_delay or rule.exact_reset or rule.reset_mechanism == "none")
         if divides_by_factor and bool((values["graded_spikes_factor"][0] == 0).any()):
             raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from snntorch_asnn._arguments import check_count
 from snntorch_asnn.neurons.run_state import RunState, StepIndex
 from snntorch_asnn.neurons.time_parameters import Overrun
 
@@ -21,10 +22,27 @@ class TimeIndexed(nn.Module):
     time_parameters: tuple[str, ...]
     """Names of the parameters and buffers that may be indexed by time; a number is the same at every step."""
 
-    num_steps: int
     feature_shape: tuple[int, ...]
     on_overrun: Overrun
     _state: RunState
+    _num_steps: int
+
+    @property
+    def num_steps(self) -> int:
+        """T, the number of steps that have parameters; ``resize_steps`` changes it."""
+        return self._num_steps
+
+    @num_steps.setter
+    def num_steps(self, num_steps: int) -> None:
+        check_count("num_steps", num_steps)
+        for name in self.time_parameters:
+            value = getattr(self, name, None)
+            if value is not None and value.ndim > 0 and len(value) != num_steps:
+                raise ValueError(
+                    f"num_steps={num_steps}: {name} has values for {len(value)} steps; "
+                    f"call resize_steps({num_steps}), which resamples it"
+                )
+        self._num_steps = num_steps
 
     @property
     def step(self) -> int:

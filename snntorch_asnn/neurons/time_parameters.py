@@ -18,6 +18,7 @@ __all__ = [
     "shape_features",
     "spread",
     "spread_unless_fixed",
+    "warn_of_guesses",
 ]
 
 Overrun = Literal["raise", "hold", "cycle"]
@@ -34,17 +35,7 @@ def shape_features(
     for name, value in values.items():
         if not isinstance(value, Tensor) or value.numel() == 1:
             continue
-        if value.shape[0] == num_steps:
-            if value.ndim == 1:
-                warnings.warn(
-                    f"{name} of shape ({num_steps},) is read as one value per time step; pass "
-                    f"feature_shape=() to confirm, or feature_shape=({num_steps},) for one per neuron",
-                    UserWarning,
-                    stacklevel=4,
-                )
-            shape = tuple(value.shape[1:])
-        else:
-            shape = tuple(value.shape)
+        shape = tuple(value.shape[1:] if value.shape[0] == num_steps else value.shape)
         try:
             found = tuple(torch.broadcast_shapes(found, shape))
         except RuntimeError as error:
@@ -52,6 +43,27 @@ def shape_features(
                 f"{name} has the feature shape {shape}, another parameter {found}; they do not broadcast"
             ) from error
     return found
+
+
+def warn_of_guesses(num_steps: int, **values: float | Tensor) -> None:
+    """Warn of parameters that are read as values per step because their first size is T, by chance or not.
+
+    To be called by a constructor's helper, where the caller has not said ``feature_shape``.
+    """
+    for name, value in values.items():
+        # With one step, both readings give the same values.
+        if not isinstance(value, Tensor) or value.numel() == 1 or num_steps == 1:
+            continue
+        if value.shape[0] != num_steps:
+            continue
+        shape, rest = tuple(value.shape), tuple(value.shape[1:])
+        each = f"{rest} values" if rest else "one value"
+        warnings.warn(
+            f"{name} of shape {shape} is read as {each} per time step; pass feature_shape={rest} to "
+            f"confirm, or feature_shape={shape} for one per {'feature' if rest else 'neuron'}",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def spread(name: str, value: float | Tensor, num_steps: int, feature_shape: tuple[int, ...]) -> Tensor:
@@ -77,9 +89,11 @@ def spread(name: str, value: float | Tensor, num_steps: int, feature_shape: tupl
             return tensor.reshape(num_steps, *missing, *rest).expand(full).clone()
         except RuntimeError:
             pass
+    shape = tuple(tensor.shape)
+    each = shape[1:] if shape[0] == num_steps and len(shape) > 1 else shape
     raise ValueError(
-        f"{name} must be a number or of shape {feature_shape}, ({num_steps},) or {full}; "
-        f"got shape {tuple(tensor.shape)}"
+        f"{name} must be a number or of shape {feature_shape}, ({num_steps},) or {full}; got shape {shape}"
+        + ("" if feature_shape else f"; for one value per feature, pass feature_shape={each}")
     )
 
 

@@ -214,7 +214,7 @@ def test_sequence_with_state_by_hand_equals_one_run() -> None:
 
 
 def test_hidden_sequences_continue() -> None:
-    options: dict[str, Any] = {"num_steps": 5, "sequence": True, "init_hidden": True}
+    options: dict[str, Any] = {"num_steps": 5, "sequence": True, "init_hidden": True, "feature_shape": ()}
     torch.manual_seed(1)
     x, gain = torch.randn(5, 4, 3), torch.rand(5)
     whole = AdaptiveLeaky(0.9, gain=gain, **options)(x)
