@@ -1,4 +1,4 @@
-"""The directive ``engine-table``: results of benchmarks/neuron.py and benchmarks/training.py as tables."""
+"""The directive ``engine-table``: results of the benchmarks of speed and memory as tables."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gpu_table
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -102,7 +103,12 @@ TABLES: dict[str, tuple[str, Callable[[Content], list[str]]]] = {
     "neuron-memory": ("neuron.json", neuron_memory),
     "first-calls": ("first_calls.json", first_calls),
     "training": ("training.json", training),
+    "gpu-neuron": ("gpu_*.json", gpu_table.neuron),
+    "gpu-networks": ("gpu_*.json", gpu_table.networks),
+    "gpu-host": ("gpu_*.json", gpu_table.host),
+    "gpu-learning": ("gpu_*.json", gpu_table.learning),
 }
+NOT_YET = ["*Not measured yet: this needs a run of `make gpu` on a machine with a GPU.*"]
 
 
 class EngineTable(SphinxDirective):
@@ -112,9 +118,12 @@ class EngineTable(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Make Markdown of the results, and parse it in place."""
-        file, table = TABLES[self.arguments[0]]
-        self.env.note_dependency(str(RESULTS / file))
-        return self.parse_text_to_nodes("\n".join(table(json.loads((RESULTS / file).read_text()))))
+        pattern, table = TABLES[self.arguments[0]]
+        lines = []
+        for file in sorted(RESULTS.glob(pattern)):
+            self.env.note_dependency(str(file))
+            lines += table(json.loads(file.read_text()))
+        return self.parse_text_to_nodes("\n".join(lines or NOT_YET))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -33,8 +33,12 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` looks at the markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not torch.cuda.is_available():
-        for item in items:
-            if item.get_closest_marker("cuda") is not None:
-                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    """Mark for CUDA what runs on a GPU where there is one, and skip what needs one where there is none."""
+    on_gpu = torch.cuda.is_available()
+    for item in items:
+        if on_gpu and getattr(getattr(item, "module", None), "DEVICE", None) == "cuda":
+            item.add_marker(pytest.mark.cuda)
+        if not on_gpu and item.get_closest_marker("cuda") is not None:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

@@ -74,7 +74,7 @@ def test_an_unknown_stage_is_named(names: str) -> None:
     process = start("--stages", names)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "must be of floor, tests" in said
+    assert "must be of warm, floor, tests" in said
     assert "'no such'" in said
 
 
@@ -87,7 +87,7 @@ def test_a_figure_that_fails_is_recorded_and_the_next_one_made(part: Any) -> Non
         raise RuntimeError("no such kernel\nand more")
 
     figures = [child.Figure("a", fail), child.Figure("b", lambda: {"ms": 1.0}), child.Figure("c", fail)]
-    assert child.run_figures(figures, place, ["c"], warm=False) == 0
+    assert child.run_figures(figures, place, ["c"]) == 0
     rows = [row for row in told if "name" in row]
     assert [row["name"] for row in rows] == ["a", "b"]
     assert rows[0]["failed"] == "RuntimeError: no such kernel | and more"
@@ -98,17 +98,24 @@ def test_a_figure_that_fails_is_recorded_and_the_next_one_made(part: Any) -> Non
     ]
 
 
-def test_warming_makes_only_what_is_compiled(part: Any) -> None:
-    child = part("child")
-    told: list[dict[str, Any]] = []
-    calls: list[str] = []
-    figures = [
-        child.Figure("a", lambda: {}),
-        child.Figure("b", lambda: calls.append("measured") or {}, lambda: calls.append("warmed")),
-    ]
-    child.run_figures(figures, argparse.Namespace(tell=told.append), [], warm=True)
-    assert calls == ["warmed"]
-    assert [row["name"] for row in told if "name" in row] == ["b"]
+def test_stages_that_compile_ahead_run_beside_the_tests(part: Any) -> None:
+    plan = part("plan")
+    groups = [[stage.name for stage in group] for group in plan.chosen(None, False)]
+    assert groups[0] == ["floor"]
+    assert groups[1][0] == "tests"
+    assert all(name.startswith("warm-") for name in groups[1][1:])
+    assert all(len(group) == 1 for group in groups[2:])
+    assert ["profile"] not in groups
+    (together,) = plan.chosen("warm", False)
+    assert len(together) == len(groups[1]) - 1
+
+
+def test_a_row_that_updates_takes_the_place_of_the_last(part: Any) -> None:
+    child = object.__new__(part("children").Child)
+    child.kept = {"rows": []}
+    for row in ({"name": "a"}, {"name": "b", "n": 1}, {"name": "b", "updates": True, "n": 2}):
+        child._keep(dict(row))
+    assert child.kept["rows"] == [{"name": "a"}, {"name": "b", "n": 2}]
 
 
 STUB = """

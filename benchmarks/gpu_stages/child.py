@@ -48,7 +48,7 @@ class Place:
         return self.end - time.monotonic()
 
     def tell(self, row: Row) -> None:
-        """Hand a row to the parent at once."""
+        """Hand a row to the parent at once. One with ``updates`` takes the place of the last of its name."""
         self._rows.write(json.dumps(row) + "\n")
         self._rows.flush()
 
@@ -61,17 +61,22 @@ def run_stage(options: argparse.Namespace) -> int:
         print("no GPU is to be seen by torch", file=sys.stderr)
         return 1
     module = importlib.import_module(f"gpu_stages.{stage.module}")
-    return run_figures(module.figures(place), place, options.skip, warm="warm" in stage.settings)
+    figures = module.figures(place)
+    if "warm" in stage.settings:
+        shard, shards = map(int, stage.settings[1].split("/"))
+        warmed = [figure._replace(measure=_warming(figure)) for figure in figures if figure.warm is not None]
+        figures = warmed[shard::shards]
+    return run_figures(figures, place, options.skip)
 
 
-def run_figures(figures: Iterable[Figure], place: Place, skip: list[str], *, warm: bool) -> int:
+def run_figures(figures: Iterable[Figure], place: Place, skip: list[str]) -> int:
     for figure in figures:
-        if figure.name in skip or (warm and figure.warm is None):
+        if figure.name in skip:
             continue
         place.tell({"starts": figure.name})
         start = time.perf_counter()
         try:
-            rows = _warmed(figure) if warm else figure.measure()
+            rows = figure.measure()
         except Exception as error:
             place.tell(_failure(figure.name, error))
             traceback.print_exc()
@@ -86,10 +91,13 @@ def run_figures(figures: Iterable[Figure], place: Place, skip: list[str], *, war
     return 0
 
 
-def _warmed(figure: Figure) -> Row:
-    assert figure.warm is not None
-    figure.warm()
-    return {}
+def _warming(figure: Figure) -> Callable[[], Row]:
+    def warm() -> Row:
+        assert figure.warm is not None
+        figure.warm()
+        return {}
+
+    return warm
 
 
 def _failure(name: str, error: Exception) -> Row:

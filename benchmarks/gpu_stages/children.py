@@ -78,6 +78,7 @@ class Child:
         paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         environment = {"PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"}
         environment |= {"OMP_NUM_THREADS": "1"} if self.options.dry_run else {}
+        environment |= {"TORCHINDUCTOR_COMPILE_THREADS": "4"} if self.stage.beside else {}
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 command,
@@ -98,8 +99,14 @@ class Child:
                 self._done.append(row["ends"])
                 self._current = None
             else:
-                self.kept["rows"].append(row)
+                self._keep(row)
         return bool(lines)
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        rows = self.kept["rows"]
+        if row.pop("updates", False):
+            rows[:] = [other for other in rows if other["name"] != row["name"]]
+        rows.append(row)
 
     def _died(self, why: str, status: int | None) -> None:
         if self._current:

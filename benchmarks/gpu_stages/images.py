@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ class Data(NamedTuple):
     test: Part
 
 
+@functools.cache
 def load(file: Path, device: str) -> Data:
     with np.load(file) as stored:
         parts = {}

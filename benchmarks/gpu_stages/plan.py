@@ -21,43 +21,56 @@ class Stage(NamedTuple):
     is_default: bool = True
 
 
+def _warming(name: str, module: str, setting: str, shards: int) -> list[Stage]:
+    return [
+        Stage(
+            f"warm-{name}-{shard + 1}",
+            module,
+            f"compiles ahead for {name}",
+            85,
+            70,
+            ("warm", f"{shard}/{shards}", setting),
+            beside="tests",
+        )
+        for shard in range(shards)
+    ]
+
+
 STAGES = [
-    Stage("floor", "floor", "bandwidth of a copy, on buffers of 2 GB", 40, 20),
-    Stage("tests", "checks", "the tests that are marked for CUDA", 150, 150),
-    Stage("warm-neuron", "neuron_times", "compiles ahead for neuron", 140, 90, ("warm",), "tests"),
-    Stage(
-        "warm-nets", "networks", "compiles ahead for spikformer", 140, 120, ("warm", "spikformer"), "tests"
-    ),
-    Stage("warm-resnets", "networks", "the same for resnets", 140, 120, ("warm", "resnets"), "tests"),
-    Stage("neuron", "neuron_times", "a neuron over a sequence, beside peers", 120, 60),
-    Stage("host", "host_times", "microseconds of the host for a call", 30, 20),
-    Stage("spikformer", "networks", "training steps of Spikformer 4-384", 150, 100, ("spikformer",)),
-    Stage("resnets", "networks", "training steps of ResNet-18 and -19", 120, 80, ("resnets",)),
+    Stage("floor", "floor", "bandwidth of a copy, on buffers of 2 GB", 30, 20),
+    Stage("tests", "checks", "the tests that are marked for CUDA", 85, 85),
+    *_warming("neuron", "neuron_times", "", 2),
+    *_warming("spikformer", "networks", "spikformer", 3),
+    *_warming("resnets", "networks", "resnets", 2),
+    Stage("neuron", "neuron_times", "a neuron over a sequence, beside peers", 90, 40),
+    Stage("host", "host_times", "microseconds of the host for a call", 20, 20),
+    Stage("spikformer", "networks", "training steps of Spikformer 4-384", 110, 80, ("spikformer",)),
+    Stage("resnets", "networks", "training steps of ResNet-18 and -19", 90, 70, ("resnets",)),
     Stage("learning", "learning", "a short training, LIF beside adaptive neurons", 150, 150),
     Stage("profile", "profiled", "kernels of a training step", 60, 50, is_default=False),
 ]
 
 
 def chosen(names: str | None, dry_run: bool) -> list[list[Stage]]:
-    """The stages of these names, those that run at once in one list.
+    """The stages of these names, those that run at once in one list; ``warm`` names all that compile ahead.
 
     Raises:
         ValueError: for a name that is none of a stage.
     """
     known = {stage.name: stage for stage in STAGES}
-    wanted = [name for name in (names or "").split(",") if name]
-    for name in wanted:
-        if name not in known:
-            raise ValueError(f"--stages must be of {', '.join(known)}; got {name!r}")
+    wanted = []
+    for name in filter(None, (names or "").split(",")):
+        found = [stage for stage in known if stage == name or (stage.startswith("warm") and name == "warm")]
+        if not found:
+            raise ValueError(f"--stages must be of warm, {', '.join(known)}; got {name!r}")
+        wanted += found
     if not wanted:
         wanted = [stage.name for stage in STAGES if stage.is_default or dry_run]
-    groups: list[list[Stage]] = []
+        if dry_run:
+            wanted = [name for name in wanted if not name.startswith("warm") or name.endswith("1")]
+    groups: dict[str, list[Stage]] = {}
     for stage in (known[name] for name in wanted):
         if dry_run:  # what is small here runs on a machine that may be slow and busy
             stage = stage._replace(limit=4 * stage.limit, patience=4 * stage.patience)
-        group = next((g for g in groups if stage.beside is not None and g[0].name == stage.beside), None)
-        if group is None:
-            groups.append([stage])
-        else:
-            group.append(stage)
-    return groups
+        groups.setdefault(stage.beside or stage.name, []).append(stage)
+    return list(groups.values())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 import torch
@@ -15,14 +16,22 @@ def device(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def no_waiting(device: str) -> Iterator[None]:
-    """On a GPU, whatever makes the host wait for the device raises."""
-    if device == "cuda":
+def no_waiting(device: str) -> Callable[[], AbstractContextManager[None]]:
+    """A context in which, on a GPU, whatever makes the host wait for the device raises."""
+
+    @contextmanager
+    def forbidden() -> Iterator[None]:
+        if device == "cpu":
+            yield
+            return
         torch.cuda.synchronize()
         torch.cuda.set_sync_debug_mode("error")
-    yield
-    if device == "cuda":
-        torch.cuda.set_sync_debug_mode("default")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    return forbidden
 
 
 @pytest.fixture(autouse=True)
