@@ -48,6 +48,7 @@ class Kept(NamedTuple):
 class _Region(NamedTuple):
     """A stretch of memory in one state, which any number of views may see."""
 
+    memory: int
     start: int
     elements: int
     dtype: torch.dtype
@@ -151,7 +152,8 @@ def _has_memory(tensor: Tensor) -> bool:
 
 
 def _region(tensor: Tensor) -> _Region:
-    return _Region(tensor.data_ptr(), tensor.numel(), tensor.dtype, tensor._version)
+    memory, start = tensor.untyped_storage()._cdata, tensor.storage_offset()
+    return _Region(memory, start, tensor.numel(), tensor.dtype, tensor._version)
 
 
 def _may_be_spikes(tensor: Tensor) -> bool:

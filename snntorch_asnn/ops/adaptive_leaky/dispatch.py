@@ -69,7 +69,7 @@ def takes_steps(impl: Impl, x: Tensor, rule: Rule) -> bool:
 
     On a GPU that chain is a dozen launches. A graph fuses it with its neighbours.
     """
-    if x.device.type != "cuda" or impl not in ("auto", "triton") or torch.compiler.is_compiling():
+    if impl not in ("auto", "triton") or not triton.takes(x) or torch.compiler.is_compiling():
         return False
     return _fastest(x, rule) == "triton"
 
@@ -113,7 +113,7 @@ def _missing(impl: Runnable, x: Tensor) -> str | None:
 def _fastest(x: Tensor, rule: Rule) -> Runnable:
     if not rule.is_fusable or x.numel() == 0:
         return "reference"
-    on_gpu = x.device.type == "cuda" and x.dtype in triton.DTYPES
+    on_gpu = triton.takes(x)
     if torch.compiler.is_compiling():
         return "triton" if on_gpu else "compile"
     # On a GPU launches count, not elements.

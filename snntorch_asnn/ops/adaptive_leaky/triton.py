@@ -18,10 +18,15 @@ from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops.adaptive_leaky.rule import Rule
 from snntorch_asnn.surrogate import leave_in_graph
 
-__all__ = ["DTYPES", "missing", "sequence"]
+__all__ = ["DTYPES", "missing", "sequence", "takes"]
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """Dtypes of the input that the kernels take; the state is float32 for all."""
+
+
+def takes(x: Tensor) -> bool:
+    """Whether ``x`` is on a GPU, and of a dtype for which there are kernels."""
+    return x.device.type == "cuda" and x.dtype in DTYPES
 
 
 @functools.cache

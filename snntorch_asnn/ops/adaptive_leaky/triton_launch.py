@@ -25,7 +25,7 @@ class Prepared:
     """A kernel with everything but its tensors."""
 
     def __init__(self, kernel: Any, how: Launch) -> None:
-        self._kernel = kernel
+        self.kernel = kernel
         self._how = how
         self._ready: dict[int, tuple[Callable[..., None], tuple[Any, ...]]] = {}
         """For each device, the compiled kernel for aligned tensors, and the arguments behind them."""
@@ -50,7 +50,7 @@ class Prepared:
             run(*tensors, *rest)
             return
         grid, numbers, constants = self._how
-        compiled = self._kernel[grid](*tensors, *numbers, **constants)
+        compiled = self.kernel[grid](*tensors, *numbers, **constants)
         if is_aligned and isinstance(compiled, triton.compiler.CompiledKernel) and torch.version.hip is None:
-            names = self._kernel.arg_names[len(tensors) + len(numbers) :]
+            names = self.kernel.arg_names[len(tensors) + len(numbers) :]
             self._ready[device] = compiled[(*grid, 1, 1)], (*numbers, *(constants[name] for name in names))
