@@ -152,7 +152,7 @@ def _has_memory(tensor: Tensor) -> bool:
 
 
 def _region(tensor: Tensor) -> _Region:
-    memory, start = tensor.untyped_storage()._cdata, tensor.storage_offset()
+    memory, start = tensor.untyped_storage()._cdata, int(tensor.storage_offset())
     return _Region(memory, start, tensor.numel(), tensor.dtype, tensor._version)
 
 
