@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,15 +10,17 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
 
 import snntorch_asnn
 from snntorch_asnn import models, plot, train
 from snntorch_asnn.cli import training
 from snntorch_asnn.cli.bench import bench_command
 from snntorch_asnn.cli.energy import energy_command
+from snntorch_asnn.cli.errors import FAILED, INTERRUPTED, WRONG, InterruptedRun, fail
 from snntorch_asnn.cli.report import report_command
 from snntorch_asnn.models.encodings import ImageEncoder
+from snntorch_asnn.train.data import to_unit_range
+from snntorch_asnn.train.data.pictures import read_picture, to_tensor
 
 app = typer.Typer(
     name="snntorch-asnn",
@@ -31,21 +34,23 @@ app = typer.Typer(
 def run(args: Sequence[str] | None = None) -> None:
     """Run the command line; what a user can cause ends in one line, not in a traceback."""
     arguments = list(sys.argv[1:] if args is None else args)
+    debug = "--debug" in arguments
+    _speak_utf8()
     try:
         app(args=arguments, prog_name="snntorch-asnn")
+    except InterruptedRun as error:
+        fail(error, code=INTERRUPTED, debug=debug)
     except train.NonFiniteLossError as error:
-        _fail(error, code=1, debug="--debug" in arguments)
+        fail(error, code=FAILED, debug=debug)
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
-        _fail(error, code=2, debug="--debug" in arguments)
+        fail(error, code=WRONG, debug=debug)
 
 
-def _fail(error: Exception, *, code: int, debug: bool) -> None:
-    if debug:
-        raise error
-    Console(stderr=True).print(
-        f"snntorch-asnn: {error}", style="red", markup=False, highlight=False, soft_wrap=True
-    )
-    sys.exit(code)
+def _speak_utf8() -> None:
+    """Write UTF-8 under any locale: names of files and signs such as ± have no place in ASCII."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
 def _show_version(wanted: bool) -> None:
@@ -96,9 +101,9 @@ def _encode(
 
 def _read_image(path: Path, *, grey: bool) -> torch.Tensor:
     """Return a picture as ``[C, H, W]`` in [0, 1]."""
-    from PIL import Image
-    from torchvision.transforms.v2.functional import pil_to_tensor
+    from PIL.Image import Image
 
-    with Image.open(path) as picture:
-        pixels: torch.Tensor = pil_to_tensor(picture.convert("L" if grey else "RGB"))
-    return pixels.float() / 255
+    picture = read_picture(path)
+    if grey:
+        picture = picture.convert("L") if isinstance(picture, Image) else picture[:1]
+    return to_unit_range(to_tensor(picture))

@@ -74,6 +74,10 @@ class TerminalReporter(Reporter):
         """Write a line."""
         self.console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
 
+    def warning(self, text: str) -> None:
+        """Write a line that stands out."""
+        self.console.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
     def step(self, report: StepReport) -> None:
         """Move the bar."""
         state = f"loss {report.loss:.3f}  accuracy {report.accuracy:.1%}"

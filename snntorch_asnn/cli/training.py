@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from snntorch_asnn import train
+from snntorch_asnn import energy, train
+from snntorch_asnn.cli.errors import interruptible
 from snntorch_asnn.cli.options import with_options_of
 from snntorch_asnn.cli.progress import (
     TerminalReporter,
@@ -63,10 +67,23 @@ def _train(
     """
     config = train.make_config(recipe, given)
     console = Console(quiet=not is_main_process())
-    with TerminalReporter(console) as reporter:
+    with interruptible(_continue(config.run_folder)), TerminalReporter(console) as reporter:
         result = train.fit(config, reporter=reporter)
     if is_main_process():
         console.print(summary(result))
+
+
+def _continue(folder: Path) -> Callable[[], str]:
+    """What to do after a run was interrupted, which depends on whether it had begun."""
+
+    def advice() -> str:
+        if (folder / "config.json").is_file():
+            return (
+                f"continue with: {shlex.join(['snntorch-asnn', 'train', '--resume', '--out', str(folder)])}"
+            )
+        return "nothing was written yet: give the same command to begin anew"
+
+    return advice
 
 
 def _eval(
@@ -80,8 +97,10 @@ def _eval(
     ] = None,
 ) -> None:
     """Evaluate the best epoch of a run on the test images: accuracy by step, and what is confused."""
-    found = train.evaluate_run(run, data_dir=data_dir, device=device, batch_size=batch_size)
     console = Console()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", energy.SilentLayersWarning)  # said below
+        found = train.evaluate_run(run, data_dir=data_dir, device=device, batch_size=batch_size)
     console.print(
         f"[bold]{found.accuracy:.2%}[/] of {found.images:,} test images, loss {found.loss:.4f},"
         f" {found.images_per_second:,.0f} images/s",
@@ -89,6 +108,8 @@ def _eval(
     )
     console.print(by_step(found))
     console.print(confusions(found), highlight=False, markup=False)
+    if silence := energy.describe_silence(found.firing_rates, "test images"):
+        TerminalReporter(console).warning(f"{silence}.")
     if json_file is not None:
         json_file.write_text(json.dumps(dataclasses.asdict(found), indent=2) + "\n", encoding="utf-8")
 
@@ -112,7 +133,7 @@ def _sweep(
     if both:
         raise ValueError(f"set must not name what is an option too; got {', '.join(both)}")
     console = Console(quiet=not is_main_process())
-    with TerminalReporter(console) as reporter:
+    with interruptible("continue with the same command"), TerminalReporter(console) as reporter:
         cells = train.sweep(
             out,
             grid=grid,
@@ -140,7 +161,7 @@ def _quickstart(
 ) -> None:
     """Train LeNet on digits: hybrid code and adaptive neurons beside direct code and fixed ones."""
     console = Console()
-    with TerminalReporter(console) as reporter:
+    with interruptible("the same command begins anew"), TerminalReporter(console) as reporter:
         results = train.quickstart(out, epochs=epochs, seed=seed, reporter=reporter)
     console.print()
     console.print(comparison(results))

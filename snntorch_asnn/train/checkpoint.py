@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,16 +27,16 @@ def write_checkpoint(file: Path, values: Mapping[str, Any], *, keep: Path | None
     write_atomically(file, lambda stream: torch.save(content, stream), keep=keep)
 
 
-def read_checkpoint(file: Path, *, needs: Collection[str] = ()) -> dict[str, Any]:
+def read_checkpoint(file: Path, *, needs: Mapping[str, type] | None = None) -> dict[str, Any]:
     """Read a checkpoint, to the CPU.
 
     Args:
         file: the file.
-        needs: names of values that it must hold.
+        needs: names of values that it must hold, and their types.
 
     Raises:
         ValueError: the file is not there, it is damaged, it is no checkpoint of this package, or one of
-            another kind.
+            another kind, or a value has another type. The message names the file and the value.
     """
     if not file.is_file():
         raise ValueError(f"run must be a run folder; {file.parent} has no {file.name}")
@@ -46,21 +46,55 @@ def read_checkpoint(file: Path, *, needs: Collection[str] = ()) -> dict[str, Any
         if damaged is not None:
             raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+    except (
+        zipfile.BadZipFile,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        pickle.UnpicklingError,
+    ) as error:
         raise ValueError(f"run must have a whole checkpoint; {file} is damaged: {error}") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(f"run must have a checkpoint of snntorch-asnn; {file} is another file")
-    if content["version"] != _FORMAT_VERSION:
+    if content.get("version") != _FORMAT_VERSION:
         raise ValueError(
-            f"run must have a checkpoint of version {_FORMAT_VERSION}; {file} has {content['version']}"
+            f"run must have a checkpoint of version {_FORMAT_VERSION}; {file} has {content.get('version')}"
         )
+    needs = needs or {}
     missing = [name for name in needs if name not in content]
     if missing:
         raise ValueError(
             f"run must have its own files; {file} is a checkpoint of another kind,"
             f" without {', '.join(missing)}"
         )
+    check_types(content, needs, where=str(file))
     return content
+
+
+def check_types(values: Mapping[str, Any], types: Mapping[str, type], *, where: str) -> None:
+    """Refuse values of a checkpoint that are missing or have another type.
+
+    Args:
+        values: by name.
+        types: those that are wanted; an integer does where a float is.
+        where: file, and where in it, for the message.
+
+    Raises:
+        ValueError: names the file and the value.
+    """
+    for name, kind in types.items():
+        value = values.get(name)
+        wanted = (int, float) if kind is float else kind
+        if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
+            raise ValueError(
+                f"run must have whole files; {where}: {name} must be of type {kind.__name__}; got"
+                f" {type(value).__name__}"
+            )
 
 
 def write_atomically(file: Path, write: Callable[[IO[bytes]], object], *, keep: Path | None = None) -> None:

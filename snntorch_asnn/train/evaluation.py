@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from snntorch_asnn.energy import warn_of_silence
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.data import load_images
 from snntorch_asnn.train.devices import make_fabric, resolve_device
@@ -85,6 +87,9 @@ def evaluate_run(
         ValueError: as :func:`load_run`; or the data or the device are not there, or the data have
             other classes.
 
+    Warns:
+        SilentLayersWarning: some layers of neurons fire at no step.
+
     Example::
 
         >>> evaluate_run("runs/quickstart/hybrid-asnn").accuracy  # doctest: +SKIP
@@ -112,6 +117,7 @@ def evaluate_run(
         num_steps=config.num_steps,
         num_classes=len(classes),
     )
+    warn_of_silence(found.firing_rates, "test images")
     return Evaluation(
         accuracy=found.accuracy,
         loss=found.loss,
@@ -127,13 +133,32 @@ def evaluate_run(
 def _load(path: Path) -> tuple[TrainConfig, nn.Module, tuple[str, ...]]:
     """Return a run's configuration, its model, and the names of its classes."""
     folder = RunFolder(path)
-    checkpoint = folder.load_checkpoint()
-    config, classes = TrainConfig.from_stored(checkpoint["config"]), tuple(checkpoint["classes"])
-    model = build_model(config, classes, checkpoint["in_channels"], checkpoint["image_size"])
+    checkpoint, file = folder.load_checkpoint(), folder.checkpoint
+    classes, weights = tuple(checkpoint["classes"]), checkpoint["model"]
     try:
-        model.load_state_dict(checkpoint["model"])
-    except RuntimeError as error:
-        raise ValueError(
-            f"run must have a checkpoint of {config.model}; got {folder.checkpoint}: {error}"
-        ) from error
+        config = TrainConfig.from_stored(checkpoint["config"])
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"run must have whole files; {file}, config: {error}") from error
+    _check_weights(weights, file)
+    sizes = {name: checkpoint[name] for name in ("in_channels", "image_size")} | {
+        "num_steps": config.num_steps
+    }
+    for name, size in sizes.items():
+        # No more can come out of the file than it holds, and no model is built that fills the memory.
+        if not 0 < size <= file.stat().st_size:
+            raise ValueError(f"run must have whole files; {file}: {name} cannot be {size}")
+    try:
+        model = build_model(config, classes, checkpoint["in_channels"], checkpoint["image_size"])
+        model.load_state_dict(weights)
+    except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
+        raise ValueError(f"run must have a checkpoint of {config.model}; got {file}: {error}") from error
     return config, model.eval(), classes
+
+
+def _check_weights(weights: Mapping[str, Any], file: Path) -> None:
+    """Refuse weights that are no tensors, or not finite: every accuracy would be that of chance."""
+    for name, value in weights.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ValueError(f"run must have whole files; {file}, model: {name!r} must name a tensor")
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ValueError(f"run must have finite weights; {file}, model: {name} holds NaN or infinity")

@@ -51,5 +51,5 @@ class Journal:
     def _show(self, group: str, line: Mapping[str, Any], total: int) -> None:
         if self.board is not None:
             for name, value in line.items():
-                if name not in ("epoch", "step") and value is not None:
+                if name not in ("epoch", "step") and isinstance(value, int | float):
                     self.board.add_scalar(f"{group}/{name}", value, total)

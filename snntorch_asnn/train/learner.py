@@ -217,7 +217,7 @@ class Learner:
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
             self.fabric.strategy.precision.load_state_dict(state["scaler"])
-        except (RuntimeError, KeyError) as error:
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(
                 f"run must have a checkpoint of {self.config.model}; got another: {error}"
             ) from error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from snntorch_asnn.energy import SilentLayersWarning
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.data import ImageSplits
 
@@ -36,13 +38,17 @@ class StepReport:
 
 
 class Reporter:
-    """Receives the progress of a run. This one is silent; override what is of interest."""
+    """Receives the progress of a run. This one is silent but for warnings; override what is of interest."""
 
     def started(self, config: TrainConfig, data: ImageSplits, device: torch.device, parameters: int) -> None:
         """Receive what is about to be trained."""
 
     def message(self, text: str) -> None:
         """Receive what the user should know, such as from where a run is continued."""
+
+    def warning(self, text: str) -> None:
+        """Receive what is probably wrong with the run; this one warns of it."""
+        warnings.warn(text, SilentLayersWarning, stacklevel=2)
 
     def step(self, report: StepReport) -> None:
         """Receive how the epoch goes, every few steps."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,7 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from snntorch_asnn.energy import record_firing_rates
+from snntorch_asnn.energy import (
+    SilentLayersWarning,
+    describe_silence,
+    record_firing_rates,
+    silent_layers,
+)
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.data import load_images, spread_images, to_unit_range
 from snntorch_asnn.train.data.identity import check_same_data
@@ -58,6 +64,7 @@ class Run:
         self.num_steps = self.batches.steps
         self.learner = self._make_learner()
         self.epoch, self.metrics = 1, list[dict[str, Any]]()
+        self.told_of = set[tuple[str, tuple[str, ...]]]()
         self.best: dict[str, Any] = {"epoch": 0, "val_accuracy": -1.0, "val_loss": float("inf"), "model": {}}
         self.tally, self.step, self.lr = Tally(fabric), 0, self._lr()
 
@@ -160,6 +167,8 @@ class Run:
             loss, correct = self.learner.step(parts, self._position())
         if rates is None:
             return loss, correct, None
+        if self.step + 1 == self.num_steps:
+            self._tell_of_silence(rates.per_layer(), "images of a training step")
         rate = torch.tensor(rates.mean(), device=self.fabric.device)
         return loss, correct, cast(Tensor, self.fabric.all_reduce(rate, reduce_op="mean")).item()
 
@@ -211,6 +220,7 @@ class Run:
             "val_loss": val.loss,
             "val_accuracy": val.accuracy,
             "firing_rate": val.firing_rate,
+            "silent_layers": list(silent_layers(val.firing_rates)),
             "seconds": train.seconds + val.seconds,
             "images_per_second": train.images_per_second,
         }
@@ -235,7 +245,15 @@ class Run:
                 f"the loss on the {_SHOWN.get(split, split)} images became {found.loss} at epoch {epoch};"
                 " try a lower lr or clip_grad"
             )
+        self._tell_of_silence(found.firing_rates, f"{_SHOWN.get(split, split)} images")
         return found
+
+    def _tell_of_silence(self, firing_rates: Mapping[str, Sequence[float]], images: str) -> None:
+        """Warn of layers that never fire, once for the same layers on the same kind of images."""
+        silent = silent_layers(firing_rates)
+        if silent and self.writes and (images, silent) not in self.told_of:
+            self.told_of.add((images, silent))
+            self.reporter.warning(f"{describe_silence(firing_rates, images)}.")
 
     def _write_best(self) -> None:
         """Write ``checkpoint.pt``: all that is needed to use the model."""
@@ -318,7 +336,9 @@ class Run:
     def _write_energy(self, model: nn.Module) -> None:
         images = _some_images(self.data.test, MOST_IMAGES, self.fabric.device)
         images = self.fabric.strategy.precision.convert_input(images)
-        write_energy(self.folder.path, model, [(images, None)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SilentLayersWarning)  # the evaluation has told of them
+            write_energy(self.folder.path, model, [(images, None)])
 
 
 def _some_images(dataset: Dataset[Any], count: int, device: torch.device) -> Tensor:

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 import snntorch_asnn
-from snntorch_asnn.train.checkpoint import read_checkpoint, write_atomically, write_checkpoint
+from snntorch_asnn.train.checkpoint import check_types, read_checkpoint, write_checkpoint
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.run_lock import LOCK_NAME
+from snntorch_asnn.train.utf8 import write_text
 
 _PACKAGES = (
     "snntorch",
@@ -27,8 +28,20 @@ _PACKAGES = (
     "triton",
 )
 _OF_DESCRIPTION = ("config", "images", "device", "threads", "versions")
-_OF_BEST = ("config", "classes", "in_channels", "image_size", "model")
-_OF_STATE = ("data", "epoch", "step", "steps_per_epoch", "lr", "tally", "best", "metrics", "learner")
+_OF_BEST = {"config": dict, "classes": list, "in_channels": int, "image_size": int, "model": dict}
+_OF_STATE = {
+    "data": dict,
+    "epoch": int,
+    "step": int,
+    "steps_per_epoch": int,
+    "lr": float,
+    "tally": dict,
+    "best": dict,
+    "metrics": list,
+    "learner": dict,
+}
+_OF_TALLY = {"loss": float, "correct": int, "images": int, "seconds": float}
+_OF_BEST_SO_FAR = {"epoch": int, "val_accuracy": float, "val_loss": float, "model": dict}
 
 
 class RunFolder:
@@ -95,8 +108,7 @@ class RunFolder:
 
     def write_json(self, file: Path, values: Mapping[str, Any]) -> None:
         """Write values to a file of the folder, whole or not at all."""
-        text = json.dumps(values, indent=2) + "\n"
-        write_atomically(file, lambda stream: stream.write(text.encode()))
+        write_text(file, json.dumps(values, indent=2) + "\n")
 
     def read_json(self, file: Path, *, needs: Collection[str] = ()) -> dict[str, Any]:
         """Read a file that :meth:`write_json` has written.
@@ -147,8 +159,7 @@ class RunFolder:
 
     def rewrite(self, file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
         """Replace the lines of ``metrics.jsonl`` or ``steps.jsonl``, whole or not at all."""
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        write_atomically(file, lambda stream: stream.write(text.encode()))
+        write_text(file, "".join(json.dumps(line) + "\n" for line in lines))
 
     def read_lines(self, file: Path) -> list[dict[str, Any]]:
         """Return the lines of ``metrics.jsonl`` or ``steps.jsonl``, less one that was cut off.
@@ -194,6 +205,8 @@ class RunFolder:
         for file in files:
             try:
                 state = read_checkpoint(file, needs=_OF_STATE)
+                check_types(state["tally"], _OF_TALLY, where=f"{file}, tally")
+                check_types(state["best"], _OF_BEST_SO_FAR, where=f"{file}, best")
             except ValueError as error:
                 reasons.append(str(error))
                 continue

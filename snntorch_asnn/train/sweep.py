@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from snntorch_asnn.train.checkpoint import write_atomically
 from snntorch_asnn.train.checks import check_folder, check_run
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.devices import is_main_process
@@ -23,6 +22,7 @@ from snntorch_asnn.train.result import RunResult
 from snntorch_asnn.train.run_folder import RunFolder
 from snntorch_asnn.train.settings import parse_setting
 from snntorch_asnn.train.unused import check_used
+from snntorch_asnn.train.utf8 import write_text
 
 _PER_RUN = ("seed", "out", "resume", "overwrite")
 
@@ -242,4 +242,4 @@ def _write(out: Path, cells: Sequence[Cell]) -> None:
     writer = csv.DictWriter(text, fieldnames=list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(out / "sweep.csv", lambda stream: stream.write(text.getvalue().encode()))
+    write_text(out / "sweep.csv", text.getvalue())

@@ -231,3 +231,95 @@ def test_a_damaged_result_is_named(finished, tmp_path):
         (out / "result.json").write_text(text)
         with pytest.raises(ValueError, match=r"run must .*result.json"):
             fit(dataclasses.replace(config, out=out, resume=True))
+
+
+def spoil_weights(checkpoint, value):
+    checkpoint["model"]["fc2.weight"].view(-1)[3] = value
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: spoil_weights(c, float("nan")), "finite weights; .*model: fc2.weight holds NaN"),
+        (lambda c: spoil_weights(c, -float("inf")), "finite weights; .*model: fc2.weight holds NaN or inf"),
+        (lambda c: c["model"].update({"fc2.weight": 3}), "model: 'fc2.weight' must name a tensor"),
+        (lambda c: c["model"].update({7: torch.zeros(1)}), "model: 7 must name a tensor"),
+        (lambda c: c["model"].pop("fc2.weight"), "a checkpoint of lenet; .*fc2.weight"),
+        (lambda c: c.update(in_channels=10**12), "checkpoint.pt: in_channels cannot be 1000000000000"),
+        (lambda c: c.update(image_size=-1), "checkpoint.pt: image_size cannot be -1"),
+        (lambda c: c["config"].update(num_steps=10**12), "checkpoint.pt: num_steps cannot be 10000"),
+        (lambda c: c["config"].update(epochs="many"), "checkpoint.pt, config: epochs must be an integer"),
+        (lambda c: c["config"].update(model="lenett"), "checkpoint.pt, config: model must be"),
+        (lambda c: c["classes"].append("11"), "a checkpoint of lenet; .*size mismatch"),
+    ],
+    ids=[str(number) for number in range(11)],
+)
+def test_a_malformed_checkpoint_is_named_with_its_key(finished, tmp_path, change, message):
+    config, _, _ = finished
+    out = shutil.copytree(config.run_folder, tmp_path / "run")
+    checkpoint = torch.load(out / "checkpoint.pt", weights_only=True)
+    change(checkpoint)
+    torch.save(checkpoint, out / "checkpoint.pt")
+    for use in (load_run, evaluate_run):
+        with pytest.raises(ValueError, match=rf"(?s)run must have .*{message}"):
+            use(out)
+
+
+# With steps enough for the running averages of norms.
+ALIVE = TINY | {"batch_size": 9, "schedule": "constant"}
+
+
+class Warned(Reporter):
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def warning(self, text: str) -> None:
+        self.texts.append(text)
+
+
+@pytest.fixture
+def dead(monkeypatch):
+    """Networks whose second convolution is so negative that nothing fires behind it."""
+    from snntorch_asnn.train import run as module
+
+    build = module.build_model
+
+    def build_dead(*args):
+        model = build(*args)
+        with torch.no_grad():
+            norm = model.conv2[1] if len(model.conv2) > 1 else model.conv2[0]
+            norm.bias.fill_(-100.0)
+        return model
+
+    monkeypatch.setattr(module, "build_model", build_dead)
+
+
+def test_a_dead_network_says_so_wherever_it_is_looked_at(dead, tmp_path):
+    told, out = Warned(), tmp_path / "run"
+    fit(TrainConfig(**ALIVE, lr=1e-9, out=out), reporter=told)
+    kinds = [
+        kind for kind in ("a training step", "validation images", "test images") if kind in str(told.texts)
+    ]
+    assert len(kinds) == len(told.texts) == 3  # once each, not at every epoch
+    assert all("layers of neurons fired at no step of the" in text for text in told.texts)
+    assert all("spike2" in text and "spike1" not in text for text in told.texts)
+    for line in (out / "metrics.jsonl").read_text().splitlines():
+        assert "spike2.neuron" in json.loads(line)["silent_layers"]
+    with pytest.warns(UserWarning, match=r"fired at no step of the test images: spike2"):
+        evaluate_run(out, device="cpu")
+    page = (out / "report.html").read_text()
+    assert "fired at no step of the test images: spike2" in page
+
+
+def test_without_a_reporter_a_dead_network_warns(dead, tmp_path):
+    with pytest.warns(UserWarning, match=r"fired at no step of the validation images: spike2"):
+        fit(TrainConfig(**ALIVE | {"epochs": 1}, lr=1e-9, out=tmp_path / "run"))
+
+
+def test_a_network_that_fires_is_not_spoken_of(tmp_path):
+    told, out = Warned(), tmp_path / "run"
+    result = fit(TrainConfig(**ALIVE | {"epochs": 3}, lr=3e-3, out=out), reporter=told)
+    assert all(max(rates) > 0 for rates in result.firing_rates.values())
+    assert all("validation" in text for text in told.texts)  # norms need an epoch for their averages
+    assert "fired at no step" not in (out / "report.html").read_text()
+    assert result.metrics[-1]["silent_layers"] == []

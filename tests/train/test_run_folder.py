@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -10,10 +11,18 @@ import torch
 from snntorch_asnn.train.checkpoint import write_atomically
 from snntorch_asnn.train.run_folder import RunFolder, versions
 
-BEST = dict.fromkeys(("config", "classes", "in_channels", "image_size", "model"))
-STATE = dict.fromkeys(
-    ("data", "epoch", "step", "steps_per_epoch", "lr", "tally", "best", "metrics", "learner")
-)
+BEST = {"config": {}, "classes": [], "in_channels": 1, "image_size": 8, "model": {}}
+STATE = {
+    "data": {},
+    "epoch": 1,
+    "step": 0,
+    "steps_per_epoch": 7,
+    "lr": 0.1,
+    "tally": {"loss": 0.0, "correct": 0, "images": 0, "seconds": 0.0},
+    "best": {"epoch": 0, "val_accuracy": -1.0, "val_loss": float("inf"), "model": {}},
+    "metrics": [],
+    "learner": {},
+}
 
 
 def test_a_used_folder_is_refused_unless_it_may_be_replaced(tmp_path):
@@ -79,7 +88,7 @@ def test_checkpoints_come_back(tmp_path):
 
 def test_one_wrong_bit_is_noticed(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.save_checkpoint({"weights": torch.zeros(10_000)})
+    folder.save_checkpoint(BEST | {"model": {"weights": torch.zeros(10_000)}})
     content = bytearray(folder.checkpoint.read_bytes())
     content[len(content) // 2] ^= 1
     folder.checkpoint.write_bytes(content)
@@ -91,7 +100,7 @@ def test_the_state_before_the_last_is_kept_and_used_where_the_last_is_damaged(tm
     folder = RunFolder(tmp_path)
     assert folder.load_state() == (None, None)
     for step in (1, 2, 3):
-        folder.save_state(STATE | {"step": step, "learner": torch.full((1000,), float(step))})
+        folder.save_state(STATE | {"step": step, "learner": {"weight": torch.full((1000,), float(step))}})
     assert folder.load_state()[0]["step"] == 3
     whole = folder.last.read_bytes()
     for content in (whole[:-1], whole[: len(whole) // 2], b"", None):
@@ -168,6 +177,34 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
             folder.load_checkpoint()
     torch.save({"weight": torch.zeros(1)}, folder.checkpoint)
     with pytest.raises(ValueError, match=r"run must have a checkpoint of snntorch-asnn"):
+        folder.load_checkpoint()
+
+
+@pytest.mark.parametrize("name", BEST)
+@pytest.mark.parametrize("value", [None, "x", 1.5, True])
+def test_a_wrong_value_of_a_checkpoint_is_named(tmp_path, name, value):
+    folder = RunFolder(tmp_path)
+    folder.save_checkpoint(BEST | {name: value})
+    with pytest.raises(ValueError, match=rf"checkpoint.pt: {name} must be of type \w+; got"):
+        folder.load_checkpoint()
+
+
+@pytest.mark.parametrize("name", [*STATE, "tally.images", "best.model", "best.epoch"])
+def test_a_wrong_value_of_a_state_is_named(tmp_path, name):
+    folder, state = RunFolder(tmp_path), copy.deepcopy(STATE)
+    *outer, inner = name.split(".")
+    (state[outer[0]] if outer else state)[inner] = "wrong"
+    folder.save_state(state)
+    with pytest.raises(ValueError, match=rf"last.pt.*{inner} must be of type \w+; got str"):
+        folder.load_state()
+
+
+def test_a_file_without_a_version_is_refused(tmp_path):
+    folder = RunFolder(tmp_path)
+    torch.save({"format": "snntorch-asnn checkpoint"}, folder.checkpoint)
+    with pytest.raises(
+        ValueError, match=r"run must have a checkpoint of version 1; .*checkpoint.pt has None"
+    ):
         folder.load_checkpoint()
 
 

@@ -24,6 +24,7 @@ from snntorch_asnn.train.data.pictures import (
     to_tensor,
 )
 from snntorch_asnn.train.data.splits import ImageSplits, carve, subset
+from snntorch_asnn.train.utf8 import readable_name
 
 # Of the shorter side, the part that the central crop leaves when ImageNet is evaluated.
 _IMAGENET_CROP = 224 / 256
@@ -50,7 +51,7 @@ def load_folders(config: TrainConfig) -> ImageSplits:
         train=Subset(train, train_part.tolist()),
         val=val,
         test=parts["test"],
-        classes=tuple(classes),
+        classes=tuple(map(readable_name, classes)),
         in_channels=3,
         image_size=config.image_size,
         content={name: file_digest(folders[name], part.files, part.labels) for name, part in parts.items()},

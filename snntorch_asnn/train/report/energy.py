@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from snntorch_asnn import energy
-from snntorch_asnn.train.checkpoint import write_atomically
 from snntorch_asnn.train.data.images import spread, to_unit_range
+from snntorch_asnn.train.utf8 import write_text
 
 MOST_IMAGES = 64
 
@@ -40,6 +40,5 @@ def write_energy(run_folder: str | Path, model: nn.Module, loader: Iterable[Any]
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     found = energy.profile(model, to_unit_range(images.to(device)))
     file = Path(run_folder, "energy.json")
-    text = json.dumps(found.to_dict(), indent=2) + "\n"
-    write_atomically(file, lambda stream: stream.write(text.encode()))
+    write_text(file, json.dumps(found.to_dict(), indent=2) + "\n")
     return file

@@ -10,13 +10,14 @@ import torch
 
 import snntorch_asnn
 from snntorch_asnn._extras import require
+from snntorch_asnn.energy import describe_silence
 from snntorch_asnn.energy.text import joules, number
-from snntorch_asnn.train.checkpoint import write_atomically
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.confusions import most_frequent_errors
 from snntorch_asnn.train.report import figures, settings
 from snntorch_asnn.train.report.files import RunFiles, read_run
 from snntorch_asnn.train.report.parts import Section, Table
+from snntorch_asnn.train.utf8 import write_text
 
 _MOST_LAYERS, _MOST_CONFUSIONS = 60, 8
 _DIGITS = 3
@@ -62,7 +63,7 @@ def write_report(run_folder: str | Path) -> Path:
         version=snntorch_asnn.__version__,
     )
     file = run.path / "report.html"
-    write_atomically(file, lambda stream: stream.write(html.encode()))
+    write_text(file, html)
     return file
 
 
@@ -95,6 +96,17 @@ def _tiles(run: RunFiles) -> list[dict[str, str]]:
     if run.energy is not None:
         tiles["energy of an image"] = joules(1e9 * run.energy["mj"], digits=_DIGITS)
     return [{"label": label, "value": value} for label, value in tiles.items()]
+
+
+def _warnings(run: RunFiles) -> Iterator[Section]:
+    """What is probably wrong with the network."""
+    rates = (run.result or {}).get("firing_rates", {})
+    found = [describe_silence(rates, "test images")]
+    if run.result is None and (silent := run.metrics[-1].get("silent_layers")):
+        found = [f"Layers that fired at no step of the validation images: {', '.join(silent)}"]
+    note = " ".join(f"{text}." for text in found if text)
+    if note:
+        yield Section("warnings", "Warnings", note)
 
 
 def _learning(run: RunFiles) -> Iterator[Section]:
@@ -200,6 +212,7 @@ def _duration(seconds: float) -> str:
 
 
 _SECTIONS: tuple[Callable[[RunFiles], Iterator[Section]], ...] = (
+    _warnings,
     _learning,
     _by_step,
     _confusion,
