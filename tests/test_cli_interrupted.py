@@ -88,7 +88,11 @@ def test_names_beyond_ascii_work_under_the_c_locale(tmp_path, mode):
     ]
     machine = ["--num-steps", "2", "--val-fraction", "0.4", "--device", "cpu", "--threads", "1"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))}
-    environment |= {"LC_ALL": "C", "PYTHONPATH": str(Path(snntorch_asnn.__file__).parents[1])} | mode
+    environment |= {
+        "LC_ALL": "C",
+        "COLUMNS": "300",
+        "PYTHONPATH": str(Path(snntorch_asnn.__file__).parents[1]),
+    } | mode
     done = subprocess.run(
         [sys.executable, "-m", "snntorch_asnn.cli", "train", *options, *machine, "--out", out],
         env=environment,

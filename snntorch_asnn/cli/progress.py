@@ -25,6 +25,7 @@ from snntorch_asnn.train import (
     mean_and_deviation,
 )
 from snntorch_asnn.train.confusions import most_frequent_errors
+from snntorch_asnn.train.utf8 import readable_name
 
 _MOST_CONFUSIONS = 5
 
@@ -115,13 +116,15 @@ class TerminalReporter(Reporter):
 def summary(result: RunResult) -> Table:
     """Return the end of a run as a table."""
     table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(overflow="fold")
     rows = {
         "test accuracy": f"[bold]{result.test_accuracy:.2%}[/] (read once, at the best epoch)",
         "validation": f"{result.val_accuracy:.2%} at epoch {result.best_epoch}",
         "parameters": f"{result.parameters:,}",
         "firing rate": f"{result.firing_rate:.3f} spikes per neuron and step, mean over layers",
         "training": f"{result.images_per_second:,.0f} images/s, {result.seconds:.1f} s in all",
-        "files": str(result.out),
+        "files": readable_name(str(result.out)),
     }
     for name, value in rows.items():
         table.add_row(f"[dim]{name}[/]", value)

@@ -155,7 +155,7 @@ def _load(path: Path) -> tuple[TrainConfig, nn.Module, tuple[str, ...]]:
     return config, model.eval(), classes
 
 
-def _check_weights(weights: Mapping[str, Any], file: Path) -> None:
+def _check_weights(weights: Mapping[Any, Any], file: Path) -> None:
     """Refuse weights that are no tensors, or not finite: every accuracy would be that of chance."""
     for name, value in weights.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
