@@ -18,6 +18,9 @@ class OverTime(nn.Module):
     module that is not snnTorch's) is called once. A neuron of snnTorch that hides its state
     (``init_hidden=True``), alone or inside another module, is called once per step.
 
+    Time comes first, ``[T, B, ...]``: transpose a batch-first ``[B, T, F]`` before the network. In
+    ``nn.Sequential`` it passes on spikes alone, where a neuron would return its membrane, too.
+
     Args:
         neuron: the neuron. Of a tuple that it returns the first entry, the spikes, is kept.
 

@@ -23,6 +23,7 @@ from snntorch_asnn.neurons.resizing import resize_parameter
 from snntorch_asnn.neurons.run_state import RunState, State, StepIndex
 from snntorch_asnn.neurons.snntorch_state import adopt_state
 from snntorch_asnn.neurons.time_indexed import TimeIndexed
+from snntorch_asnn.neurons.time_parameters import check_time_comes_first
 from snntorch_asnn.ops.adaptive_leaky.api import check_input, check_mem, fits
 from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl
 from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule
@@ -186,6 +187,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
 
         ``options`` go to :meth:`_sequence_of`.
         """
+        _refuse_outputs(x)
         check_input("input_", x)
         if self.init_hidden and any(state is not None for state in given):
             names = " or ".join(f"`{name}`" for name in self.states)
@@ -222,6 +224,8 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
             raise ValueError(f"input_ must be [T, B, ...] with at least one step; got shape {tuple(x.shape)}")
         self._check_features(x.shape[1:])
         steps = x.shape[0]
+        if not (self.init_hidden or torch.compiler.is_compiling()) and step is None and given[-1] is None:
+            check_time_comes_first(x.shape, self.num_steps, raises=self.on_overrun == "raise")
         before: tuple[Tensor | None, ...]
         before, position = (
             self._resume(x[0], given, step) if self.init_hidden else self._begin(x, given, step)
@@ -429,6 +433,15 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
             name for name in ("exact_reset", "init_hidden", "output", "sequence") if getattr(self, name)
         ]
         return ", ".join(shown)
+
+
+def _refuse_outputs(x: object) -> None:
+    if isinstance(x, tuple):
+        raise TypeError(
+            "input_ must be a tensor; got a tuple, as neurons return that do not hide their state; in "
+            "nn.Sequential wrap such a neuron in snntorch_asnn.layers.OverTime, or build it with "
+            "init_hidden=True"
+        )
 
 
 def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:

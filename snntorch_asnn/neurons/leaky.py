@@ -76,7 +76,9 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
             rule, under which a membrane still above the threshold after its reset is reset again before
             the next comparison and so misses spikes.
         on_overrun: at a step past ``num_steps``: ``"raise"``, ``"hold"`` the last, or ``"cycle"``.
-        sequence: the input is a whole ``[T, B, ...]`` sequence, run in one fused call.
+        sequence: the input is a whole ``[T, B, ...]`` sequence, time first, run in one fused call. Batches
+            ``[B, T, F]`` need ``x.transpose(0, 1)``. In ``nn.Sequential``, which passes on one tensor, wrap
+            the neuron in :class:`~snntorch_asnn.layers.OverTime`.
         impl: how a sequence, and on a GPU a single step, runs: ``"auto"``, ``"reference"``, ``"cpp"``,
             ``"triton"`` or ``"compile"``; see :func:`snntorch_asnn.ops.adaptive_leaky`.
 

@@ -14,6 +14,7 @@ from snntorch_asnn._arguments import check_shape
 
 __all__ = [
     "Overrun",
+    "check_time_comes_first",
     "resample",
     "shape_features",
     "spread",
@@ -64,6 +65,24 @@ def warn_of_guesses(num_steps: int, **values: float | Tensor) -> None:
             UserWarning,
             stacklevel=4,
         )
+
+
+def check_time_comes_first(shape: Sequence[int], num_steps: int, *, raises: bool) -> None:
+    """Warn of a sequence that looks like ``[B, T, ...]``, or raise where it has more than T steps.
+
+    Raises:
+        ValueError: if its first size is above T and its second is T.
+    """
+    if len(shape) < 3 or shape[1] != num_steps or shape[0] == num_steps or num_steps == 1:
+        return
+    message = (
+        f"input_ of shape {tuple(shape)} is read as {shape[0]} steps, since time comes first, [T, B, ...], "
+        f"but its second size is num_steps={num_steps}; for a batch-first input pass input_.transpose(0, 1)"
+    )
+    if shape[0] < num_steps:
+        warnings.warn(f"{message}; pass step=0 to confirm", UserWarning, stacklevel=3)
+    elif raises:
+        raise ValueError(message)
 
 
 def spread(name: str, value: float | Tensor, num_steps: int, feature_shape: tuple[int, ...]) -> Tensor:
