@@ -38,6 +38,24 @@ def _place(tile, tiles_m, r, m, BR: tl.constexpr, BM: tl.constexpr, WIDE: tl.con
 
 
 @triton.jit
+def _load(at, valid, EVEN: tl.constexpr):
+    """With ``EVEN``, tiles cover the sequence exactly, so that nothing needs to be masked."""
+    if EVEN:
+        return tl.load(at)
+    else:
+        return tl.load(at, valid, other=0)
+
+
+@triton.jit
+def _tiles_of(stop, tiles_m, rows, shared, r, m, BR: tl.constexpr, BM: tl.constexpr):
+    """In how many of the first ``stop`` tiles each lane has an element."""
+    row_tiles = (rows - r + BR - 1) // BR
+    whole, rest = stop // tiles_m, stop % tiles_m
+    in_a_row = tiles_m - 1 + ((tiles_m - 1) * BM + m < shared).to(tl.int32)
+    return tl.minimum(whole, row_tiles) * in_a_row + tl.where(whole < row_tiles, rest, 0)
+
+
+@triton.jit
 def _sum(values):
     """Sum over all but the channels, which stay in place."""
     return tl.sum(tl.sum(values, axis=2, keep_dims=True), axis=0, keep_dims=True)
@@ -63,12 +81,13 @@ def partial_moments_kernel(
     BC: tl.constexpr,
     BM: tl.constexpr,
     WIDE: tl.constexpr,
+    EVEN: tl.constexpr,
     UNROLL: tl.constexpr,
 ):
     """Count, mean and squared deviations of ``each`` tiles: ``partials`` ``[4, groups, chunks, columns]``.
 
     The mean comes as two numbers to be added, since rounding it would cost the variance digits. Every lane
-    sums its deviations from its own first element: where that is far from the mean, the variance is large.
+    sums its deviations from an element of its own: where that is far from the mean, the variance is large.
     """
     pid = tl.program_id(0)
     block, chunk, group = pid % blocks, pid // blocks % chunks, pid // blocks // chunks
@@ -76,37 +95,45 @@ def partial_moments_kernel(
     r, m = tl.arange(0, BR)[:, None, None], tl.arange(0, BM)[None, None, :]
     at = x + group.to(tl.int64) * x_group * ALIGNMENT + c.to(tl.int64) * shared
 
-    count = tl.zeros([BR, BC, BM], tl.float32)
-    pivot = tl.zeros([BR, BC, BM], tl.float32)
+    start = chunk * each
+    stop = tl.minimum(start + each, tiles)
+    row, inside = _place(start, tiles_m, r, m, BR, BM, WIDE)
+    if not EVEN:
+        row, inside = tl.minimum(row, rows - 1), tl.minimum(inside, shared - 1)
+    own = at + (row.to(tl.int64) * x_row * ALIGNMENT + inside)
+    pivot = _load(own, (row < rows) & (c < columns) & (inside < shared), EVEN).to(tl.float32)
     total = tl.zeros([BR, BC, BM], tl.float32)
     square = tl.zeros([BR, BC, BM], tl.float32)
-    start = chunk * each
-    for first in range(start, tl.minimum(start + each, tiles), UNROLL):
+    for first in range(start, stop, UNROLL):
         loaded = ()
         for i in tl.static_range(UNROLL):
             row, inside = _place(first + i, tiles_m, r, m, BR, BM, WIDE)
-            valid = (row < rows) & (c < columns) & (inside < shared)
-            loaded += (tl.load(at + (row.to(tl.int64) * x_row * ALIGNMENT + inside), valid, other=0),)
+            own = at + (row.to(tl.int64) * x_row * ALIGNMENT + inside)
+            loaded += (_load(own, (row < rows) & (c < columns) & (inside < shared), EVEN),)
         for i in tl.static_range(UNROLL):
-            row, inside = _place(first + i, tiles_m, r, m, BR, BM, WIDE)
-            valid = (row < rows) & (c < columns) & (inside < shared)
-            value = loaded[i].to(tl.float32)
-            pivot = tl.where(count == 0, value, pivot)
-            deviation = tl.where(valid, value - pivot, 0.0)
-            count += valid.to(tl.float32)
+            deviation = loaded[i].to(tl.float32) - pivot
+            if not EVEN:
+                row, inside = _place(first + i, tiles_m, r, m, BR, BM, WIDE)
+                deviation = tl.where((row < rows) & (c < columns) & (inside < shared), deviation, 0.0)
             total += deviation
             square += deviation * deviation
 
-    own = tl.maximum(count, 1)
-    highest = tl.where(count > 0, pivot, float("-inf"))
-    reference = tl.max(tl.max(highest, axis=2, keep_dims=True), axis=0, keep_dims=True)
-    mean = tl.where(count > 0, pivot - reference + total / own, 0.0)
-    elements = _sum(count)
+    if EVEN:
+        count = (stop - start).to(tl.float32)
+        elements = count * (BR * BM)
+    else:
+        seen = _tiles_of(stop, tiles_m, rows, shared, r, m, BR, BM)
+        seen -= _tiles_of(start, tiles_m, rows, shared, r, m, BR, BM)
+        count = tl.where(c < columns, seen, 0).to(tl.float32)
+        elements = _sum(count)
+    share_of = 1 / tl.maximum(count, 1)
+    reference = tl.max(tl.max(pivot, axis=2, keep_dims=True), axis=0, keep_dims=True)
+    mean = tl.where(count > 0, pivot - reference + total * share_of, 0.0)
     centre = _sum(count * mean) / tl.maximum(elements, 1)
     apart = tl.where(count > 0, mean - centre, 0.0)
-    squares = _sum(tl.maximum(square - total * total / own, 0) + count * (apart * apart))
+    squares = _sum(tl.maximum(square - total * total * share_of, 0) + count * (apart * apart))
     to = partials + (pid // blocks).to(tl.int64) * columns + c
-    tl.store(to, elements, c < columns)
+    tl.store(to, elements + tl.zeros_like(centre), c < columns)
     tl.store(to + size, reference, c < columns)
     tl.store(to + 2 * size, centre, c < columns)
     tl.store(to + 3 * size, squares, c < columns)
@@ -238,6 +265,7 @@ def add_kernel(
     BC: tl.constexpr,
     BM: tl.constexpr,
     WIDE: tl.constexpr,
+    EVEN: tl.constexpr,
     UNROLL: tl.constexpr,
     NORM: tl.constexpr,
     HAS_WEIGHT: tl.constexpr,
@@ -279,10 +307,14 @@ def add_kernel(
     for i in tl.static_range(UNROLL):
         row, inside = _place(chunk * UNROLL + i, tiles_m, r, m, BR, BM, WIDE)
         valid = (row < rows) & (c < columns) & (inside < shared)
-        inputs += (tl.load(at_x + (row.to(tl.int64) * x_row * ALIGNMENT + inside), valid, other=0),)
-        grads += (tl.load(at_grad + (row.to(tl.int64) * width + inside), valid, other=0),)
+        inputs += (_load(at_x + (row.to(tl.int64) * x_row * ALIGNMENT + inside), valid, EVEN),)
+        grads += (_load(at_grad + (row.to(tl.int64) * width + inside), valid, EVEN),)
     for i in tl.static_range(UNROLL):
         row, inside = _place(chunk * UNROLL + i, tiles_m, r, m, BR, BM, WIDE)
         valid = (row < rows) & (c < columns) & (inside < shared)
-        through = level + slope * (inputs[i].to(tl.float32) - middle)
-        tl.store(at_grad + (row.to(tl.int64) * width + inside), grads[i].to(tl.float32) + through, valid)
+        to = at_grad + (row.to(tl.int64) * width + inside)
+        value = grads[i].to(tl.float32) + (level + slope * (inputs[i].to(tl.float32) - middle))
+        if EVEN:
+            tl.store(to, value)
+        else:
+            tl.store(to, value, valid)

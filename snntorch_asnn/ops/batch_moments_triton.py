@@ -62,8 +62,9 @@ class _Plan:
         steps, batch, channels, inner = shape
         groups, rows, x_row, x_group = _rows(shape, stride, each_step)
         vector = 16 // itemsize
-        is_aligned = inner % vector == 0 or channels * inner % vector != 0
-        wide = inner * itemsize >= 128 and (is_aligned or steps * batch < 64)
+        wide = _fits(inner, 4 * 32 * vector, 128 // itemsize) > 0 or (
+            inner * itemsize >= 128 and (steps * batch < 64 or channels * inner % vector != 0)
+        )
         columns, share = (channels, 1) if wide else (channels * inner, inner)
         inner = inner if wide else 1
         dense = inner if wide else columns
@@ -80,6 +81,7 @@ class _Plan:
             "BC": bc,
             "BM": bm,
             "WIDE": wide,
+            "EVEN": rows % br == columns % bc == inner % bm == tiles % _UNROLL == 0,
             "UNROLL": _UNROLL,
             "num_warps": max(1, min(_WARPS, br * bc * bm // (32 * vector))),
         }
@@ -111,12 +113,17 @@ def _rows(shape: Size, stride: tuple[int, ...], each_step: bool) -> tuple[int, i
 
 def _tile(rows: int, columns: int, inner: int, warp: int) -> tuple[int, int, int]:
     """Rows, columns and inner elements of a tile: ``warp`` elements for every warp, if there are as many."""
-    most = min(triton.next_power_of_2(inner), _WARPS * warp)
-    # A tile that sticks out wastes threads; one that is too narrow wastes bandwidth.
-    widths = [w for w in (most, most // 2, most // 4) if w >= min(most, 32)]
-    bm = next((w for w in widths if triton.cdiv(inner, w) * w <= 1.125 * inner), most)
-    bc = min(triton.next_power_of_2(columns), max(1, warp // bm))
-    return min(triton.next_power_of_2(rows), _WARPS * warp // (bc * bm)), bc, bm
+    most = _WARPS * warp
+    bm = _fits(inner, most, 32) or min(triton.next_power_of_2(inner), most)
+    fewest = max(1, warp // bm)
+    bc = _fits(columns, fewest, warp // 4) or min(triton.next_power_of_2(columns), fewest)
+    return min(triton.next_power_of_2(rows), most // (bc * bm)), bc, bm
+
+
+def _fits(size: int, most: int, least: int) -> int:
+    """The largest power of two from ``least`` to ``most`` that divides ``size``, or else 0."""
+    power = math.gcd(size, most)
+    return power if power >= least else 0
 
 
 @functools.lru_cache(maxsize=4096)
