@@ -1,9 +1,8 @@
 """Bytes of memory traffic per element of norm and neuron, counted from a trace of operations, without a GPU.
 
-Every operation reads its inputs and writes its outputs once; PyTorch's batch norm reads its input once more for
-the statistics, and its backward pass reads input and gradient once more for the sums. Kernels are counted, not
-run. Under ``torch.compile`` the count is the compiler's own, of what it generates for the norm, plus the
-neuron's kernels::
+Every operation reads its inputs and writes its outputs once; PyTorch's batch norm reads its input once more
+for the statistics, and its backward pass reads input and gradient once more for the sums. Kernels are counted,
+not run. Under ``torch.compile`` the count is the compiler's own, of the norm around the neuron's kernels::
 
     python benchmarks/norm_traffic.py --json benchmarks/results/norm_traffic.json
 """
@@ -26,7 +25,7 @@ os.environ["TRITON_INTERPRET"] = "1"
 import torch
 from measuring import machine
 from torch import Tensor, nn
-from torch._inductor import metrics
+from torch._inductor import config, metrics
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -116,11 +115,8 @@ def counted(traffic: Traffic | None, moments_in_kernels: bool) -> Iterator[None]
         mock.patch.object(triton_ops, "wrap_triton", _Nowhere),
         mock.patch.object(batch_moments, "_is_for_kernels", lambda _: False),
         mock.patch.object(norm_leaky, "SMALL", 0),
-        *(
-            mock.patch.object(module, "gpu_kernels", kernels)
-            for module in (norm_leaky, batch_moments)
-            if hasattr(module, "gpu_kernels")
-        ),
+        mock.patch.object(norm_leaky, "gpu_kernels", kernels),
+        mock.patch.object(batch_moments, "gpu_kernels", kernels),
     ]
     for patch in patches:
         patch.start()
@@ -174,7 +170,7 @@ def compiled(kind: str, dtype: torch.dtype, form: str) -> float:
 
     torch._dynamo.reset()
     metrics.reset()
-    with counted(None, moments_in_kernels=False):
+    with counted(None, moments_in_kernels=False), config.patch(force_disable_caches=True):
         step(torch.compile(run, fullgraph=True), x)
     return round(metrics.num_bytes_accessed / x.numel(), 2)
 
