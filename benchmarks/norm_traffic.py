@@ -1,8 +1,8 @@
 """Bytes of memory traffic per element of norm and neuron, counted from a trace of operations, without a GPU.
 
 Every operation reads its inputs and writes its outputs once; PyTorch's batch norm reads its input once more
-for the statistics, and its backward pass reads input and gradient once more for the sums. Kernels are counted,
-not run. Under ``torch.compile`` the count is the compiler's own, of the norm around the neuron's kernels::
+for the statistics, and its backward pass reads input and gradient once more for the sums. Kernels do not run.
+Under ``torch.compile`` the count is the compiler's own, of the norm around the neuron's kernels::
 
     python benchmarks/norm_traffic.py --json benchmarks/results/norm_traffic.json
 """
@@ -113,7 +113,7 @@ def counted(traffic: Traffic | None, moments_in_kernels: bool) -> Iterator[None]
     patches = [
         mock.patch.object(Prepared, "__call__", launch),
         mock.patch.object(triton_ops, "wrap_triton", _Nowhere),
-        mock.patch.object(batch_moments, "_is_for_kernels", lambda _: False),
+        mock.patch.object(batch_moments, "_is_for_kernels", return_value=False),
         mock.patch.object(norm_leaky, "SMALL", 0),
         mock.patch.object(norm_leaky, "gpu_kernels", kernels),
         mock.patch.object(batch_moments, "gpu_kernels", kernels),
