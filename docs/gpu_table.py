@@ -67,16 +67,13 @@ def host(content: Content) -> list[str]:
 
 
 def learning(content: Content) -> list[str]:
-    ends = [row for row in _rows(content, "learning") if "test_accuracy" in row]
+    rows = [row for stage in ("learn-spikformer", "learn-resnet") for row in _rows(content, stage)]
+    ends = [row for row in rows if "test_accuracy" in row]
     if not ends:
         return []
     lines = ["| | data | epochs | test accuracy | s per epoch |", "|---|---|---|---|---|"]
     for row in ends:
-        epochs = [
-            other["epoch_s"]
-            for other in _rows(content, "learning")
-            if other["name"] == row["name"] and "epoch" in other
-        ]
+        epochs = [other["epoch_s"] for other in rows if other["name"] == row["name"] and "epoch" in other]
         lines.append(
             f"| {row['name']} | {row['data']} | {row['epochs']} | {row['test_accuracy']:.2%} "
             f"| {sum(epochs) / len(epochs):.1f} |"

@@ -36,15 +36,15 @@ def start(*options: object) -> subprocess.Popen[str]:
 
 
 def test_stages_run_in_miniature_and_leave_a_table(tmp_path: Path) -> None:
-    process = start("--stages", "floor,learning", "--json", tmp_path)
+    process = start("--stages", "floor,learn-resnet", "--json", tmp_path)
     said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said
     content = json.loads((tmp_path / "gpu_dry_run.json").read_text())
     assert {name: stage["status"] for name, stage in content["stages"].items()} == {
         "floor": "done",
-        "learning": "done",
+        "learn-resnet": "done",
     }
-    rows = content["stages"]["learning"]["rows"]
+    rows = content["stages"]["learn-resnet"]["rows"]
     assert {row["method"] for row in rows} == {"direct code, LIF", "hybrid code, ASNN"}
     assert sum("test_accuracy" in row for row in rows) == 2
     assert {"card", "driver", "commit", "command", "date", "versions"} <= content["about"].keys()

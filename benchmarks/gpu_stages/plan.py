@@ -46,7 +46,10 @@ STAGES = [
     Stage("host", "host_times", "microseconds of the host for a call", 20, 20),
     Stage("spikformer", "networks", "training steps of Spikformer 4-384", 110, 80, ("spikformer",)),
     Stage("resnets", "networks", "training steps of ResNet-18 and -19", 90, 70, ("resnets",)),
-    Stage("learning", "learning", "a short training, LIF beside adaptive neurons", 150, 150),
+    Stage(
+        "learn-spikformer", "learning", "short training of Spikformer 4-256", 75, 75, ("spikformer_4_256",)
+    ),
+    Stage("learn-resnet", "learning", "the same of ResNet-19", 75, 75, ("spiking_resnet19",)),
     Stage("profile", "profiled", "kernels of a training step", 60, 50, is_default=False),
 ]
 

@@ -106,7 +106,8 @@ SHOWN: dict[str, Callable[[list[Row]], list[str]]] = {
     "host": _host,
     "spikformer": _networks,
     "resnets": _networks,
-    "learning": _learning,
+    "learn-spikformer": _learning,
+    "learn-resnet": _learning,
     "profile": _profile,
 }
 
