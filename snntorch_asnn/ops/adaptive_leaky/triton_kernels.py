@@ -103,6 +103,17 @@ def _settle(u, fired, reset, threshold, MECHANISM: tl.constexpr, RESET: tl.const
 
 
 @triton.jit
+def _kept(before, previous, MECHANISM: tl.constexpr, RESET: tl.constexpr, AT_THRESHOLD: tl.constexpr):
+    """Whether the spike before resets a membrane, and what a reset to zero leaves of it."""
+    reset = _fires(before, previous, AT_THRESHOLD)
+    kept = before
+    if RESET != "exact" and MECHANISM == "zero":
+        # A product, since an infinite membrane times zero is NaN in the reference too.
+        kept = (1 - reset.to(tl.float32)) * before
+    return reset, kept
+
+
+@triton.jit
 def _integrate(
     x,
     before,
@@ -117,11 +128,7 @@ def _integrate(
     PTX: tl.constexpr,
 ):
     """The membrane to compare with the threshold, and what the spike before reset of it."""
-    reset = _fires(before, previous, AT_THRESHOLD)
-    kept = before
-    if RESET != "exact" and MECHANISM == "zero":
-        # A product, since an infinite membrane times zero is NaN in the reference too.
-        kept = (1 - reset.to(tl.float32)) * before
+    reset, kept = _kept(before, previous, MECHANISM, RESET, AT_THRESHOLD)
     current = _product(gain, x, PTX)
     if HAS_SHIFT:
         current += shift
@@ -258,23 +265,27 @@ def _recompute(
     HAS_SHIFT: tl.constexpr,
     PTX: tl.constexpr,
 ):
-    """``SEGMENT`` steps from ``first`` on: the membrane after them, and every input and membrane before."""
+    """``SEGMENT`` steps from ``first`` on: the membrane after them, every input, and every membrane.
+
+    Membranes are those compared with the threshold, from which those before the next step follow; or, where
+    a reset depends on the one before, those before each step.
+    """
     inputs = ()
     for i in tl.static_range(SEGMENT):
         t = first + i
         inputs += (tl.load(at_x + tl.cast(t, tl.int64) * x_step, valid & (t < num_steps), other=0),)
-    starts = ()
+    membranes = ()
     for i in tl.static_range(SEGMENT):
         beta, gain, threshold, previous, _, shift = _coefficients(
             table, first + i, num_steps, channels, k, HAS_SHIFT
         )
-        starts += (v,)
         x = inputs[i].to(tl.float32)
         u, reset, _ = _integrate(
             x, v, beta, gain, shift, previous, MECHANISM, RESET, AT_THRESHOLD, HAS_SHIFT, PTX
         )
+        membranes += (v if RESET == "immediate" else u,)
         v, _ = _settle(u, _fires(u, threshold, AT_THRESHOLD), reset, threshold, MECHANISM, RESET)
-    return v, inputs, starts
+    return v, inputs, membranes
 
 
 @triton.jit
@@ -331,14 +342,169 @@ def _retreat(
 
 
 @triton.jit
-def _reduce(at_sum, grad, slot: tl.constexpr, columns, mask):
+def _reduce(partials, grad, mask):
     """Store the sum of ``grad`` over the neurons of each column of this tile."""
-    if slot >= 0:
-        total = tl.sum(tl.sum(grad, axis=2, keep_dims=True), axis=0, keep_dims=True)
-        tl.store(at_sum + slot * columns, total, mask)
+    total = tl.sum(tl.sum(grad, axis=2, keep_dims=True), axis=0, keep_dims=True)
+    tl.store(partials, total, mask)
 
 
-@triton.jit(do_not_specialize=["num_steps", "interval"])
+@triton.jit
+def _walk_back(
+    at_x,
+    at_ds,
+    at_trace,
+    at_grad_x,
+    start,
+    g,
+    sums,
+    table,
+    partials,
+    first,
+    num_steps,
+    channels,
+    columns,
+    c,
+    k,
+    step,
+    x_step,
+    ds_step,
+    valid,
+    shape,
+    UNROLL: tl.constexpr,
+    SEGMENT: tl.constexpr,
+    REPEATS: tl.constexpr,
+    SURROGATE: tl.constexpr,
+    MECHANISM: tl.constexpr,
+    RESET: tl.constexpr,
+    AT_THRESHOLD: tl.constexpr,
+    CUTS_PREVIOUS: tl.constexpr,
+    CUTS_CURRENT: tl.constexpr,
+    HAS_SHIFT: tl.constexpr,
+    HAS_GRAD_SPIKES: tl.constexpr,
+    HAS_GRAD_TRACE: tl.constexpr,
+    GRAD_X: tl.constexpr,
+    ROWS: tl.constexpr,
+    BETA: tl.constexpr,
+    GAIN: tl.constexpr,
+    THRESHOLD: tl.constexpr,
+    PREVIOUS: tl.constexpr,
+    SCALE: tl.constexpr,
+    SHIFT: tl.constexpr,
+    PTX: tl.constexpr,
+):
+    """The gradient of the membrane before ``SEGMENT`` steps from that after them, and the sums with theirs.
+
+    ``sums`` are those of every step, last step first, and its rows.
+    """
+    _, inputs, membranes = _recompute(
+        at_x,
+        start,
+        table,
+        first,
+        num_steps,
+        channels,
+        k,
+        x_step,
+        valid,
+        SEGMENT,
+        MECHANISM,
+        RESET,
+        AT_THRESHOLD,
+        HAS_SHIFT,
+        PTX,
+    )
+    summed = ()
+    earlier = _coefficients(table, first + SEGMENT - 1, num_steps, channels, k, HAS_SHIFT)
+    for group in tl.static_range(SEGMENT // UNROLL):
+        spike_grads = ()
+        for i in tl.static_range(UNROLL):
+            t = first + (SEGMENT - 1 - group * UNROLL - i)
+            if HAS_GRAD_SPIKES:
+                at_t = at_ds + tl.cast(t, tl.int64) * ds_step
+                spike_grads += (tl.load(at_t, valid & (t < num_steps), other=0),)
+        for i in tl.static_range(UNROLL):
+            t = first + (SEGMENT - 1 - group * UNROLL - i)
+            live = t < num_steps
+            to = tl.cast(t, tl.int64) * step
+            beta, gain, threshold, previous, scale, shift = earlier
+            x_t = inputs[SEGMENT - 1 - group * UNROLL - i].to(tl.float32)
+            u = membranes[SEGMENT - 1 - group * UNROLL - i]
+            before = start
+            if group * UNROLL + i < SEGMENT - 1:
+                earlier = _coefficients(table, t - 1, num_steps, channels, k, HAS_SHIFT)
+                if RESET != "immediate":
+                    above = membranes[SEGMENT - 2 - group * UNROLL - i]
+                    fired_before = _fires(above, earlier[2], AT_THRESHOLD)
+                    before, _ = _settle(above, fired_before, fired_before, earlier[2], MECHANISM, RESET)
+            if RESET == "immediate":
+                before = u
+                u, reset, kept = _integrate(
+                    x_t,
+                    before,
+                    beta,
+                    gain,
+                    shift,
+                    previous,
+                    MECHANISM,
+                    RESET,
+                    AT_THRESHOLD,
+                    HAS_SHIFT,
+                    PTX,
+                )
+            else:
+                reset, kept = _kept(before, previous, MECHANISM, RESET, AT_THRESHOLD)
+            fired = _fires(u, threshold, AT_THRESHOLD)
+            grad_fired = tl.zeros_like(g)
+            ds = tl.zeros_like(g)
+            if HAS_GRAD_SPIKES:
+                ds = spike_grads[i].to(tl.float32)
+                grad_fired = scale * ds
+            if HAS_GRAD_TRACE:
+                g += tl.load(at_trace + to, valid & live, other=0)
+            grad_u, grad_before, grad_threshold, grad_previous = _retreat(
+                before,
+                reset,
+                u,
+                fired,
+                grad_fired,
+                g,
+                beta,
+                threshold,
+                previous,
+                shape,
+                SURROGATE,
+                MECHANISM,
+                RESET,
+                CUTS_PREVIOUS,
+                CUTS_CURRENT,
+                PTX,
+            )
+            if GRAD_X:
+                tl.store(at_grad_x + to, gain * grad_u, valid & live)
+            rows = ()
+            if BETA >= 0:
+                rows += (kept * grad_u,)
+            if GAIN >= 0:
+                rows += (x_t * grad_u,)
+            if THRESHOLD >= 0:
+                rows += (grad_threshold,)
+            if PREVIOUS >= 0:
+                rows += (grad_previous,)
+            if SCALE >= 0:
+                rows += (tl.where(fired, ds, 0.0),)
+            if SHIFT >= 0:
+                rows += (grad_u,)
+            for row in tl.static_range(ROWS):
+                if REPEATS:
+                    summed += (sums[(group * UNROLL + i) * ROWS + row] + rows[row],)
+                else:
+                    at_sum = partials + (tl.cast(t, tl.int64) * ROWS + row) * columns
+                    _reduce(at_sum, rows[row], (c < columns) & live)
+            g = tl.where(live, grad_before, g)
+    return g, summed
+
+
+@triton.jit(do_not_specialize=["num_steps", "interval", "repeats"])
 def backward_kernel(
     x,
     mem,
@@ -351,6 +517,7 @@ def backward_kernel(
     partials,
     num_steps,
     interval,
+    repeats,
     batch,
     channels,
     inner,
@@ -369,6 +536,8 @@ def backward_kernel(
     UNROLL: tl.constexpr,
     SEGMENT: tl.constexpr,
     WHOLE: tl.constexpr,
+    REPEATS: tl.constexpr,
+    ALONG: tl.constexpr,
     SURROGATE: tl.constexpr,
     MECHANISM: tl.constexpr,
     RESET: tl.constexpr,
@@ -394,6 +563,9 @@ def backward_kernel(
 ):
     """Recomputes the membranes of one segment of steps, walks it back, and goes on to the one before.
 
+    With ``REPEATS``, for a sequence of one segment, a program does so with ``repeats`` tiles ``ALONG`` the
+    batch or the inner neurons, and sums their gradients per thread before it sums them over threads.
+
     They stay in registers. A segment's start is recomputed too, from the last checkpoint before it:
     ``interval`` is a multiple of ``SEGMENT``, and that of ``UNROLL``.
 
@@ -402,136 +574,120 @@ def backward_kernel(
     """
     pid = tl.program_id(0)
     block_b, block_c, block_m = pid // blocks_m // blocks_c, pid // blocks_m % blocks_c, pid % blocks_m
-    b, c, m = _place(block_b, block_c, block_m, BB, BC, BM)
-    valid, k, sample, inside = _inside(b, c, m, batch, channels, inner, ALIGNMENT, SHARE)
-    columns = sample if SHARE else tl.cast(channels, tl.int64)
-    at_x = x + (b * (tl.cast(x_batch, tl.int64) * ALIGNMENT) + inside)
-    at_ds = grad_spikes + (b * (tl.cast(ds_batch, tl.int64) * ALIGNMENT) + inside)
-    at = b * sample + inside
-    step = batch * sample
     x_step = tl.cast(x_step, tl.int64) * ALIGNMENT
     ds_step = tl.cast(ds_step, tl.int64) * ALIGNMENT
-    if WHOLE:
-        num_steps = SEGMENT
-        interval = SEGMENT
     # Compilers pass a number of Python as one of 64 bits, and all arithmetic with it would follow.
     shape = tl.cast(surrogate_shape, tl.float32)
-    p = block_b * blocks_m + block_m
-
-    g = tl.zeros([BB, BC, BM], tl.float32)
-    if HAS_GRAD_LAST:
-        g = tl.load(grad_mem_out + at, valid, other=0)
-    segments = (num_steps + SEGMENT - 1) // SEGMENT
-    for back in range(0, segments):
-        segment = segments - 1 - back
-        v = tl.zeros([BB, BC, BM], tl.float32)
-        checkpoint = segment * SEGMENT // interval
-        if HAS_MEM:
-            v = tl.load(mem + at, valid & (checkpoint == 0), other=0)
-        if CHECKPOINTS:
-            saved = checkpoints + (checkpoint - 1).to(tl.int64) * step + at
-            v += tl.load(saved, valid & (checkpoint > 0), other=0)
-        if not WHOLE:
-            for passed in range(checkpoint * (interval // SEGMENT), segment):
-                v, _, _ = _recompute(
-                    at_x,
-                    v,
-                    table,
-                    passed * SEGMENT,
-                    num_steps,
-                    channels,
-                    k,
-                    x_step,
-                    valid,
-                    SEGMENT,
-                    MECHANISM,
-                    RESET,
-                    AT_THRESHOLD,
-                    HAS_SHIFT,
-                    PTX,
-                )
-        _, inputs, starts = _recompute(
-            at_x,
-            v,
-            table,
-            segment * SEGMENT,
-            num_steps,
-            channels,
-            k,
-            x_step,
-            valid,
-            SEGMENT,
-            MECHANISM,
-            RESET,
-            AT_THRESHOLD,
-            HAS_SHIFT,
-            PTX,
+    if WHOLE:
+        num_steps = SEGMENT
+    if not REPEATS:
+        repeats = 1
+    p = tl.cast(block_b, tl.int64) * blocks_m + block_m
+    sums = ()
+    if REPEATS:
+        for _ in tl.static_range(SEGMENT * ROWS):
+            sums += (tl.zeros([BB, BC, BM], tl.float32),)
+    for repeat in range(0, repeats):
+        # The tiles of one program follow each other among the samples, or where there is but one, inside it.
+        b, c, m = _place(
+            block_b * repeats + repeat if ALONG == "batch" else block_b,
+            block_c,
+            block_m * repeats + repeat if ALONG == "inner" else block_m,
+            BB,
+            BC,
+            BM,
         )
-        for group in tl.static_range(SEGMENT // UNROLL):
-            spike_grads = ()
-            for i in tl.static_range(UNROLL):
-                t = segment * SEGMENT + (SEGMENT - 1 - group * UNROLL - i)
-                if HAS_GRAD_SPIKES:
-                    at_t = at_ds + tl.cast(t, tl.int64) * ds_step
-                    spike_grads += (tl.load(at_t, valid & (t < num_steps), other=0),)
-            for i in tl.static_range(UNROLL):
-                t = segment * SEGMENT + (SEGMENT - 1 - group * UNROLL - i)
-                live = t < num_steps
-                wanted = (c < columns) & live
-                to = tl.cast(t, tl.int64) * step + at
-                at_sum = partials + ((tl.cast(p, tl.int64) * num_steps + t) * ROWS * columns + c)
-                beta, gain, threshold, previous, scale, shift = _coefficients(
-                    table, t, num_steps, channels, k, HAS_SHIFT
-                )
-                x_t = inputs[SEGMENT - 1 - group * UNROLL - i].to(tl.float32)
-                before = starts[SEGMENT - 1 - group * UNROLL - i]
-                # Once more, since keeping it as well would take a third register per neuron and step.
-                u, reset, kept = _integrate(
-                    x_t,
-                    before,
-                    beta,
-                    gain,
-                    shift,
-                    previous,
-                    MECHANISM,
-                    RESET,
-                    AT_THRESHOLD,
-                    HAS_SHIFT,
-                    PTX,
-                )
-                fired = _fires(u, threshold, AT_THRESHOLD)
-                grad_fired = tl.zeros_like(g)
-                if HAS_GRAD_SPIKES:
-                    ds = spike_grads[i].to(tl.float32)
-                    grad_fired = scale * ds
-                    _reduce(at_sum, tl.where(fired, ds, 0.0), SCALE, columns, wanted)
-                if HAS_GRAD_TRACE:
-                    g += tl.load(grad_mem_out + to, valid & live, other=0)
-                grad_u, grad_before, grad_threshold, grad_previous = _retreat(
-                    before,
-                    reset,
-                    u,
-                    fired,
-                    grad_fired,
-                    g,
-                    beta,
-                    threshold,
-                    previous,
-                    shape,
-                    SURROGATE,
-                    MECHANISM,
-                    RESET,
-                    CUTS_PREVIOUS,
-                    CUTS_CURRENT,
-                    PTX,
-                )
-                if GRAD_X:
-                    tl.store(grad_x + to, gain * grad_u, valid & live)
-                _reduce(at_sum, kept * grad_u, BETA, columns, wanted)
-                _reduce(at_sum, x_t * grad_u, GAIN, columns, wanted)
-                _reduce(at_sum, grad_threshold, THRESHOLD, columns, wanted)
-                _reduce(at_sum, grad_previous, PREVIOUS, columns, wanted)
-                _reduce(at_sum, grad_u, SHIFT, columns, wanted)
-                g = tl.where(live, grad_before, g)
-    if GRAD_MEM:
-        tl.store(grad_mem + at, g, valid)
+        valid, k, sample, inside = _inside(b, c, m, batch, channels, inner, ALIGNMENT, SHARE)
+        columns = sample if SHARE else tl.cast(channels, tl.int64)
+        at_x = x + (b * (tl.cast(x_batch, tl.int64) * ALIGNMENT) + inside)
+        at_ds = grad_spikes + (b * (tl.cast(ds_batch, tl.int64) * ALIGNMENT) + inside)
+        at = b * sample + inside
+        step = batch * sample
+        at_sum = partials + p * num_steps * ROWS * columns + c
+        g = tl.zeros([BB, BC, BM], tl.float32)
+        if HAS_GRAD_LAST:
+            g = tl.load(grad_mem_out + at, valid, other=0)
+        segments = (num_steps + SEGMENT - 1) // SEGMENT
+        for back in range(0, segments):
+            segment = segments - 1 - back
+            v = tl.zeros([BB, BC, BM], tl.float32)
+            if WHOLE:
+                if HAS_MEM:
+                    v = tl.load(mem + at, valid, other=0)
+            else:
+                checkpoint = segment * SEGMENT // interval
+                if HAS_MEM:
+                    v = tl.load(mem + at, valid & (checkpoint == 0), other=0)
+                if CHECKPOINTS:
+                    saved = checkpoints + tl.cast(checkpoint - 1, tl.int64) * step + at
+                    v += tl.load(saved, valid & (checkpoint > 0), other=0)
+                for passed in range(checkpoint * (interval // SEGMENT), segment):
+                    v, _, _ = _recompute(
+                        at_x,
+                        v,
+                        table,
+                        passed * SEGMENT,
+                        num_steps,
+                        channels,
+                        k,
+                        x_step,
+                        valid,
+                        SEGMENT,
+                        MECHANISM,
+                        RESET,
+                        AT_THRESHOLD,
+                        HAS_SHIFT,
+                        PTX,
+                    )
+            g, sums = _walk_back(
+                at_x,
+                at_ds,
+                grad_mem_out + at,
+                grad_x + at,
+                v,
+                g,
+                sums,
+                table,
+                at_sum,
+                segment * SEGMENT,
+                num_steps,
+                channels,
+                columns,
+                c,
+                k,
+                step,
+                x_step,
+                ds_step,
+                valid,
+                shape,
+                UNROLL,
+                SEGMENT,
+                REPEATS,
+                SURROGATE,
+                MECHANISM,
+                RESET,
+                AT_THRESHOLD,
+                CUTS_PREVIOUS,
+                CUTS_CURRENT,
+                HAS_SHIFT,
+                HAS_GRAD_SPIKES,
+                HAS_GRAD_TRACE,
+                GRAD_X,
+                ROWS,
+                BETA,
+                GAIN,
+                THRESHOLD,
+                PREVIOUS,
+                SCALE,
+                SHIFT,
+                PTX,
+            )
+        if GRAD_MEM:
+            tl.store(grad_mem + at, g, valid)
+    if REPEATS:
+        _, c, _ = _place(0, block_c, 0, BB, BC, BM)
+        columns = tl.cast(inner, tl.int64) * ALIGNMENT if SHARE else tl.cast(channels, tl.int64)
+        for i in tl.static_range(SEGMENT * ROWS):
+            t = SEGMENT - 1 - i // ROWS
+            at_sum = partials + ((p * SEGMENT + t) * ROWS + i % ROWS) * columns + c
+            _reduce(at_sum, sums[i], c < columns)

@@ -24,6 +24,7 @@ from snntorch_asnn.ops.adaptive_leaky.triton_tiles import (
     backward_tile,
     forward_tile,
     geometry,
+    repeats,
 )
 
 __all__ = [
@@ -259,10 +260,16 @@ def backward_launch(
     tile = backward_tile(sizes, num_steps, element_size, rows)
     strides = (*strides, *(incoming.spikes or (0, 0)))
     blocks, unit = tile.blocks(sizes), alignment(sizes.contiguous, *strides)
+    along, repeated = repeats(sizes, tile, num_steps, rows)
+    if along == "batch":
+        blocks = -(-blocks[0] // repeated), *blocks[1:]
+    elif along == "inner":
+        blocks = *blocks[:2], -(-blocks[2] // repeated)
     slots = {name: sum(wants[2 : 2 + i]) if wants[2 + i] else -1 for i, name in enumerate(_NAMES)}
     numbers = (
         num_steps,
         _interval(num_steps) if has_checkpoints else _padded(num_steps, tile.steps),
+        repeated,
         sizes.batch,
         folded[1],
         sizes.contiguous // unit,
@@ -279,6 +286,8 @@ def backward_launch(
         "UNROLL": min(tile.steps, 4),
         "SEGMENT": tile.steps,
         "WHOLE": tile.steps == num_steps,
+        "REPEATS": along != "",
+        "ALONG": along,
         "SURROGATE": rule.surrogate,
         "MECHANISM": rule.mechanism,
         "RESET": rule.reset,

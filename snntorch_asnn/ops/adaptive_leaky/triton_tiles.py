@@ -11,12 +11,15 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["SEGMENT", "Geometry", "Tile", "alignment", "backward_tile", "forward_tile", "geometry"]
+__all__ = ["SEGMENT", "Geometry", "Tile", "alignment", "backward_tile", "forward_tile", "geometry", "repeats"]
 
 SEGMENT = 8
 """Steps by whose number those between two saved membranes are counted."""
 
 _VECTOR = 16  # bytes of the widest load
+_WARPS = 4
+_HELD = 64  # registers of a thread for sums of gradients
+_PROGRAMS = 1056  # two rounds of four programs for each multiprocessor of an H100
 _CHANNELS = 1 << 31  # coefficients of one step are counted in 32 bits
 
 
@@ -75,35 +78,56 @@ def forward_tile(sizes: Geometry, num_steps: int, itemsize: int) -> Tile:
     """The tile of the forward kernel."""
     # A thread takes one wide load's worth of a sample, and where coefficients differ, of two samples.
     vector = _VECTOR // itemsize
-    warps, steps = 4, _power_of_two(num_steps, 4)
+    steps, elements = _power_of_two(num_steps, 4), _WARPS * 32 * vector
     if sizes.share:
-        columns = _power_of_two(sizes.columns, 32 * vector)
-        return Tile(_samples(sizes, 2 * warps * 32 * vector // columns), columns, 1, warps, steps)
-    return _rows(sizes, warps * 32 * vector, warps, steps)
+        columns = _width(sizes.columns, 32 * vector)
+        return Tile(_samples(sizes, 2 * elements // columns), columns, 1, _WARPS, steps)
+    return _rows(sizes, elements, _WARPS, steps)
 
 
 def backward_tile(sizes: Geometry, num_steps: int, itemsize: int, rows: int) -> Tile:
     """The tile of the backward kernel, which sums the gradients of ``rows`` coefficients over it."""
-    vector = _VECTOR // itemsize if num_steps <= 4 else 4
+    # Sums take registers, of which wider loads leave too few.
+    vector = 4 if rows or num_steps > 4 else _VECTOR // itemsize
     # Sixteen steps at a time, where they are all or half of all, spare the input from being read again.
     steps = _power_of_two(num_steps, 2 * SEGMENT if SEGMENT < num_steps <= 4 * SEGMENT else SEGMENT)
+    elements = _WARPS * 32 * vector
     if sizes.share:
-        warps = 4
-        columns = _power_of_two(sizes.columns, (8 if rows else 32) * vector)
-        return Tile(_samples(sizes, warps * 32 * vector // columns), columns, 1, warps, steps)
-    # Sums within a warp need no shared memory.
-    warps = 1 if rows else 4
-    return _rows(sizes, warps * 32 * vector, warps, steps)
+        columns = _width(sizes.columns, 32 * vector)
+        return Tile(_samples(sizes, elements // columns), columns, 1, _WARPS, steps)
+    return _rows(sizes, elements, _WARPS, steps)
+
+
+def repeats(sizes: Geometry, tile: Tile, num_steps: int, rows: int) -> tuple[str, int]:
+    """Along ``"batch"`` or ``"inner"``, how many tiles a program of the backward kernel takes one by one.
+
+    It sums their gradients per thread first, if registers hold them, so that sums over threads are few.
+    Programs stay as many as keep a GPU busy.
+    """
+    held = tile.steps * rows * (tile.batch * tile.columns * tile.inner) // (32 * tile.warps)
+    if not rows or tile.steps != num_steps or held > _HELD:
+        return "", 1
+    along = "inner" if _is_one(sizes.batch) else "batch"
+    blocks = tile.blocks(sizes)
+    most = blocks[0] if along == "batch" else blocks[2]
+    if not all(map(_is_static, blocks)):
+        return along, 4
+    return along, max(1, min(16, most, math.prod(blocks) // _PROGRAMS))
 
 
 def _rows(sizes: Geometry, elements: int, warps: int, steps: int) -> Tile:
     """A tile of neurons that share coefficients, as contiguous as can be."""
-    most = _power_of_two(sizes.inner, elements)
-    # A tile that sticks out wastes threads; one that is too narrow wastes bandwidth.
-    widths = [w for w in (most, most // 2, most // 4) if w >= min(most, 32)]
-    inner = next((w for w in widths if _fits(sizes.inner, w)), most)
+    inner = _width(sizes.inner, elements)
     columns = _power_of_two(sizes.columns, elements // inner)
     return Tile(_samples(sizes, elements // (inner * columns)), columns, inner, warps, steps)
+
+
+def _width(size: int, most: int) -> int:
+    """Elements side by side in a tile that has room for ``most``."""
+    widest = _power_of_two(size, most)
+    # A tile that sticks out wastes threads; one that is too narrow wastes bandwidth.
+    widths = [width for width in (widest, widest // 2, widest // 4) if width >= min(widest, 32)]
+    return next((width for width in widths if _fits(size, width)), widest)
 
 
 def _samples(sizes: Geometry, most: int) -> int:
