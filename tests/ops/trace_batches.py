@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from compile_for_hopper import Hopper
 from functorch.compile import make_boxed_func
+from torch import Tensor, nn
 from torch._dynamo.backends.common import aot_autograd
 from torch._subclasses.fake_tensor import FakeTensorMode
-from compile_for_hopper import Hopper
 
 import snntorch_asnn as asnn
 from snntorch_asnn.ops.adaptive_leaky import dispatch
@@ -40,6 +40,10 @@ def networks() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
     }
 
 
+def made(fake: Tensor) -> Tensor:
+    return torch.zeros(fake.shape, dtype=fake.dtype).as_strided(fake.shape, fake.stride())
+
+
 def shapes_alone(count: list[int]) -> Callable[..., Any]:
     """A compiler that counts its graphs, and runs them for nothing but the shapes of their results."""
 
@@ -51,10 +55,7 @@ def shapes_alone(count: list[int]) -> Callable[..., Any]:
             with FakeTensorMode(allow_non_fake_inputs=True) as mode:
                 fakes = [mode.from_tensor(t) if isinstance(t, Tensor) else t for t in inputs]
                 outputs = graph(*fakes)
-            return [
-                torch.zeros(o.shape, dtype=o.dtype).as_strided(o.shape, o.stride()) if isinstance(o, Tensor) else o
-                for o in outputs
-            ]
+            return [made(output) if isinstance(output, Tensor) else output for output in outputs]
 
         return make_boxed_func(run)
 
