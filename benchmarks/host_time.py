@@ -1,0 +1,146 @@
+"""Microseconds of host time that a layer takes, forward and backward, when no kernel runs.
+
+On a GPU kernels run while the host goes on, so that a layer takes the device's time or the host's, whichever
+is longer. Here every launch of a Triton kernel ends before the launch, on a CPU, so that what is left is the
+host's: modules, checks, autograd, allocation and what a launch needs. ``BatchNorm1d``, which does compute,
+is there for scale, and so is the C++ kernel on a small input.
+
+Usage: ``python benchmarks/host_time.py [--rounds 40] [--calls 25] [--note TEXT] [--json FILE]``. Contenders
+take turns; figures are the fastest round of each, in time of the process, since other processes only add to
+it. With ``--json`` a result is added to those that the file holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from measuring import machine, write_json
+from torch import Tensor, nn
+
+import snntorch_asnn as asnn
+from snntorch_asnn.layers import norm_leaky
+from snntorch_asnn.ops import batch_moments
+from snntorch_asnn.ops.adaptive_leaky import triton as kernels
+
+STEPS, BATCH, CHANNELS = 4, 8, 64
+Run = Callable[[], Any]
+
+
+class Stepwise(nn.Module):
+    """One step of a new sequence."""
+
+    def __init__(self, neuron: asnn.AdaptiveLeaky) -> None:
+        super().__init__()
+        self.neuron = neuron
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes: Tensor = self.neuron(x, self.neuron.reset_mem())[0]
+        return spikes
+
+
+def layers(impl: Any) -> dict[str, nn.Module]:
+    options: dict[str, Any] = {"num_steps": STEPS, "impl": impl}
+    sequence = {**options, "sequence": True}
+    return {
+        "BatchNorm1d": nn.BatchNorm1d(CHANNELS),
+        "AdaptiveLeaky, fixed": asnn.AdaptiveLeaky(0.9, learn_beta=False, learn_gain=False, **sequence),
+        "AdaptiveLeaky, learned": asnn.AdaptiveLeaky(0.9, **sequence),
+        "AdaptiveLeaky, learned per channel": asnn.AdaptiveLeaky(0.9, feature_shape=(CHANNELS,), **sequence),
+        "NormLeaky": asnn.NormLeaky(nn.BatchNorm1d(CHANNELS), asnn.AdaptiveLeaky(0.9, **sequence)),
+        "AdaptiveLeaky, one step": Stepwise(asnn.AdaptiveLeaky(0.9, **options)),
+    }
+
+
+def passes(layer: nn.Module) -> tuple[Run, Run]:
+    """The layer forward, and forward and backward."""
+    shape = (STEPS, BATCH, CHANNELS) if not isinstance(layer, Stepwise) else (BATCH, CHANNELS)
+    x = torch.randn(shape)
+    x = (x.flatten(0, 1) if isinstance(layer, nn.BatchNorm1d) else x).requires_grad_()
+    grad = torch.ones_like(x)
+
+    def forward() -> Tensor:
+        out = layer(x)
+        spikes: Tensor = out[0] if isinstance(out, tuple) else out
+        return spikes
+
+    return forward, lambda: forward().backward(grad)
+
+
+def microseconds(runs: dict[str, Run], rounds: int, calls: int) -> dict[str, float]:
+    """Of each contender in its fastest round, all of them once in every round."""
+    best = dict.fromkeys(runs, float("inf"))
+    for run in runs.values():
+        for _ in range(5):
+            run()
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.process_time()
+            for _ in range(calls):
+                run()
+            best[name] = min(best[name], (time.process_time() - start) / calls * 1e6)
+    return {name: round(value, 1) for name, value in best.items()}
+
+
+@contextmanager
+def no_launches() -> Iterator[None]:
+    """The path of a GPU on tensors of the CPU, up to each launch."""
+    from snntorch_asnn.ops import batch_moments_triton
+    from snntorch_asnn.ops.adaptive_leaky.triton_launch import Prepared
+
+    def has_kernels(_: Tensor) -> Any:
+        return batch_moments_triton
+
+    with (
+        mock.patch.object(Prepared, "__call__", lambda self, *tensors: None),
+        mock.patch.object(kernels, "missing", lambda _: None),
+        mock.patch.object(kernels, "takes", lambda _: True),
+        mock.patch.object(batch_moments, "gpu_kernels", has_kernels),
+        mock.patch.object(norm_leaky, "gpu_kernels", has_kernels),
+        mock.patch.object(norm_leaky, "_pays", lambda norm, x: True),
+    ):
+        yield
+
+
+def measured(impl: str, rounds: int, calls: int) -> dict[str, dict[str, float]]:
+    both = {name: passes(layer) for name, layer in layers(impl).items()}
+    if impl != "triton":
+        del both["NormLeaky"]  # two layers on inputs of this size
+    forward = microseconds({name: run for name, (run, _) in both.items()}, rounds, calls)
+    whole = microseconds({name: run for name, (_, run) in both.items()}, rounds, calls)
+    return {name: {"forward_us": forward[name], "both_us": whole[name]} for name in both}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--calls", type=int, default=25)
+    parser.add_argument("--note", default="", help="what is measured, such as a version")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with no_launches():
+        mocked = measured("triton", arguments.rounds, arguments.calls)
+    on_cpu = measured("cpp", arguments.rounds, arguments.calls)
+    result = {
+        "note": arguments.note,
+        "machine": machine("cpu", 1),
+        "shape": [STEPS, BATCH, CHANNELS],
+        "triton, launches mocked": mocked,
+        "cpp": on_cpu,
+    }
+    print(json.dumps(result, indent=2))
+    if arguments.json is not None:
+        known = json.loads(arguments.json.read_text())["results"] if arguments.json.exists() else []
+        write_json(arguments.json, {"results": [*known, result]})
+
+
+if __name__ == "__main__":
+    main()
