@@ -95,16 +95,17 @@ def no_launches() -> Iterator[None]:
     from snntorch_asnn.ops import batch_moments_triton
     from snntorch_asnn.ops.adaptive_leaky.triton_launch import Prepared
 
-    def has_kernels(_: Tensor) -> Any:
-        return batch_moments_triton
+    # A function, since a mock with a return value takes longer than what is measured.
+    def always(value: Any) -> Callable[..., Any]:
+        return lambda *_: value
 
     with (
-        mock.patch.object(Prepared, "__call__", lambda self, *tensors: None),
-        mock.patch.object(kernels, "missing", lambda _: None),
-        mock.patch.object(kernels, "takes", lambda _: True),
-        mock.patch.object(batch_moments, "gpu_kernels", has_kernels),
-        mock.patch.object(norm_leaky, "gpu_kernels", has_kernels),
-        mock.patch.object(norm_leaky, "_pays", lambda norm, x: True),
+        mock.patch.object(Prepared, "__call__", always(None)),
+        mock.patch.object(kernels, "missing", always(None)),
+        mock.patch.object(kernels, "takes", always(True)),
+        mock.patch.object(batch_moments, "gpu_kernels", always(batch_moments_triton)),
+        mock.patch.object(norm_leaky, "gpu_kernels", always(batch_moments_triton)),
+        mock.patch.object(norm_leaky, "_pays", always(True)),
     ):
         yield
 
@@ -119,7 +120,9 @@ def measured(impl: str, rounds: int, calls: int) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--calls", type=int, default=25)
     parser.add_argument("--note", default="", help="what is measured, such as a version")

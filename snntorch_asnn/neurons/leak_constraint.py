@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from snntorch_asnn.ops.adaptive_leaky import triton
 from snntorch_asnn.surrogate import leave_in_graph
 
 __all__ = ["SIGMOID_SLOPE", "BetaConstraint", "constrain", "unconstrain"]
@@ -71,7 +72,13 @@ class _Clamp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
         (raw,) = ctx.saved_tensors
-        return _led_back(raw, grad_outputs[0])
+        (grad,) = grad_outputs
+        takes_kernel = triton.takes(raw) and triton.is_real(raw) and not torch.is_grad_enabled()
+        if not takes_kernel or triton.missing(raw.device.type):
+            return _led_back(raw, grad)
+        from snntorch_asnn.ops import triton_leaks
+
+        return triton_leaks.led_back(raw, grad)
 
 
 class _ClampUnderTransforms(torch.autograd.Function):

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 import snntorch_asnn as asnn
-from snntorch_asnn.neurons import leaky
+from snntorch_asnn.neurons import leak_constraint, leaky
 from snntorch_asnn.ops.adaptive_leaky import triton as kernels
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if lack := kernels.missing(DEVICE):
     pytest.skip(f"misses {lack}", allow_module_level=True)
+
+from snntorch_asnn.ops import triton_leaks  # noqa: E402
 
 
 @pytest.fixture
@@ -97,3 +99,14 @@ def test_a_changed_attribute_changes_the_rule() -> None:
     neuron.detach_reset = "never"  # type: ignore[assignment]
     with pytest.raises(TypeError, match="detach_reset must be a bool or None; got 'never'"):
         neuron(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_leak_is_led_back_by_a_kernel_as_by_operators(dtype: torch.dtype) -> None:
+    raw = torch.tensor([-0.5, 0.0, 0.0, 0.5, 1.0, 1.0, 1.5, float("nan")] * 80, dtype=dtype, device=DEVICE)
+    grad = torch.tensor([1.0, -1.0, float("nan"), 0.0, -2.0, 2.0, float("inf"), 1.0, -0.5], device=DEVICE)
+    grad = grad.to(dtype).repeat(80)[: raw.numel()].view(8, 80).t()
+    found = triton_leaks.led_back(raw.view(80, 8), grad)
+    expected = leak_constraint._led_back(raw.view(80, 8), grad)
+    assert torch.equal(found.isnan(), expected.isnan())
+    assert torch.equal(found.nan_to_num(), expected.nan_to_num())

@@ -18,7 +18,7 @@ from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops.adaptive_leaky.rule import Rule
 from snntorch_asnn.surrogate import leave_in_graph
 
-__all__ = ["DTYPES", "missing", "sequence", "takes"]
+__all__ = ["DTYPES", "is_real", "missing", "sequence", "takes"]
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """Dtypes of the input that the kernels take; the state is float32 for all."""
@@ -27,6 +27,11 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 def takes(x: Tensor) -> bool:
     """Whether ``x`` is on a GPU, and of a dtype for which there are kernels."""
     return x.device.type == "cuda" and x.dtype in DTYPES
+
+
+def is_real(x: Tensor) -> bool:
+    """Whether ``x`` has memory that a kernel can be given; a fake tensor has none."""
+    return type(x) in (Tensor, torch.nn.Parameter)
 
 
 @functools.cache
@@ -73,7 +78,8 @@ def sequence(
         raise ValueError(f"impl='triton' takes x in {names}; got {x.dtype}; use 'auto' or 'reference'")
     if not torch.compiler.is_compiling() and (lack := missing(x.device.type)):
         raise RuntimeError(f"impl='triton' cannot run here: it misses {lack}")
-    if not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()):
+    is_traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    if not is_traced and is_real(x):
         from snntorch_asnn.ops.adaptive_leaky import triton_eager
 
         return triton_eager.sequence(x, mem, coefficients, rule, output_mem=output_mem, affine=affine)
