@@ -91,7 +91,7 @@ def main() -> int:
     if options.list:
         for stage in STAGES:
             print(
-                f"{stage.name:12}{stage.limit:5} s  {stage.about}{'' if stage.is_default else ' (if named)'}"
+                f"{stage.name:18}{stage.limit:4} s  {stage.about}{'' if stage.is_default else ' (if named)'}"
             )
         return 0
     with tempfile.TemporaryDirectory(prefix="gpu_") as scratch:

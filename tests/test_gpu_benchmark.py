@@ -215,3 +215,30 @@ def test_goals_stand_beside_the_figures(part: Any) -> None:
     assert (
         "met    faster than it in half its memory: 1.50 × its speed, 0.40 × its memory (ours, packed)" in said
     )
+
+
+def test_the_documentation_has_tables_of_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS.parent / "docs"))
+    tables = importlib.import_module("gpu_table")
+    network = {
+        "contender": "ours, fused",
+        "model": "spikformer_4_384",
+        "batch": 128,
+        "steps": 4,
+        "precision": "bfloat16",
+        "images_per_second": 4096.4,
+        "step_ms": 31.25,
+        "host_ms": 12.0,
+        "peak_mib": 3588.2,
+    }
+    failed = {"name": "spikformer_4_384: ours", "failed": "OutOfMemoryError"}
+    about = {"command": "c", "date": "2026-11-26T07:00", "card": "H100", "driver": "580", "commit": "abc"}
+    content = {
+        "about": about | {"versions": {"torch": "2.11.0"}},
+        "stages": {"spikformer": {"rows": [network, failed]}},
+    }
+    said = "\n".join(tables.networks(content))
+    assert "| ours, fused | 4,096 | 31.2 | 12.0 | 3,588 |" in said
+    assert "`c`, 2026-11-26, H100, driver 580, commit abc; torch 2.11.0." in said
+    assert tables.neuron(content) == tables.host(content) == tables.learning(content) == []
+    del sys.modules["gpu_table"]
