@@ -1,59 +1,98 @@
-"""Exporting a network to the Neuromorphic Intermediate Representation (NIR).
+r"""Exporting a network to the Neuromorphic Intermediate Representation (NIR).
 
 NIR knows one time constant per neuron, so a network is exported as it is at one time step, or as it is at
 all steps if its neurons do not change. Needs the packages ``nir`` and ``nirtorch``.
+
+NIR's leaky neuron is :math:`\tau \dot v = (v_\mathrm{leak} - v) + r\, i`. A step of length ``dt`` in a
+simulator makes of it
+
+.. math:: v[t] = \beta\, v[t-1] + r\, (1 - \beta)\, i[t]
+
+so that a leak stands for a time constant, and the gain of an input for :math:`r = g / (1 - \beta)`. Not every
+simulator reads r. So :func:`export` multiplies it into the weights before the neuron, and r becomes 1.
 
 Source: Pedersen et al., Neuromorphic Intermediate Representation, Nature Communications 2024.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import snntorch as snn
 import torch
 from torch import Tensor, nn
 
-from snntorch_asnn._arguments import check_step
+from snntorch_asnn._arguments import check_choice, check_number, check_step
 from snntorch_asnn._extras import require
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 from snntorch_asnn.neurons.convert import TWINS, constrained, freeze_neuron
 from snntorch_asnn.neurons.lapicque import AdaptiveLapicque
 from snntorch_asnn.neurons.leaky import AdaptiveLeaky
 from snntorch_asnn.neurons.network import check_net, copy_net, input_shapes, names_of, replace
+from snntorch_asnn.neurons.reset import reset
 from snntorch_asnn.neurons.rleaky import AdaptiveRLeaky
 
 __all__ = ["export"]
 
 
-def export(net: nn.Module, sample: Tensor, *, step: int | None = None, ignore_reset: bool = False) -> Any:
-    """Export a network to NIR as it is at one time step.
+Consumer = Literal["nir", "snntorch", "sinabs"]
+_DT = 1e-4  # snnTorch's
 
-    The adaptive neurons become snnTorch's, a constant gain becomes NIR's resistance, and
-    ``snntorch.export_nir.export_to_nir`` does the rest. The network itself is not changed. Leaks go
-    through NIR in double precision, so that ``snntorch.import_nir.import_from_nir(graph)`` followed by
-    ``.float()`` gives back the leaks and thresholds that went in.
 
-    NIR's neurons reset to zero at their spike. snnTorch exports every reset as that one, and reads every
-    neuron back with ``reset_mechanism="zero", reset_delay=False``.
+def export(
+    net: nn.Module,
+    sample: Tensor,
+    *,
+    step: int | None = None,
+    ignore_reset: bool = False,
+    dt: float | None = None,
+    consumer: Consumer = "nir",
+) -> Any:
+    r"""Export a network to NIR as it is at one time step.
+
+    The adaptive neurons become snnTorch's, ``snntorch.export_nir.export_to_nir`` makes a graph of them, and
+    what an input is multiplied with goes into the weights before a neuron. The network itself is not changed,
+    nor is it in need of a reset. NIR's neurons reset to zero at their spike, and snnTorch exports every reset
+    as that one. Leaks go through NIR in double precision.
+
+    What a simulator needs to give the same spikes:
+
+    ============ =====================================================================================
+    norse        ``norse.torch.from_nir(graph, dt=dt)`` with the ``dt`` of the export, 1e-4
+    snnTorch     ``consumer="snntorch"``; then ``snntorch.import_nir.import_from_nir(graph).float()`` has the
+                 leaks and thresholds that went in, and ``reset_mechanism="zero", reset_delay=False``
+    sinabs       ``consumer="sinabs"``; after ``sinabs.nir.from_nir``, in every spiking layer
+                 ``layer.spike_fn = SingleSpike`` and ``layer.reset_fn = MembraneReset()`` of
+                 ``sinabs.activation``, since sinabs does not read the reset
+    ============ =====================================================================================
 
     Args:
         net: the network; its neurons hide their state and take one step at a time.
         sample: an input of one step ``[B, ...]``, on which the network is run once to find its graph.
         step: the time step to export. None for networks whose neurons do not change with time.
         ignore_reset: export neurons that do not reset to zero at their spike, too, as snnTorch does.
+        dt: length of a time step, in the unit that the time constants are to have; None for 1e-4. The others
+            have a unit of their own.
+        consumer: who is to run the graph. ``"nir"``: whoever integrates NIR's equation as above; r and, of a
+            current, the input weight are 1, so that it does not matter whether they are read. ``"snntorch"``:
+            an input is added as it is, :math:`r = \tau / dt`. ``"sinabs"``: time constants are in steps, and
+            a step decays by :math:`e^{-1/\tau}`. Where a neuron has no linear or convolution layer of its own
+            right before it, or a gain for each pixel, r stays what NIR's equation needs, with a warning.
 
     Returns:
         The ``nir.NIRGraph``, to be written with ``nir.write``.
 
     Raises:
         ModuleNotFoundError: if ``nir`` or ``nirtorch`` is not installed; the extra ``nir`` brings both.
-        TypeError: if ``net`` is not a module or ``step`` is not an integer.
-        ValueError: if a neuron cannot be expressed: it changes with time and ``step`` is None, ``step`` is
-            past its ``num_steps``, a leak is not in [0, 1), its reset is not NIR's, it takes whole sequences,
-            or its class is derived from one of ours. The message names it.
+        TypeError: if ``net`` is not a module, ``step`` is not an integer or ``dt`` not a number.
+        ValueError: if ``consumer`` is unknown, or ``dt`` not positive or given for one that does not read it;
+            or a neuron cannot be expressed: it changes with time and ``step`` is None, ``step`` is past its
+            ``num_steps``, a leak is not in [0, 1), its reset is not NIR's, it takes whole sequences, or its
+            class is derived from one of ours. The message names it.
 
     Example::
 
@@ -69,6 +108,8 @@ def export(net: nn.Module, sample: Tensor, *, step: int | None = None, ignore_re
     check_net(net)
     if step is not None:
         step = check_step(step)
+    check_choice("consumer", consumer, Consumer)
+    dt = _checked_dt(dt, consumer)
     require("nir", extra="nir")
     export_to_nir = require("snntorch.export_nir", extra="nir").export_to_nir
     for name, module in net.named_modules():
@@ -85,7 +126,92 @@ def export(net: nn.Module, sample: Tensor, *, step: int | None = None, ignore_re
         # snnTorch makes the input's share of a step, r·dt/tau or w_in·dt/tau_syn, 1: here it is the gain.
         share = "w_in" if hasattr(node, "w_in") else "r"
         setattr(node, share, getattr(node, share) * gain)
+    for name, node in graph.nodes.items():
+        if hasattr(node, "v_threshold") and hasattr(node, "v_leak"):
+            _fold(graph, name, consumer)
+            _set_time(node, name, dt, consumer)
+    if consumer == "sinabs":
+        _give_biases(graph)
     return graph
+
+
+def _give_biases(graph: Any) -> None:
+    """Make affine maps of linear ones, which sinabs leaves out without a word."""
+    nir = require("nir", extra="nir")
+    for name, node in graph.nodes.items():
+        if type(node) is nir.Linear:
+            graph.nodes[name] = nir.Affine(node.weight, np.zeros(len(node.weight)))
+
+
+def _checked_dt(dt: float | None, consumer: Consumer) -> float:
+    if dt is None:
+        return _DT
+    check_number("dt", dt)
+    if not (math.isfinite(dt) and dt > 0):
+        raise ValueError(f"dt must be positive; got {dt}")
+    if consumer != "nir":
+        raise ValueError(
+            f"dt must be left out for consumer={consumer!r}, which has a unit of its own; got {dt}"
+        )
+    return float(dt)
+
+
+def _fold(graph: Any, name: str, consumer: Consumer) -> None:
+    """Move what a neuron's input is multiplied with into the weights before it, as its consumer needs."""
+    node = graph.nodes[name]
+    is_current = hasattr(node, "w_in")
+    kept = {"r": node.tau_mem / _DT, "w_in": node.tau_syn / _DT} if is_current else {"r": node.tau / _DT}
+    if consumer == "nir":
+        kept = {key: np.ones_like(value) for key, value in kept.items()}
+    factor = np.ones_like(node.v_threshold)
+    for key, value in kept.items():
+        factor = factor * getattr(node, key) / value
+    if np.allclose(factor, 1, rtol=1e-12):
+        return
+    sources = [source for source, target in graph.edges if target == name]
+    weights = [_weights_with(graph, source, name, factor) for source in sources]
+    if not weights or any(found is None for found in weights):
+        message = f"{name}: r is not 1, since no weights of its own stand right before it"
+        if consumer == "sinabs":
+            raise ValueError(f"{message}, and sinabs does not read it")
+        warnings.warn(f"{message}; not every simulator reads it", UserWarning, stacklevel=3)
+        return
+    for source, scaled in zip(sources, weights, strict=True):
+        for key, value in (scaled or {}).items():
+            setattr(graph.nodes[source], key, value)
+    for key, value in kept.items():
+        setattr(node, key, value)
+
+
+def _weights_with(graph: Any, source: str, target: str, factor: np.ndarray) -> dict[str, np.ndarray] | None:
+    """The weights of a node times one factor for each output; None if it has none, or others need them."""
+    node = graph.nodes[source]
+    if not hasattr(node, "weight") or [end for start, end in graph.edges if start == source] != [target]:
+        return None
+    weight = np.asarray(node.weight, dtype=np.float64)
+    by_output = factor.reshape(len(factor), -1)
+    if len(factor) != len(weight) or not np.all(by_output == by_output[:, :1]):
+        return None
+    rows = by_output[:, 0]
+    scaled = {"weight": weight * rows.reshape(-1, *(1,) * (weight.ndim - 1))}
+    if getattr(node, "bias", None) is not None:
+        scaled["bias"] = np.asarray(node.bias, dtype=np.float64) * rows
+    return scaled
+
+
+def _set_time(node: Any, name: str, dt: float, consumer: Consumer) -> None:
+    """Give time constants their unit; snnTorch has made them of steps of 1e-4."""
+    is_current = hasattr(node, "tau_syn")
+    if consumer != "sinabs":
+        for key in ("tau_syn", "tau_mem") if is_current else ("tau",):
+            setattr(node, key, getattr(node, key) * (dt / _DT))
+        return
+    if is_current:
+        raise ValueError(f"{name}: sinabs reads no neurons with a synaptic current")
+    leak = 1 - _DT / node.tau
+    with np.errstate(divide="ignore"):
+        node.tau = (-1 / np.log(leak)).astype(np.float32)
+    node.v_threshold = node.v_threshold.astype(np.float32)
 
 
 def _why_not(module: nn.Module, step: int | None, ignore_reset: bool) -> str | None:
@@ -145,6 +271,7 @@ def _at(neuron: AdaptiveNeuron, name: str, step: int) -> Tensor:
 def _frozen(net: nn.Module, sample: Tensor, step: int) -> tuple[nn.Module, dict[str, Any]]:
     """A copy of ``net`` with the neurons it has at ``step``, and those of their gains that are not 1."""
     net = copy_net(net)
+    reset(net)
     names = names_of(net)
     neurons = [module for module in names if isinstance(module, AdaptiveNeuron)]
     replacements: dict[nn.Module, nn.Module] = {}
