@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -17,8 +18,13 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
 
 import snntorch_asnn
+from snntorch_asnn.ops import cpp_build
+from snntorch_asnn.ops.adaptive_leaky import cpp_kernels, dispatch
 from snntorch_asnn.train import TrainConfig, fit
 from snntorch_asnn.train.devices import make_fabric, resolve_device
+
+# The package has a function of the same name.
+batch_moments = importlib.import_module("snntorch_asnn.ops.batch_moments")
 
 SETTINGS = {
     "data": "digits",
@@ -33,13 +39,33 @@ SETTINGS = {
 }
 
 
+# The processes of this file have no compiler, and say so.
+pytestmark = pytest.mark.filterwarnings("ignore:adaptive neurons run as slow reference loops:UserWarning")
+
+_CACHED = (
+    cpp_build.find_compiler,
+    cpp_build.library,
+    cpp_kernels.missing,
+    cpp_kernels.lack,
+    cpp_kernels._forward_kernel,
+    cpp_kernels._backward_kernel,
+    batch_moments._kernels,
+    dispatch._warn_of_the_reference,
+)
+"""What remembers whether there is a compiler."""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def no_compiler():
-    """Without a C++ compiler no process spends its time on compiling."""
+    """Without a C++ compiler no process spends its time on compiling; the next file finds it again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", "")
         patch.delenv("CXX", raising=False)
+        for function in _CACHED:
+            function.cache_clear()
         yield
+    for function in _CACHED:
+        function.cache_clear()
 
 
 def lines(file: Path) -> list[dict]:
