@@ -9,8 +9,14 @@ __all__ = ["install", "require"]
 
 
 def install(extra: str) -> str:
-    """The command that brings an extra."""
-    return f"pip install 'snntorch-asnn[{extra}]'"
+    """The command that brings an extra; the package index has no snntorch-asnn yet.
+
+    Example::
+
+        >>> print(install("train"))
+        pip install '.[train]' in a checkout of snntorch-asnn
+    """
+    return f"pip install '.[{extra}]' in a checkout of snntorch-asnn"
 
 
 def require(module: str, *, extra: str) -> ModuleType:

@@ -24,4 +24,4 @@ def test_missing_packages_are_named_without_a_traceback(monkeypatch, missing):
         main(["models"])
     message = str(stopped.value.code)
     assert message.startswith("snntorch-asnn: the command line needs the package ")
-    assert message.endswith(": pip install 'snntorch-asnn[train]'")
+    assert message.endswith(": pip install '.[train]' in a checkout of snntorch-asnn")

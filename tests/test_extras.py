@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,10 +26,25 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, tmp_path, packag
     for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ModuleNotFoundError, match=rf"{package}.* is needed here: .*snntorch-asnn\[{extra}\]"):
+    with pytest.raises(
+        ModuleNotFoundError,
+        match=rf"{package}.* is needed here: pip install '\.\[{extra}\]' in a checkout of snntorch-asnn",
+    ):
         use(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def lenet():
     return asnn.models.create_model("lenet", num_classes=3, num_steps=2, in_channels=1, image_size=28)
+
+
+def test_every_extra_that_is_named_is_one_that_pip_knows():
+    root = Path(__file__).parents[1]
+    known = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    sources = [*root.glob("snntorch_asnn/**/*.py"), *root.glob("docs/*.md"), root / "README.md"]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in sources)
+    named = {*re.findall(r'extra="(\w+)"', text), *re.findall(r"pip install '\.\[([\w,]+)\]'", text)}
+    assert {"train", "plot"} <= named <= known.keys()
+    assert "snntorch-asnn[" not in text  # not on the index yet: this would install nothing
