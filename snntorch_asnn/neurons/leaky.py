@@ -228,9 +228,10 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
                 and without ``init_hidden`` it means zeros, and the module keeps nothing.
             step: time step of the (first) input; None for the one after the last call's.
             affine: with ``sequence=True``, a factor and an offset of the input: the neuron computes from
-                ``factor * input_ + offset``, which is never written to memory. Both have the same shape,
-                which broadcasts against the last dimensions of the input. A batch norm is such a pair, see
-                :class:`~snntorch_asnn.layers.NormLeaky`.
+                ``factor * input_ + offset``, which is never written to memory. Both have the same shape:
+                one that broadcasts against the last dimensions of the input, or ``[T, 1, ...]`` with as
+                many dimensions as the input, for a pair of their own at each step. A batch norm is such a
+                pair, see :class:`~snntorch_asnn.layers.NormLeaky`.
 
         Returns:
             ``spikes`` with ``init_hidden`` and without ``output``; otherwise ``(spikes, membrane)``.
@@ -262,9 +263,25 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
     ) -> tuple[Tensor, State]:
         coefficients = Coefficients(**parameters)
         if affine is not None:
-            factor, offset = affine
+            factor, offset = (_over_time(value, x) for value in affine)
             affine = factor.to(coefficients.beta.dtype), offset.to(coefficients.beta.dtype)
         spikes, mem = run(
             x, state[0], coefficients, rule, output_mem=self.output, impl=self.impl, affine=affine
         )
         return spikes, (mem,)
+
+
+def _over_time(value: Tensor, x: Tensor) -> Tensor:
+    """A factor or offset of the input ``[T, B, ...]`` as ``[T, *features]``, or ``[1, *features]`` for all steps.
+
+    Raises:
+        ValueError: if its shape fits neither.
+    """
+    if value.ndim < x.ndim:
+        return value[None]
+    if value.ndim > x.ndim or value.shape[:2] != (len(x), 1):
+        raise ValueError(
+            f"affine must broadcast against one step's input, {tuple(x.shape[1:])}, or have the shape "
+            f"{(len(x), 1)} and more with one pair for each step; got {tuple(value.shape)}"
+        )
+    return value.squeeze(1)

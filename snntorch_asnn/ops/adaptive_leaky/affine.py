@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from snntorch_asnn.ops.adaptive_leaky.coefficients import aligned, summed_to
+
 __all__ = ["back_through_affine"]
 
 
@@ -14,10 +16,10 @@ def back_through_affine(
     """Gradients of gain, factor and offset from those of their products ``[T, *features]``."""
     grad_gain = grad_factor = grad_offset = None
     if grad_shift is not None:
-        steps, *own = gain.shape
-        gain = gain.reshape(steps, *(1,) * (grad_shift.ndim - gain.ndim), *own)
-        grad_offset = (grad_shift * gain).sum_to_size(offset.shape)
+        shape = factor.shape
+        gain, factor, offset = (aligned(c, grad_shift.ndim) for c in (gain, factor, offset))
+        grad_offset = summed_to(grad_shift * gain, shape)
         if grad_product is not None:
-            grad_factor = (grad_product * gain).sum_to_size(factor.shape)
+            grad_factor = summed_to(grad_product * gain, shape)
             grad_gain = torch.addcmul(grad_shift * offset, grad_product, factor)
     return grad_gain, grad_factor, grad_offset

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Coefficients", "spread", "summed_to"]
+__all__ = ["Coefficients", "aligned", "spread", "summed_to"]
 
 
 class Coefficients(NamedTuple):
@@ -42,22 +42,22 @@ class Coefficients(NamedTuple):
     def after(self, factor: Tensor, offset: Tensor) -> Coefficients:
         """The coefficients that make of ``x`` what these make of ``factor * x + offset``.
 
-        ``factor`` and ``offset`` have the shape of one step's coefficients, or broadcast against it.
+        ``factor`` and ``offset`` are ``[T, *features]``, or ``[1, *features]`` for all steps alike, where
+        ``features`` broadcasts against the shape of one step's coefficients.
         """
         features = self.features_after(factor)
         return self.multiplied(factor, offset).map(lambda c: spread(c, features))
 
     def multiplied(self, factor: Tensor, offset: Tensor) -> Coefficients:
         """As :meth:`after`, but with the other coefficients in their own shapes, which broadcast."""
-        steps, *own = self.gain.shape
-        shape = (steps, *(1,) * (factor.ndim - len(own)), *own)
-        gain = self.gain.reshape(shape)
-        shift = gain * offset if self.shift is None else gain * offset + self.shift.reshape(shape)
+        longest = max(self.gain.ndim, factor.ndim)
+        gain, factor, offset = (aligned(c, longest) for c in (self.gain, factor, offset))
+        shift = gain * offset if self.shift is None else gain * offset + aligned(self.shift, longest)
         return self._replace(gain=gain * factor, shift=shift)
 
     def features_after(self, factor: Tensor) -> torch.Size:
         """``feature_shape`` of what :meth:`after` returns."""
-        shorter, longer = sorted((self.feature_shape, factor.shape), key=len)
+        shorter, longer = sorted((self.feature_shape, factor.shape[1:]), key=len)
         missing = (1,) * (len(longer) - len(shorter))
         return torch.Size(b if a == 1 else a for a, b in zip((*missing, *shorter), longer, strict=True))
 
@@ -68,11 +68,15 @@ class Coefficients(NamedTuple):
         return self.gain * x + self.shift, torch.ones_like(self.gain)
 
 
+def aligned(coefficient: Tensor, ndim: int) -> Tensor:
+    """``[T, *feature_shape]`` with so many dimensions, of which the new ones follow time."""
+    steps, *own = coefficient.shape
+    return coefficient.reshape(steps, *(1,) * (ndim - 1 - len(own)), *own)
+
+
 def spread(coefficient: Tensor, features: Sequence[int], num_steps: int = -1) -> Tensor:
     """``[T, *feature_shape]``, or ``[1, ...]`` for one of all steps, spread to ``[T, *features]``."""
-    steps, *own = coefficient.shape
-    missing = (1,) * (len(features) - len(own))
-    return coefficient.reshape(steps, *missing, *own).expand(num_steps, *features)
+    return aligned(coefficient, 1 + len(features)).expand(num_steps, *features)
 
 
 def summed_to(grad: Tensor, shape: torch.Size) -> Tensor:

@@ -39,7 +39,8 @@ def run(
 ) -> tuple[Tensor, Tensor]:
     """:func:`~.api.adaptive_leaky` for arguments that are known to fit.
 
-    ``affine`` is a factor and an offset of the input, in the dtype of the state.
+    ``affine`` is a factor and an offset of the input, ``[T, *features]`` or ``[1, *features]``, in the dtype
+    of the state.
     """
     chosen = choose(impl, x, rule)
     mem = None if mem is None else mem.to(coefficients.beta.dtype)
