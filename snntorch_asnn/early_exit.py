@@ -11,8 +11,9 @@ from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_choice, check_count
-from snntorch_asnn.layers import AnalogCarry, OverTime, StepNorm
+from snntorch_asnn.layers import AnalogCarry, OverTime
 from snntorch_asnn.layers.hybrid_stem import TwoCopies
+from snntorch_asnn.layers.norm_over_time import RunsNorms
 from snntorch_asnn.layers.over_time import snntorch_neurons, spikes_of, takes_sequence
 from snntorch_asnn.models.base import SpikingModel
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
@@ -155,21 +156,17 @@ class _ZooStepper(_Stepper):
 
     def __init__(self, model: SpikingModel, planes: Tensor, num_steps: int):
         super().__init__(model, lambda t, active: planes[t, active], num_steps, planes.shape[1])
-        self.firsts = [
-            (m, m.analog_planes) for m in self.net.modules() if isinstance(m, TwoCopies) and m.analog_planes
-        ]
-        self.norms = [m for m in self.net.modules() if isinstance(m, StepNorm)]
+        modules = list(self.net.modules())
+        self.in_time = [module for module in modules if isinstance(module, RunsNorms)]
         self.carries = []
-        for layer, _ in self.firsts:
-            if isinstance(layer.carry, AnalogCarry):
+        for layer in modules:
+            if isinstance(layer, TwoCopies) and isinstance(getattr(layer, "carry", None), AnalogCarry):
                 layer._modules["carry"] = carry = _StepCarry(layer.carry)
                 self.carries.append(carry)
 
     def __call__(self, t: int, active: Tensor) -> Tensor:
-        for first, analog in self.firsts:
-            first.analog_planes = int(t < analog)
-        for norm in self.norms:
-            norm.step = t
+        for layer in self.in_time:
+            layer.only_step = t
         logits = self.net.step_logits(self.inputs(t, active)[None])
         # The readout weighs every step on its own, so the other steps may hold anything.
         weighed: Tensor = self.net.readout.weigh(logits.expand(self.net.num_steps, *logits.shape[1:]))

@@ -9,10 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_count
-from snntorch_asnn.layers.time_folded import TimeFolded, fold_time
+from snntorch_asnn.layers.norm_over_time import RunsNorms
+from snntorch_asnn.layers.time_folded import TimeFolded, fold_time_of
 from snntorch_asnn.neurons.resizing import resize_parameter
 
 __all__ = ["AnalogCarry", "AnalogSteps", "HybridStem", "TwoCopies"]
+
+
+RunsCopy = Callable[[Tensor, int | None], Tensor]
+"""Runs one copy of a first layer on planes, the first of which is the given step of the copy."""
 
 
 class AnalogSteps(NamedTuple):
@@ -86,7 +91,7 @@ class AnalogCarry(nn.Module):
         return f"num_steps={len(self.weight)}"
 
 
-class TwoCopies(nn.Module):
+class TwoCopies(RunsNorms, nn.Module):
     """A first layer that may have a copy of its own for the analog steps of a hybrid code.
 
     Attributes:
@@ -101,8 +106,25 @@ class TwoCopies(nn.Module):
         """Return what the analog steps go through, then all that the others do."""
         raise NotImplementedError
 
-    def _split(self, planes: Tensor) -> tuple[Tensor, Tensor]:
-        return planes[: self.analog_planes], planes[self.analog_planes :]
+    def steps_of_norms(self, num_steps: int) -> dict[nn.Module, int]:
+        """Return how many steps the norms of either copy see."""
+        if not self.analog_planes:
+            return {}
+        own, *others = self.copies()
+        later = num_steps - self.analog_planes
+        analog = dict.fromkeys(own.modules(), self.analog_planes)
+        return analog | {layer: later for part in others for layer in part.modules()}
+
+    def _run_copies(self, planes: Tensor, analog: RunsCopy, others: RunsCopy) -> Tensor:
+        """Currents of all steps, or of the only one, each step through the copy that it belongs to."""
+        if self.only_step is None:
+            first, later = planes[: self.analog_planes], planes[self.analog_planes :]
+            return self._joined(analog(first, None), others(later, None))
+        if self.only_step < self.analog_planes:
+            out = analog(planes, self.only_step)
+            return self._joined(out, out[:0])
+        out = others(planes, self.only_step - self.analog_planes)
+        return self._joined(out[:0], out)
 
     def _joined(self, analog: Tensor, spikes: Tensor) -> Tensor:
         """Currents of the analog steps, then those of the others, with what is carried on to them."""
@@ -129,6 +151,8 @@ class HybridStem(TwoCopies):
         >>> stem(torch.rand(4, 2, 1, 8, 8)).shape
         torch.Size([4, 2, 6, 6, 6])
     """
+
+    runs_any_module = True
 
     def __init__(
         self, direct: nn.Module, spike: nn.Module, direct_steps: int = 1, carry: AnalogCarry | None = None
@@ -160,8 +184,11 @@ class HybridStem(TwoCopies):
 
     def forward(self, planes: Tensor) -> Tensor:
         """Map ``[T, B, ...]`` to ``[T, B, ...]``."""
-        analog, spikes = self._split(planes)
-        return self._joined(fold_time(self.direct, analog), fold_time(self.spike, spikes))
+
+        def run(copy: nn.Module) -> RunsCopy:
+            return lambda planes, step: fold_time_of(copy, planes, self.norm_over_time, step)
+
+        return self._run_copies(planes, run(self.direct), run(self.spike))
 
     def copies(self) -> tuple[nn.Module, ...]:
         """Return the layer of the analog steps and that of the others."""

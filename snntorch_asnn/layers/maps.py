@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from snntorch_asnn.layers.hybrid_stem import AnalogCarry, AnalogSteps, TwoCopies
-from snntorch_asnn.layers.norm_leaky import normed, normed_spikes
-from snntorch_asnn.layers.time_folded import fold_time
+from snntorch_asnn.layers.norm_leaky import normed_spikes
+from snntorch_asnn.layers.norm_over_time import normed
+from snntorch_asnn.layers.time_folded import fold_time, fold_time_of
 
 __all__ = ["ConvLayers"]
 
@@ -63,20 +64,29 @@ class ConvLayers(TwoCopies):
             self.direct = nn.Sequential(own, nn.BatchNorm2d(out_channels))
             self.carry = AnalogCarry(analog.carried_to) if analog.carried_to else None
 
-    def _run(self, conv: str, norm: str, x: Tensor, neuron: nn.Module | None = None) -> Tensor:
+    def _run(
+        self, conv: str, norm: str, x: Tensor, neuron: nn.Module | None = None, step: int | None = None
+    ) -> Tensor:
         """Convolution ``conv``, its norm and, where given, the neuron behind it, on ``[T, B, C, H, W]``."""
         out = fold_time(getattr(self, conv), x)
+        step = self.only_step if step is None else step
         if neuron is None:
-            return normed(getattr(self, norm), out)
-        spikes: Tensor = normed_spikes(getattr(self, norm), neuron, out, fused=self.fused)
+            return normed(getattr(self, norm), out, 2, self.norm_over_time, step)
+        spikes: Tensor = normed_spikes(
+            getattr(self, norm), neuron, out, fused=self.fused, over_time=self.norm_over_time, step=step
+        )
         return spikes
 
     def _run_first(self, planes: Tensor, neuron: nn.Module | None = None) -> Tensor:
         """The first layer, each step through the copy that it belongs to, and the neuron behind it."""
-        if self.direct is None:
+        direct = self.direct
+        if direct is None:
             return self._run(*self.first, planes, neuron)
-        analog, spikes = self._split(planes)
-        out = self._joined(fold_time(self.direct, analog), self._run(*self.first, spikes))
+        out = self._run_copies(
+            planes,
+            lambda planes, step: fold_time_of(direct, planes, self.norm_over_time, step),
+            lambda planes, step: self._run(*self.first, planes, step=step),
+        )
         return out if neuron is None else neuron(out)
 
     def copies(self) -> tuple[nn.Module, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, cast
 
 import torch
@@ -9,22 +10,36 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.utils import fusion
 
+from snntorch_asnn.layers.norm_over_time import (
+    AnyBatchNorm,
+    NormOverTime,
+    RunsNorms,
+    check_channels,
+    check_input,
+    has_hooks,
+    is_plain,
+    is_synchronised,
+    joint,
+    normed,
+    num_steps_of,
+    spread_over,
+    statistics,
+)
 from snntorch_asnn.layers.over_time import OverTime
-from snntorch_asnn.layers.time_folded import TimeFolded, fold_time
+from snntorch_asnn.layers.step_norm import set_norm_over_time
+from snntorch_asnn.layers.time_folded import TimeFolded, fold_time_of
 from snntorch_asnn.neurons import AdaptiveLeaky
-from snntorch_asnn.ops.batch_moments import Moments, NormState, batch_moments, gpu_kernels
 from snntorch_asnn.ops.first_derivative import first_derivative_only
 
-__all__ = ["NormLeaky", "fold_norm", "folded_spikes", "fuse_norm", "normed", "normed_spikes"]
+__all__ = ["NormLeaky", "fold_norm", "folded_spikes", "fuse_norm", "normed_spikes"]
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 SMALL = 1 << 17
 """Elements of float32 or float64 on a CPU, below which two layers take less time than one."""
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
-class NormLeaky(nn.Module):
-    r"""Batch norm over time, batch and space, and the neuron behind it, as one layer.
+class NormLeaky(RunsNorms, nn.Module):
+    r"""Batch norm of a sequence, and the neuron behind it, as one layer.
 
     .. math::
 
@@ -49,11 +64,15 @@ class NormLeaky(nn.Module):
 
     Args:
         norm: ``nn.BatchNorm1d``, ``2d``, ``3d`` or ``nn.SyncBatchNorm``, over the channels of one step's
-            input; a number is short for ``nn.BatchNorm2d`` of so many channels.
+            input, or a :class:`~snntorch_asnn.layers.StepBatchNorm`; a number stands for a norm of so many
+            channels that takes any of the shapes below.
         neuron: ``AdaptiveLeaky`` with ``sequence=True``, or any neuron in
             :class:`~snntorch_asnn.layers.OverTime`.
         process_group: processes of :mod:`torch.distributed` whose batches count as one in training, such as
             ``torch.distributed.group.WORLD``; None leaves it to the norm.
+        norm_over_time: which steps the norm takes its statistics from, see
+            :func:`~snntorch_asnn.layers.set_norm_over_time`.
+        num_steps: T, for ``"step_statistics"`` and ``"step"``; None for the neuron's.
 
     Shapes:
         Input ``[T, B, C]``, ``[T, B, C, L]``, ``[T, B, C, H, W]`` or ``[T, B, C, D, H, W]``, as the norm
@@ -61,7 +80,8 @@ class NormLeaky(nn.Module):
 
     Raises:
         TypeError: ``norm`` is no batch norm, or ``neuron`` none of the above.
-        ValueError: ``neuron`` computes single steps, or an input has the wrong number of channels.
+        ValueError: ``neuron`` computes single steps, ``norm_over_time`` is unknown, or an input has the wrong
+            number of dimensions, channels or steps.
 
     Example::
 
@@ -81,9 +101,11 @@ class NormLeaky(nn.Module):
         neuron: AdaptiveLeaky | OverTime,
         *,
         process_group: dist.ProcessGroup | None = None,
+        norm_over_time: NormOverTime = "pooled",
+        num_steps: int | None = None,
     ) -> None:
         super().__init__()
-        norm = nn.BatchNorm2d(norm) if isinstance(norm, int) else norm
+        norm = AnyBatchNorm(norm) if isinstance(norm, int) else norm
         if not isinstance(norm, nn.modules.batchnorm._BatchNorm):
             raise TypeError(f"norm must be a batch norm or a number of channels; got {type(norm).__name__}")
         if not isinstance(neuron, AdaptiveLeaky | OverTime):
@@ -93,10 +115,29 @@ class NormLeaky(nn.Module):
         self.norm = norm
         self.neuron = neuron
         self.process_group = process_group
+        inner = neuron.neuron if isinstance(neuron, OverTime) else neuron
+        set_norm_over_time(self, norm_over_time, num_steps or getattr(inner, "num_steps", None))
 
     def forward(self, x: Tensor, **options: Any) -> Any:
         """Map currents ``[T, B, C, ...]`` to what the neuron returns; ``options`` are the neuron's."""
-        return normed_spikes(self.norm, self.neuron, x, process_group=self.process_group, **options)
+        return normed_spikes(
+            self.norm,
+            self.neuron,
+            x,
+            over_time=self.norm_over_time,
+            step=self._first_step(len(x), options.get("step")),
+            process_group=self.process_group,
+            **options,
+        )
+
+    def _first_step(self, steps: int, given: int | None) -> int | None:
+        """The step that a part of a sequence begins with, which the neuron knows; None for a whole one."""
+        if given is not None or self.only_step is not None:
+            return self.only_step if given is None else given
+        if num_steps_of(self.norm) in (None, steps):
+            return None
+        hides = isinstance(self.neuron, AdaptiveLeaky) and self.neuron.init_hidden
+        return self.neuron.step if hides else None
 
 
 def normed_spikes(
@@ -106,6 +147,8 @@ def normed_spikes(
     channel_dim: int = 2,
     *,
     fused: bool = True,
+    over_time: NormOverTime = "pooled",
+    step: int | None = None,
     process_group: dist.ProcessGroup | None = None,
     **options: Any,
 ) -> Any:
@@ -117,16 +160,19 @@ def normed_spikes(
         x: ``[T, B, C, ...]``, or ``[T, B, ..., C]`` where ``channel_dim`` is the last.
         channel_dim: 2 or the last dimension of ``x``.
         fused: False to run the one and then the other.
+        over_time: which steps the norm takes its statistics from.
+        step: the first of the input for the norm, where ``x`` is a part of a sequence.
         process_group: see :class:`NormLeaky`.
         **options: the neuron's.
 
     Returns:
         What the neuron returns.
     """
-    fused = fused and (process_group is not None or _pays(norm, x)) and _fuses(norm, neuron, x, channel_dim)
+    fused = fused and (process_group is not None or _pays(norm, x))
+    fused = fused and _fuses(norm, neuron, x, channel_dim, over_time)
     if not fused and process_group is None:
-        return neuron(normed(norm, x, channel_dim), **options)
-    x, factor, offset = _as_affine(cast(BatchNorm, norm), x, channel_dim, process_group)
+        return neuron(normed(norm, x, channel_dim, over_time, step), **options)
+    x, factor, offset = _as_affine(cast(BatchNorm, norm), x, channel_dim, over_time, step, process_group)
     if not fused:
         return neuron((factor * x + offset).to(x.dtype), **options)
     return neuron(x, affine=(factor, offset), **options)
@@ -138,76 +184,49 @@ def folded_spikes(layers: nn.Module, neuron: nn.Module, x: Tensor, *, fused: boo
         return neuron(layers(x))  # type: ignore[no-any-return]
     *before, norm = layers
     for layer in before:
-        x = fold_time(layer, x)
-    return normed_spikes(norm, neuron, x)  # type: ignore[no-any-return]
+        x = fold_time_of(layer, x, layers.norm_over_time, layers.only_step)
+    how = {"over_time": layers.norm_over_time, "step": layers.only_step}
+    return normed_spikes(norm, neuron, x, **how)  # type: ignore[no-any-return]
 
 
-def _fuses(norm: nn.Module, neuron: nn.Module, x: Tensor, channel_dim: int) -> bool:
+def _fuses(norm: nn.Module, neuron: nn.Module, x: Tensor, channel_dim: int, over_time: NormOverTime) -> bool:
     inner = neuron.neuron if isinstance(neuron, OverTime) else neuron
-    if type(norm) not in _NORMS or not isinstance(inner, AdaptiveLeaky) or not inner.takes_affine:
+    if not is_plain(norm) or not isinstance(inner, AdaptiveLeaky) or not inner.takes_affine:
         return False
-    if any(map(_has_hooks, (norm, neuron, inner))) or x.numel() <= x.shape[channel_dim]:
+    together = x if over_time == "pooled" else x[:1]
+    if any(map(has_hooks, (norm, neuron, inner))) or together.numel() <= x.shape[channel_dim]:
         return False  # hooks are to see the normalised current, and a norm refuses a single value by itself
     if torch.compiler.is_compiling():
-        return not isinstance(norm, nn.SyncBatchNorm)
+        return not is_synchronised(norm)
     return not torch._C._are_functorch_transforms_active()
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return any(
-        (
-            module._forward_pre_hooks,
-            module._forward_hooks,
-            module._backward_pre_hooks,
-            module._backward_hooks,
-        )
-    )
 
 
 def _pays(norm: nn.Module, x: Tensor) -> bool:
     """Whether norm and neuron in one are faster than the two; in half precision they are also more exact."""
-    if torch.compiler.is_compiling() or isinstance(norm, nn.SyncBatchNorm) or x.device.type != "cpu":
+    if torch.compiler.is_compiling() or is_synchronised(norm) or x.device.type != "cpu":
         return True
     return x.numel() >= SMALL or x.dtype not in (torch.float32, torch.float64)
 
 
-def normed(norm: nn.Module, x: Tensor, channel_dim: int = 2) -> Tensor:
-    """Run a norm that knows no time on a sequence, its statistics over all but the channels."""
-    if channel_dim == 2:
-        return fold_time(norm, x)
-    return norm(x.flatten(0, -2)).view(x.shape)  # type: ignore[no-any-return]
-
-
 def _as_affine(
-    norm: BatchNorm, x: Tensor, channel_dim: int, group: dist.ProcessGroup | None
+    norm: BatchNorm,
+    x: Tensor,
+    channel_dim: int,
+    over_time: NormOverTime,
+    step: int | None,
+    group: dist.ProcessGroup | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``x`` and what the norm multiplies it by and adds to it, shaped to broadcast against one step."""
-    if x.shape[channel_dim] != norm.num_features:
-        raise ValueError(
-            f"x must have {norm.num_features} channels in dimension {channel_dim}, as its norm has; "
-            f"got shape {tuple(x.shape)}"
-        )
+    """``x`` and what the norm multiplies it by and adds to it: for one step, or as ``[T, 1, ...]`` for each."""
     if channel_dim == 2:
-        norm._check_input_dim(x.flatten(0, 1))
-    mean, variance = norm.running_mean, norm.running_var
-    if norm.training or mean is None or variance is None:
-        group = _joint(norm, group)
-        kernels = gpu_kernels(x) if group is None else None
-        if kernels is not None:
-            return kernels.norm_affine(x, channel_dim, _to_move(norm))  # type: ignore[no-any-return]
-        moments = batch_moments(x, channel_dim, group)
-        if norm.training and norm.track_running_stats:
-            _move_running_averages(norm, moments)
-        x, mean, variance, _ = moments
-    wide = torch.promote_types(x.dtype, torch.float32)
-    given = (mean.to(wide), variance.to(wide), norm.weight, norm.bias, norm.eps)
-    traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    shape = (-1, *(1,) * (x.ndim - channel_dim - 1))
-    if traced:
+        check_input(norm, x)
+    check_channels(norm, x, channel_dim)
+    x, mean, variance, *weights = statistics(norm, x, channel_dim, over_time, step, joint(norm, group))
+    given = (mean, variance, *weights, norm.eps)
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         factor, offset, _ = _affine_of(*given)
-        return x, factor.view(shape), offset.view(shape)
-    factor, offset = _Affine.apply(*given, shape)
-    return x, factor, offset
+    else:
+        factor, offset = _Affine.apply(*given)
+    return x, spread_over(factor, x, channel_dim), spread_over(offset, x, channel_dim)
 
 
 def _affine_of(
@@ -225,55 +244,21 @@ class _Affine(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        mean, _, weight, bias, _, shape = inputs
-        factor, offset, scale = _affine_of(*inputs[:5])
+        mean, _, weight, bias, _ = inputs
+        factor, offset, scale = _affine_of(*inputs)
         ctx.save_for_backward(mean, weight, factor, scale)
-        ctx.has_bias = bias is not None
-        return factor.view(shape), offset.view(shape)
+        ctx.bias_shape = None if bias is None else bias.shape
+        return factor, offset
 
     @staticmethod
     @first_derivative_only("norm and neuron in one", "the one after the other")
     def backward(ctx: Any, grad_factor: Tensor, grad_offset: Tensor) -> tuple[Tensor | None, ...]:
         mean, weight, factor, scale = ctx.saved_tensors
-        grad_offset = grad_offset.flatten()
-        grad_factor = torch.addcmul(grad_factor.flatten(), mean, grad_offset, value=-1)
-        grad_weight = None if weight is None else grad_factor * scale
+        grad_factor = torch.addcmul(grad_factor, mean, grad_offset, value=-1)
+        grad_weight = None if weight is None else (grad_factor * scale).sum_to_size(weight.shape)
         grad_variance = grad_factor * factor * scale.square() * -0.5
-        grad_bias = grad_offset if ctx.has_bias else None
-        return -factor * grad_offset, grad_variance, grad_weight, grad_bias, None, None
-
-
-def _to_move(norm: BatchNorm) -> NormState:
-    """Parameters of a norm, and its running averages if this call is to move them; counts the call."""
-    running = tracked = None
-    if norm.training and norm.track_running_stats:
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        assert norm.num_batches_tracked is not None
-        norm.num_batches_tracked.add_(1)
-        running = (norm.running_mean, norm.running_var)
-        tracked = norm.num_batches_tracked if norm.momentum is None else None
-    return NormState(norm.weight, norm.bias, running, tracked, norm.momentum or 0.0, norm.eps)
-
-
-@torch.no_grad()
-def _move_running_averages(norm: BatchNorm, moments: Moments) -> None:
-    assert norm.num_batches_tracked is not None
-    norm.num_batches_tracked.add_(1)
-    unbiased = moments.variance * (moments.elements / (moments.elements - 1))
-    for running, value in ((norm.running_mean, moments.mean), (norm.running_var, unbiased)):
-        assert running is not None
-        new = 1 / norm.num_batches_tracked.to(running.dtype) if norm.momentum is None else norm.momentum
-        running.lerp_(value.to(running.dtype), new)
-
-
-def _joint(norm: BatchNorm, group: dist.ProcessGroup | None) -> dist.ProcessGroup | None:
-    """The processes over which a norm takes its statistics; None for this one alone."""
-    if not norm.training or not dist.is_available() or not dist.is_initialized():
-        return None
-    if group is None and isinstance(norm, nn.SyncBatchNorm):
-        group = cast("dist.ProcessGroup", norm.process_group or dist.group.WORLD)
-    return group if group is not None and dist.get_world_size(group) > 1 else None
+        grad_bias = None if ctx.bias_shape is None else grad_offset.sum_to_size(ctx.bias_shape)
+        return -factor * grad_offset, grad_variance, grad_weight, grad_bias, None
 
 
 def fuse_norm(model: nn.Module, fused: bool = True) -> nn.Module:
@@ -324,8 +309,9 @@ def fold_norm(layer: nn.Module, norm_leaky: NormLeaky) -> tuple[nn.Module, nn.Mo
 
     Raises:
         TypeError: ``layer`` is neither, or ``norm_leaky`` no :class:`NormLeaky`.
-        ValueError: one of them is in training mode, the norm has no running averages or another number of
-            channels than ``layer`` puts out, or ``layer`` is a transposed convolution with groups.
+        ValueError: one of them is in training mode, the norm has no running averages, averages of each step or
+            another number of channels than ``layer`` puts out, or ``layer`` is a transposed convolution with
+            groups.
 
     Example::
 
@@ -344,14 +330,32 @@ def fold_norm(layer: nn.Module, norm_leaky: NormLeaky) -> tuple[nn.Module, nn.Mo
         raise ValueError("layer and norm_leaky must be in evaluation mode; call eval() first")
     if norm.running_mean is None:
         raise ValueError("norm_leaky must have running averages; got track_running_stats=False")
+    if num_steps_of(norm) is not None:
+        raise ValueError(
+            "norm_leaky must have one norm for all steps, which weights for all steps can hold; got "
+            f"norm_over_time={norm_leaky.norm_over_time!r}"
+        )
     channels = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
     if norm.num_features != channels:
         raise ValueError(
             f"norm_leaky must have the {channels} channels that layer puts out; got {norm.num_features}"
         )
     if isinstance(layer, nn.Linear):
-        return fusion.fuse_linear_bn_eval(layer, norm), norm_leaky.neuron
+        return _with_norm(layer, norm), norm_leaky.neuron
     if layer.transposed and layer.groups > 1:
         # PyTorch lays out the weights of one group only as those of a transposed convolution.
         raise ValueError(f"layer must have groups=1 as a transposed convolution; got groups={layer.groups}")
     return fusion.fuse_conv_bn_eval(layer, norm, layer.transposed), norm_leaky.neuron
+
+
+def _with_norm(layer: nn.Linear, norm: BatchNorm) -> nn.Linear:
+    """A copy of a linear layer, whose weight may end in dimensions of 1, with a norm's arithmetic in it."""
+    folded = copy.deepcopy(layer)
+    mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+    with torch.no_grad():
+        factor, offset, _ = _affine_of(mean, variance, norm.weight, norm.bias, norm.eps)
+        weight = layer.weight * factor.view(-1, *(1,) * (layer.weight.ndim - 1))
+        bias = offset if layer.bias is None else torch.addcmul(offset, layer.bias, factor)
+    folded.weight = nn.Parameter(weight.to(layer.weight.dtype), layer.weight.requires_grad)
+    folded.bias = nn.Parameter(bias.to(layer.weight.dtype), layer.weight.requires_grad)
+    return folded

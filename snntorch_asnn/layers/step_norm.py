@@ -1,126 +1,335 @@
-"""A batch norm for every time step."""
+"""Batch norms with running averages, or all they have, for every step; and the choice for a whole network."""
 
 from __future__ import annotations
 
-import copy
+import re
+import warnings
+from collections.abc import Mapping
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from snntorch_asnn._arguments import check_count
-from snntorch_asnn.layers.hybrid_stem import TwoCopies
+from snntorch_asnn._arguments import check_choice, check_count
+from snntorch_asnn.layers.norm_over_time import (
+    NormOverTime,
+    RunsNorms,
+    has_steps,
+    is_plain,
+    is_synchronised,
+    normalise,
+)
+from snntorch_asnn.neurons.time_parameters import resample
 
-__all__ = ["StepNorm", "split_norms"]
+__all__ = ["StepBatchNorm", "StepNorm", "join_step_norms", "set_norm_over_time", "split_norms"]
+
+_AVERAGES = ("running_mean", "running_var", "num_batches_tracked")
+_WEIGHTS = ("weight", "bias")
 
 
-class StepNorm(nn.Module):
-    r"""Batch norms of their own for every step, with weights and statistics of their own.
+class StepBatchNorm(_BatchNorm):
+    r"""A batch norm with statistics and running averages for every step.
 
-    .. math:: y[t] = \mathrm{BN}_t(x[t])
+    .. math:: y[t] = \gamma\, \frac{x[t] - \mu[t]}{\sqrt{\sigma^2[t] + \epsilon}} + b
 
-    The steps of a sequence differ in mean and spread: those of a hybrid code most, and those of every
-    network because its neurons start from rest. A norm that all steps share sees the mixture.
+    The steps of a sequence differ in mean and spread: most in a hybrid code, and in every network because its
+    neurons start from rest. A norm over all steps sees the mixture.
 
     Args:
-        norm: a batch norm, which every step gets a copy of.
-        num_steps: T, the number of steps that it sees.
-        first: which step of the sequence the first of them is.
+        norm: a batch norm of PyTorch, whose weights, averages and settings every step begins with.
+        num_steps: T.
+        each_weight: whether every step has a weight and bias of its own too.
+
+    Attributes:
+        num_steps: T.
+        synchronised: whether statistics are taken over all processes in training.
 
     Shapes:
-        ``[T * B, ...]``, time folded into the batch, to the same.
+        ``[T * B, C, ...]``, time folded into the batch, to the same. ``running_mean``, ``running_var`` and,
+        with ``each_weight``, ``weight`` and ``bias`` are ``[T, C]``; ``num_batches_tracked`` is ``[T]``.
 
     Raises:
-        TypeError: ``norm`` is no batch norm, or a number no integer.
-        ValueError: ``num_steps`` is below 1, or does not divide the first dimension of the input.
+        TypeError: ``norm`` is no batch norm of PyTorch, or ``num_steps`` no integer.
+        ValueError: ``num_steps`` is below 1, or the input has another number of steps.
 
     Source: Kim & Panda, Revisiting Batch Normalization for Training Low-Latency Deep Spiking Neural Networks
-    From Scratch, Frontiers in Neuroscience 2021.
+    From Scratch, Frontiers in Neuroscience 2021, for ``each_weight=True``.
 
     Example::
 
         >>> import torch
-        >>> norm = StepNorm(nn.BatchNorm1d(3), num_steps=2)
+        >>> norm = StepBatchNorm(nn.BatchNorm1d(3), num_steps=2)
         >>> x = torch.cat([torch.randn(8, 3), 5 + torch.randn(8, 3)])
         >>> bool(norm(x)[8:].mean().abs() < 1e-5)
         True
+        >>> norm.running_mean.shape, norm.weight.shape
+        (torch.Size([2, 3]), torch.Size([3]))
     """
 
-    step: int | None = None  # the one step that the input is of, where a network runs step by step
+    has_steps = True
+    synchronised = False
+    process_group: Any = None
+    only_step: int | None = None  # the one that the whole input is of, where its layer calls it step by step
 
-    def __init__(self, norm: _BatchNorm, num_steps: int, first: int = 0) -> None:
-        super().__init__()
-        if not isinstance(norm, _BatchNorm):
+    def __init__(self, norm: _BatchNorm, num_steps: int, *, each_weight: bool = False) -> None:
+        if not is_plain(norm):
             raise TypeError(f"norm must be a batch norm of torch.nn; got {type(norm).__name__}")
         check_count("num_steps", num_steps)
-        self.first = first
-        self.norms = nn.ModuleList(copy.deepcopy(norm) for _ in range(num_steps))
+        super().__init__(norm.num_features, norm.eps, norm.momentum, False, False)
+        self.affine, self.track_running_stats = norm.affine, norm.track_running_stats
+        self.num_steps = num_steps
+        self.kind: type[_BatchNorm] = getattr(norm, "kind", type(norm))
+        if is_synchronised(norm):
+            self.synchronised, self.process_group = True, getattr(norm, "process_group", None)
+        for name in (*_WEIGHTS, *_AVERAGES):
+            value = getattr(norm, name)
+            if value is not None and (each_weight or name in _AVERAGES) and not _is_of_steps(name, value):
+                value = _like(value, value.detach().expand(num_steps, *value.shape).clone())
+            setattr(self, name, value)
+        self.train(norm.training)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise every step by its own norm."""
-        if self.step is not None:
-            index = min(max(self.step - self.first, 0), len(self.norms) - 1)
-            one: Tensor = self.norms[index](x)
-            return one
-        batch, rest = divmod(len(x), len(self.norms))
-        if rest:
-            raise ValueError(f"x must have {len(self.norms)} steps in its first dimension; got {len(x)} rows")
-        steps = x.reshape(len(self.norms), batch, *x.shape[1:]).unbind()
-        return torch.cat([norm(step) for norm, step in zip(self.norms, steps, strict=True)])
+    @property
+    def each_weight(self) -> bool:
+        """Whether every step has a weight and bias of its own."""
+        return self.weight is not None and self.weight.ndim == 2
+
+    def forward(self, input: Tensor, step: int | None = None) -> Tensor:
+        """Normalise all steps, folded into the batch, or the one that the whole input is of."""
+        step = self.only_step if step is None else step
+        if step is not None:
+            return normalise(self, input[None], "step", step)[0]
+        if len(input) % self.num_steps:
+            raise ValueError(
+                f"input must be {self.num_steps} steps folded into the batch; got {len(input)} rows"
+            )
+        return normalise(self, input.unflatten(0, (self.num_steps, -1)), "step", None).flatten(0, 1)
+
+    def resize_steps(self, num_steps: int) -> Self:
+        """Resample what every step has of its own for another number of steps, linearly in time.
+
+        Parameters become new objects, so build the optimizer afterwards.
+
+        Raises:
+            ValueError, TypeError: if ``num_steps`` is not a positive integer.
+        """
+        check_count("num_steps", num_steps)
+        for name in (*_WEIGHTS, *_AVERAGES):
+            value = getattr(self, name)
+            if value is not None and _is_of_steps(name, value):
+                resampled = resample(value.double(), num_steps)
+                whole = value.dtype == torch.long
+                setattr(self, name, _like(value, (resampled.round() if whole else resampled).to(value.dtype)))
+        self.num_steps = num_steps
+        return self
+
+    def extra_repr(self) -> str:
+        """What ``print(net)`` shows."""
+        return f"{super().extra_repr()}, num_steps={self.num_steps}, each_weight={self.each_weight}"
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        self.kind._check_input_dim(self, input)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Take what a norm of all steps has for each of them, which is exact in evaluation."""
+        for name, value in _stacked(state_dict, prefix).items():
+            state_dict[name] = value
+        for name in (*_WEIGHTS, *_AVERAGES):
+            own, given = getattr(self, name), state_dict.get(prefix + name)
+            if own is not None and isinstance(given, Tensor) and given.shape == own.shape[1:]:
+                state_dict[prefix + name] = given.expand(own.shape) if _is_of_steps(name, own) else given
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-def split_norms(model: nn.Module, num_steps: int) -> nn.Module:
-    """Give every batch norm of a network a copy for each step.
+class StepNorm(StepBatchNorm):
+    """Deprecated name of :class:`StepBatchNorm` with ``each_weight=True``; ``first`` has no effect."""
 
-    Every copy begins with the weights and statistics of the one, so that a trained network computes what it
-    did. The analog steps of a hybrid-coded network keep to the copies of the first layer that are theirs.
-    Models of :func:`~snntorch_asnn.models.create_model` take ``step_norm=True`` instead.
+    def __init__(self, norm: _BatchNorm, num_steps: int, first: int = 0) -> None:
+        _warn("StepNorm is deprecated; use StepBatchNorm(norm, num_steps, each_weight=True)")
+        super().__init__(norm, num_steps, each_weight=True)
+
+
+def set_norm_over_time(
+    model: nn.Module, norm_over_time: NormOverTime, num_steps: int | None = None
+) -> nn.Module:
+    """Choose which steps the batch norms of a network take their statistics from.
+
+    ==================  ======================  ============  ===========================================
+    value               statistics in training  weight, bias  running averages
+    ==================  ======================  ============  ===========================================
+    "pooled"            over time and batch     one           one
+    "sequential"        of each step            one           one, moved at each step in order
+    "step_statistics"   of each step            one           of each step
+    "step"              of each step            of each step  of each step
+    ==================  ======================  ============  ===========================================
+
+    Every step begins with the weights and averages of the one norm, so that in evaluation a trained network
+    computes the same. The way back is open while all steps are still equal. Models of
+    :func:`~snntorch_asnn.models.create_model` take ``norm_over_time=`` instead.
 
     Args:
-        model: a model of the zoo, or a network made of its layers, that folds time into the batch.
-        num_steps: T.
+        model: a model of the zoo, or a network of its layers, :class:`TimeFolded` or :class:`NormLeaky`.
+        norm_over_time: one of the above.
+        num_steps: T; None where the model knows it or the norms have nothing for each step.
 
     Returns:
-        The model itself, changed in place.
+        The model itself, changed in place. With ``"step"`` weights are new Parameters, so build the
+        optimizer afterwards.
 
     Raises:
         TypeError: ``model`` is no module.
-        ValueError: ``num_steps`` is below 1, the norms are split already, or run in one with the neurons.
+        ValueError: ``norm_over_time`` is unknown, ``num_steps`` is missing or not that of the norms, a norm
+            stands where none of this package's layers runs it, or its steps differ already and would be
+            lost. The model is then unchanged.
+
+    Source: pooled as in Spikformer, SEW-ResNet and SpikingJelly; sequential as in the published LeNet and every
+    loop over time; step as Kim & Panda, Frontiers in Neuroscience 2021.
 
     Example::
 
         >>> from snntorch_asnn.models import create_model
-        >>> model = split_norms(create_model("lenet", num_classes=10, num_steps=4), num_steps=4)
-        >>> len(model.conv2[1].norms)
-        4
+        >>> model = create_model("lenet", num_classes=10, num_steps=4)
+        >>> model = set_norm_over_time(model, "step_statistics")
+        >>> model.conv2[1].running_mean.shape
+        torch.Size([4, 48])
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
-    check_count("num_steps", num_steps)
-    modules = list(model.modules())
-    if any(isinstance(module, StepNorm) for module in modules):
-        raise ValueError("model must have one norm for all steps; its norms are split already")
-    if any(getattr(module, "fused", False) for module in modules):
-        raise ValueError(
-            "model must not be fused: its norms run in one with the neurons, for all steps alike"
-        )
-    spans = _spans_of_first_layers(modules, num_steps)
-    for module in modules:
+    check_choice("norm_over_time", norm_over_time, NormOverTime)
+    runners = [module for module in model.modules() if isinstance(module, RunsNorms)]
+    replacements: dict[nn.Module, _BatchNorm] = {}
+    if norm_over_time != "pooled":
+        _check_places(model)
+    if norm_over_time in ("pooled", "sequential"):
+        keys = (*_WEIGHTS, *_AVERAGES)
+        replacements |= {norm: _merged(norm, name, keys) for name, norm in _norms(model) if has_steps(norm)}
+    else:
+        steps = _steps_of(model, runners, num_steps)
+        each_weight = norm_over_time == "step"
+        replacements |= {norm: _split(norm, name, steps[norm], each_weight) for name, norm in _norms(model)}
+    for module in list(model.modules()):
         for name, child in module.named_children():
-            if isinstance(child, _BatchNorm):
-                steps, first = spans.get(child, (num_steps, 0))
-                setattr(module, name, StepNorm(child, steps, first))
+            if child in replacements:
+                module._modules[name] = replacements[child]
+        if isinstance(module, RunsNorms) or hasattr(module, "norm_over_time"):
+            module.norm_over_time = norm_over_time  # type: ignore[assignment]
     return model
 
 
-def _spans_of_first_layers(modules: list[nn.Module], num_steps: int) -> dict[nn.Module, tuple[int, int]]:
-    """Number of steps, and the first, that the norms of a hybrid-coded network's first layers see."""
-    spans: dict[nn.Module, tuple[int, int]] = {}
-    for module in modules:
-        if not isinstance(module, TwoCopies) or not module.analog_planes:
-            continue
-        analog, (own, *others) = module.analog_planes, module.copies()
-        for parts, span in (([own], (analog, 0)), (others, (num_steps - analog, analog))):
-            inner = (layer for part in parts for layer in part.modules())
-            spans |= {layer: span for layer in inner if isinstance(layer, _BatchNorm)}
-    return spans
+def split_norms(model: nn.Module, num_steps: int) -> nn.Module:
+    """Deprecated: :func:`set_norm_over_time` with ``"step"``."""
+    _warn('split_norms is deprecated; use set_norm_over_time(model, "step", num_steps)')
+    return set_norm_over_time(model, "step", num_steps)
+
+
+def join_step_norms(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a file with a norm's copies for each step, ``NAME.norms.0.weight``, as this version has them."""
+    stacked = _stacked(tensors, "")
+    rest = {name: value for name, value in tensors.items() if not _COPY.fullmatch(name)}
+    return rest | stacked
+
+
+_COPY = re.compile(rf"(.*?)norms\.(\d+)\.({'|'.join((*_WEIGHTS, *_AVERAGES))})")
+
+
+def _stacked(tensors: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:
+    copies: dict[str, dict[int, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith(prefix) and (found := _COPY.fullmatch(name)):
+            copies.setdefault(found[1] + found[3], {})[int(found[2])] = value
+    return {name: torch.stack([steps[t] for t in sorted(steps)]) for name, steps in copies.items()}
+
+
+def _is_of_steps(name: str, value: Tensor) -> bool:
+    return value.ndim == (1 if name == "num_batches_tracked" else 2)
+
+
+def _like(old: Tensor, value: Tensor) -> Tensor:
+    """``value`` as a Parameter where ``old`` is one."""
+    if not isinstance(old, nn.Parameter):
+        return value
+    return nn.Parameter(value, requires_grad=old.requires_grad)
+
+
+def _norms(model: nn.Module) -> list[tuple[str, _BatchNorm]]:
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
+
+
+def _merged(norm: _BatchNorm, name: str, keys: tuple[str, ...]) -> _BatchNorm:
+    """One of PyTorch's norms with what all steps of ``norm`` have in common under ``keys``.
+
+    Raises:
+        ValueError: the steps differ.
+    """
+    assert isinstance(norm, StepBatchNorm)
+    merged = norm.kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    for key in keys:
+        value = getattr(norm, key)
+        if value is not None and _is_of_steps(key, value):
+            if not bool((value == value[:1]).all()):
+                raise ValueError(
+                    f"norm_over_time must stay 'step' or 'step_statistics': the steps of {name!r} have values "
+                    f"of their own by now, which one {key} for all cannot hold"
+                )
+            value = _like(value, value[0].detach().clone())
+        setattr(merged, key, value)
+    return merged.train(norm.training)
+
+
+def _split(norm: _BatchNorm, name: str, steps: int, each_weight: bool) -> StepBatchNorm:
+    """A norm with running averages for each step, and weights if ``each_weight``; itself where it is one.
+
+    Raises:
+        ValueError: it is one of another number of steps, or its weights would be lost.
+    """
+    if isinstance(norm, StepBatchNorm) and norm.num_steps != steps:
+        raise ValueError(f"num_steps must be {norm.num_steps} for the norm {name!r}; got {steps}")
+    if not isinstance(norm, StepBatchNorm) or (each_weight and not norm.each_weight):
+        return StepBatchNorm(norm, steps, each_weight=each_weight)
+    if each_weight or not norm.each_weight:
+        return norm
+    split = StepBatchNorm(_merged(norm, name, _WEIGHTS), steps)
+    for key in _AVERAGES:
+        setattr(split, key, getattr(norm, key))
+    return split
+
+
+def _steps_of(model: nn.Module, runners: list[RunsNorms], num_steps: int | None) -> dict[nn.Module, int]:
+    """Number of steps that each norm sees: T, but for the two copies of a hybrid-coded first layer."""
+    if num_steps is None:
+        num_steps = getattr(model, "num_steps", None)
+    if num_steps is None:
+        raise ValueError("num_steps must be the number of steps T for norms of each step; got None")
+    check_count("num_steps", num_steps)
+    steps: dict[nn.Module, int] = {norm: num_steps for _, norm in _norms(model)}
+    for runner in runners:
+        steps |= runner.steps_of_norms(num_steps)
+    return steps
+
+
+def _check_places(model: nn.Module) -> None:
+    """Refuse norms that no layer of this package runs.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for name, _ in _norms(model):
+        place, above = model, name
+        only_sequentials = True
+        while above:
+            above = above.rpartition(".")[0]
+            place = model.get_submodule(above)
+            if isinstance(place, RunsNorms):
+                break
+            only_sequentials = only_sequentials and isinstance(place, nn.Sequential)
+        if not isinstance(place, RunsNorms) or not (only_sequentials or place.runs_any_module):
+            raise ValueError(
+                f"norm_over_time must be 'pooled' for the norm {name!r}, which no layer of this package runs; "
+                "put it into a TimeFolded or NormLeaky"
+            )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, DeprecationWarning, stacklevel=3)

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["TimeFolded", "fold_time"]
+from snntorch_asnn.layers.norm_over_time import (
+    NormOverTime,
+    RunsNorms,
+    has_hooks,
+    has_steps,
+    normed,
+    takes_batch_statistics,
+)
+from snntorch_asnn.layers.step_norm import StepBatchNorm, set_norm_over_time
+
+__all__ = ["TimeFolded", "fold_time", "fold_time_of"]
 
 
 def fold_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -14,7 +27,7 @@ def fold_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
     Time is folded into the batch for the call, ``[T, B, ...] -> [T * B, ...]``, and unfolded after
     it. A batch norm in training mode therefore takes its statistics over time and batch together,
-    and moves its running averages once per call.
+    and moves its running averages once per call; :class:`TimeFolded` has a choice.
 
     Args:
         layer: a module or function that maps ``[N, ...]`` to ``[N, ...]``.
@@ -38,17 +51,93 @@ def fold_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return out.view(x.shape[:2] + out.shape[1:])
 
 
-class TimeFolded(nn.Sequential):
+def fold_time_of(layer: nn.Module, x: Tensor, over_time: NormOverTime, step: int | None = None) -> Tensor:
+    """:func:`fold_time`, but for batch norms in ``layer``, which see the steps as ``over_time`` says.
+
+    Args:
+        layer: a module that knows no time.
+        x: the sequence, ``[T, B, ...]``.
+        over_time: which steps the norms take their statistics from.
+        step: the first of the input, where it is a part of a sequence.
+    """
+    if over_time == "pooled":
+        return fold_time(layer, x)
+    if isinstance(layer, _BatchNorm):
+        return normed(layer, x, 2, over_time, step)
+    norms = [module for module in layer.modules() if isinstance(module, _BatchNorm)]
+    if not any(has_steps(norm) or takes_batch_statistics(norm) for norm in norms):
+        return fold_time(layer, x)
+    if not isinstance(layer, nn.Sequential) or has_hooks(layer):
+        return _in_a_loop(layer, norms, x, step)
+    for child in layer:
+        x = fold_time_of(child, x, over_time, step)
+    return x
+
+
+def _in_a_loop(layer: nn.Module, norms: list[_BatchNorm], x: Tensor, step: int | None) -> Tensor:
+    """Call a module that runs norms by itself, or has hooks, for one step after the other.
+
+    Raises:
+        ValueError: its norms have another number of steps than ``x``, which is none that begins at a step.
+    """
+    of_steps = [norm for norm in norms if isinstance(norm, StepBatchNorm)]
+    if step is None and any(norm.num_steps != len(x) for norm in of_steps):
+        raise ValueError(f"x must have {of_steps[0].num_steps} steps, as its norms have; got {len(x)}")
+    out: list[Tensor] = []
+    try:
+        for t, x_t in enumerate(x.unbind(), step or 0):
+            for norm in of_steps:
+                norm.only_step = t
+            out.append(layer(x_t))
+    finally:
+        for norm in of_steps:
+            norm.only_step = None
+    return torch.stack(out)
+
+
+class TimeFolded(RunsNorms, nn.Sequential):
     """An ``nn.Sequential`` over ``[T, B, ...]``, with time folded as by :func:`fold_time`.
+
+    Args:
+        *layers: as of ``nn.Sequential``.
+        norm_over_time: which steps the batch norms among them take their statistics from, see
+            :func:`~snntorch_asnn.layers.set_norm_over_time`. ``"sequential"`` is a loop over time.
+        num_steps: T, for ``"step_statistics"`` and ``"step"``.
+
+    Raises:
+        ValueError: ``norm_over_time`` is unknown, or ``num_steps`` missing.
 
     Example::
 
         >>> import torch
-        >>> conv = TimeFolded(torch.nn.Conv2d(1, 6, 3), torch.nn.BatchNorm2d(6))
+        >>> conv = TimeFolded(torch.nn.Conv2d(1, 6, 3), torch.nn.BatchNorm2d(6), norm_over_time="sequential")
         >>> conv(torch.rand(4, 2, 1, 8, 8)).shape
         torch.Size([4, 2, 6, 6, 6])
     """
 
+    runs_any_module = True
+
+    def __init__(
+        self, *layers: Any, norm_over_time: NormOverTime = "pooled", num_steps: int | None = None
+    ) -> None:
+        super().__init__(*layers)
+        set_norm_over_time(self, norm_over_time, num_steps)
+
+    def __getitem__(self, index: slice | int) -> Any:  # type: ignore[override]
+        """One layer, or a ``TimeFolded`` of several."""
+        part = super().__getitem__(index)
+        if isinstance(index, slice):
+            part.norm_over_time = self.norm_over_time
+        return part
+
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[T, B, ...]`` to ``[T, B, ...]``."""
-        return fold_time(super().forward, x)
+        if self.norm_over_time == "pooled":
+            return fold_time(super().forward, x)
+        for layer in cast(nn.Sequential, self):
+            x = fold_time_of(layer, x, self.norm_over_time, self.only_step)
+        return x
+
+    def extra_repr(self) -> str:
+        """Show which steps the norms see, where it is not all together."""
+        return "" if self.norm_over_time == "pooled" else f"norm_over_time={self.norm_over_time!r}"

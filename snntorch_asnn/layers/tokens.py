@@ -7,7 +7,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional
 
-from snntorch_asnn.layers.norm_leaky import normed, normed_spikes
+from snntorch_asnn.layers.norm_leaky import normed_spikes
+from snntorch_asnn.layers.norm_over_time import RunsNorms, normed
 
 __all__ = ["NeuronBuilder", "Pointwise", "SpikingMLP", "TokenLayers", "to_maps", "to_tokens"]
 
@@ -74,7 +75,7 @@ class Pointwise(nn.Linear):
         return functional.linear(input, self.weight.flatten(1), self.bias)
 
 
-class TokenLayers(nn.Module):
+class TokenLayers(RunsNorms, nn.Module):
     """Base of modules made of linear layers with batch norm on tokens.
 
     Each layer is a pair of children, ``NAME_linear`` and ``NAME_bn``, or ``NAME_conv`` and ``NAME_bn`` where
@@ -104,8 +105,9 @@ class TokenLayers(nn.Module):
         out: Tensor = getattr(self, f"{name}_{self._kind}")(x)
         norm: nn.Module = getattr(self, f"{name}_bn")
         if neuron is None:
-            return normed(norm, out, channel_dim=3)
-        spikes: Tensor = normed_spikes(norm, neuron, out, channel_dim=3, fused=self.fused)
+            return normed(norm, out, 3, self.norm_over_time, self.only_step)
+        how = {"over_time": self.norm_over_time, "step": self.only_step}
+        spikes: Tensor = normed_spikes(norm, neuron, out, channel_dim=3, fused=self.fused, **how)
         return spikes
 
 

@@ -9,11 +9,13 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from snntorch_asnn._arguments import check_count
+from snntorch_asnn._arguments import check_choice, check_count
 from snntorch_asnn.encoding import Moments
-from snntorch_asnn.layers import OverTime
+from snntorch_asnn.layers import NormOverTime, OverTime
 from snntorch_asnn.layers.hybrid_stem import AnalogCarry, AnalogSteps
+from snntorch_asnn.layers.norm_over_time import RunsNorms, num_steps_of
 from snntorch_asnn.models import tensor_file
 from snntorch_asnn.models.encodings import EncodingLike, ImageEncoder
 from snntorch_asnn.models.readouts import ReadoutLike, build_readout
@@ -51,8 +53,10 @@ class SpikingModel(nn.Module, ABC):
         carry: see :func:`~snntorch_asnn.models.create_model`.
         normalize: see :func:`~snntorch_asnn.models.create_model`.
         unnormalize: see :func:`~snntorch_asnn.models.create_model`.
+        norm_over_time: see :func:`~snntorch_asnn.models.create_model`; None for the class's default.
 
     Attributes:
+        default_norm_over_time: the class's default, what its reference does.
         recipe: name and settings that :func:`~snntorch_asnn.models.create_model` made the model from;
             None where it did not.
 
@@ -73,6 +77,8 @@ class SpikingModel(nn.Module, ABC):
     classifier: ClassVar[str] = "head"
     """Name of the last linear layer."""
 
+    default_norm_over_time: ClassVar[NormOverTime] = "pooled"
+
     def __init__(
         self,
         *,
@@ -85,6 +91,7 @@ class SpikingModel(nn.Module, ABC):
         carry: bool = False,
         normalize: Moments | None = None,
         unnormalize: Moments | None = None,
+        norm_over_time: NormOverTime | None = None,
     ) -> None:
         super().__init__()
         self.recipe: dict[str, Any] | None = None
@@ -106,6 +113,8 @@ class SpikingModel(nn.Module, ABC):
         if carry and not self.direct_steps:
             raise ValueError(f"carry must be False for encoding={encoding!r}, which has no analog step first")
         self.carried = carry
+        self.norm_over_time: NormOverTime = norm_over_time or self.default_norm_over_time
+        check_choice("norm_over_time", self.norm_over_time, NormOverTime)
 
     def forward(self, images: Tensor, *, return_steps: bool = False) -> Tensor:
         """Classify images.
@@ -196,12 +205,21 @@ class SpikingModel(nn.Module, ABC):
 
         Raises:
             ValueError: the model was made without :func:`~snntorch_asnn.models.create_model`, so that its
-                settings are not known; or its layers are not those that the settings make, or weights are not
-                finite; or ``path`` is a folder or in one that does not exist.
+                settings are not known; its norms differ in ``norm_over_time``; its layers are not those that
+                the settings make, or weights are not finite; or ``path`` is a folder or in one that does not
+                exist.
             ModuleNotFoundError: safetensors is not installed.
         """
         if self.recipe is None:
             raise ValueError("model must be made by create_model, which notes the settings")
+        if others := {m.norm_over_time for m in self.modules() if isinstance(m, RunsNorms)} - {
+            self.norm_over_time
+        }:
+            raise ValueError(
+                f"model must have one norm_over_time, {self.norm_over_time!r}; some of its layers have "
+                f"{', '.join(map(repr, sorted(others)))}: call set_norm_over_time on the whole model"
+            )
+        self.recipe["settings"]["norm_over_time"] = self.norm_over_time
         state = self.state_dict()
         self._check_recipe(state)
         check_finite(state, path)
@@ -269,6 +287,21 @@ class SpikingModel(nn.Module, ABC):
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was given by hand: a function of the user's own may not be pickled."""
         return self.__dict__ | {"_by_hand": {}}
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Say what is wrong where the file has norms of each step, and the model one for all."""
+        errors: list[str] = args[-1]
+        for name, norm in self.named_modules():
+            given = state_dict.get(f"{prefix}{name}.running_mean")
+            if isinstance(norm, _BatchNorm) and num_steps_of(norm) is None and getattr(given, "ndim", 1) == 2:
+                errors.append(
+                    f"state_dict has running averages of each step for {name!r}, and the model is "
+                    f"{self.norm_over_time!r}: call set_norm_over_time(model, 'step_statistics') or 'step' first"
+                )
+                break
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)  # type: ignore[no-untyped-call]
 
     def reference_keys(self) -> Mapping[str, Place]:
         """Return where each key of the reference's checkpoint goes, for ``load_reference_weights``.

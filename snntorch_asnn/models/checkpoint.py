@@ -6,6 +6,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
+from snntorch_asnn.layers.step_norm import join_step_norms
 from snntorch_asnn.models import tensor_file
 from snntorch_asnn.models.base import SpikingModel
 from snntorch_asnn.models.rebuilding import check_integers, rebuild
@@ -54,6 +57,7 @@ def from_pretrained(
         raise ValueError(f"settings must hold {', '.join(missing)}, which {str(path)!r} could not hold")
     if extra := sorted(settings.keys() - by_hand):
         raise ValueError(f"settings must not hold {', '.join(extra)}, which {str(path)!r} holds")
+    stored, tensors = _of_this_version(stored, tensors)
     check_integers(stored, tensors, path)
     given = with_tuples(stored) | settings
     model = rebuild(lambda: create_model(name, **given), tensors, path)
@@ -79,3 +83,14 @@ def _parts(recipe: Any, path: str | os.PathLike[str]) -> tuple[str, dict[str, An
             f" {recipe['by_hand']!r}"
         )
     return recipe["name"], recipe["settings"], set(recipe["by_hand"])
+
+
+def _of_this_version(
+    settings: dict[str, Any], tensors: dict[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Settings and tensors of a file as this version calls them: norms were once pooled, or ``step_norm``."""
+    if "norm_over_time" in settings:
+        return settings, tensors
+    known = {key: value for key, value in settings.items() if key != "step_norm"}
+    kind = "step" if settings.get("step_norm") else "pooled"
+    return known | {"norm_over_time": kind}, join_step_norms(tensors)

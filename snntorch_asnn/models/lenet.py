@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_count
 from snntorch_asnn.encoding import Moments
-from snntorch_asnn.layers import HybridStem, OverTime, TimeFolded, TimeWeightedReadout
+from snntorch_asnn.layers import (
+    HybridStem,
+    NormOverTime,
+    OverTime,
+    TimeFolded,
+    TimeWeightedReadout,
+    set_norm_over_time,
+)
 from snntorch_asnn.layers.norm_leaky import folded_spikes
 from snntorch_asnn.models.base import Place, SpikingModel
 from snntorch_asnn.models.encodings import EncodingLike
@@ -31,9 +38,8 @@ class LeNet(SpikingModel):
     layer with batch norm and neuron follows, and a linear layer to the logits of each step. With a
     hybrid code the analog steps have a first convolution and norm of their own.
 
-    Batch norm takes its statistics over time and batch together. The reference code calls it step
-    by step, with shared weights: the same in evaluation; in training its statistics are those of
-    each step.
+    The reference code runs step by step, so that in training a batch norm takes the statistics of each step
+    and moves one pair of running averages T times: ``norm_over_time="sequential"``, the default here.
 
     Args:
         num_classes: number of classes.
@@ -49,6 +55,7 @@ class LeNet(SpikingModel):
         carry: see :func:`~snntorch_asnn.models.create_model`.
         normalize: see :func:`~snntorch_asnn.models.create_model`.
         unnormalize: see :func:`~snntorch_asnn.models.create_model`.
+        norm_over_time: see :func:`~snntorch_asnn.models.create_model`.
 
     Raises:
         TypeError: an argument has a wrong type.
@@ -66,6 +73,7 @@ class LeNet(SpikingModel):
 
     classifier = "fc2"
     fused = False
+    default_norm_over_time = "sequential"
 
     def __init__(
         self,
@@ -83,6 +91,7 @@ class LeNet(SpikingModel):
         carry: bool = False,
         normalize: Moments | None = None,
         unnormalize: Moments | None = None,
+        norm_over_time: NormOverTime | None = None,
     ) -> None:
         super().__init__(
             num_classes=num_classes,
@@ -94,6 +103,7 @@ class LeNet(SpikingModel):
             carry=carry,
             normalize=normalize,
             unnormalize=unnormalize,
+            norm_over_time=norm_over_time,
         )
         height, width = self.image_size
         if min(height, width) < 8:
@@ -118,6 +128,7 @@ class LeNet(SpikingModel):
         self.fc1 = TimeFolded(nn.Linear(features, hidden), nn.BatchNorm1d(hidden))
         self.spike4 = spiking(channel_shape=(hidden,))
         self.fc2 = nn.Linear(hidden, self.num_classes)
+        set_norm_over_time(self, self.norm_over_time)
 
     def step_logits(self, planes: Tensor) -> Tensor:
         """Map encoded images, ``[T, B, C, H, W]``, to logits, ``[T, B, num_classes]``."""

@@ -13,6 +13,7 @@ from snntorch_asnn.layers import (
     SpikingMLP,
     SpikingSelfAttention,
     fold_time,
+    set_norm_over_time,
     to_maps,
     to_tokens,
 )
@@ -111,6 +112,7 @@ class MaxFormer(SpikingModel):
             init_linear(self)
         else:
             init_truncated(self)
+        set_norm_over_time(self, self.norm_over_time)
 
     def step_logits(self, planes: Tensor) -> Tensor:
         """Map encoded images, ``[T, B, C, H, W]``, to logits, ``[T, B, num_classes]``."""

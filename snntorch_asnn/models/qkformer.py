@@ -15,6 +15,7 @@ from snntorch_asnn.layers import (
     SpikingSelfAttention,
     TokenQKAttention,
     fold_time,
+    set_norm_over_time,
     to_maps,
     to_tokens,
 )
@@ -105,6 +106,7 @@ class QKFormer(SpikingModel):
             self.add_module(f"stage{index}", blocks)
         self.head = nn.Linear(dim, self.num_classes)
         init_linear(self)
+        set_norm_over_time(self, self.norm_over_time)
 
     def step_logits(self, planes: Tensor) -> Tensor:
         """Map encoded images, ``[T, B, C, H, W]``, to logits, ``[T, B, num_classes]``."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from snntorch_asnn.layers import StepNorm
+from snntorch_asnn.layers.norm_over_time import has_steps
 from snntorch_asnn.models.base import Copies, Place, SpikingModel
 
 __all__ = ["LoadReport", "load_reference_weights"]
@@ -42,7 +42,8 @@ class LoadReport:
 def load_reference_weights(model: SpikingModel, state_dict: Mapping[str, Tensor]) -> LoadReport:
     """Load a checkpoint that the model's reference implementation wrote.
 
-    Either everything fits and is loaded, or the model is left as it was.
+    Either everything fits and is loaded, or the model is left as it was. Norms that have something for each
+    step take the reference's, which are one for all, at every step.
 
     Args:
         model: a model of the zoo. Its class knows the reference's key names.
@@ -66,20 +67,21 @@ def load_reference_weights(model: SpikingModel, state_dict: Mapping[str, Tensor]
     """
     if not isinstance(model, SpikingModel):
         raise TypeError(f"model must be a model of the zoo, not yet wrapped; got {type(model).__name__}")
-    if any(isinstance(module, StepNorm) for module in model.modules()):
-        raise ValueError("model must have one norm for all steps, as the reference; load, then split_norms")
     places = model.reference_keys()
     own = model.state_dict()
+    one_step = _with_one_step_of_norms(model, own)
     staged: dict[str, Tensor] = {}
     for key, value in state_dict.items():
         if key not in places:
             raise ValueError(
                 f"state_dict must hold only keys of the reference {type(model).__name__}; got {key!r}"
             )
-        staged |= _stage(key, value, places[key], own)
+        staged |= _stage(key, value, places[key], one_step)
     for key, place in places.items():
         if key not in state_dict and not set(_targets(place)) <= staged.keys():
-            raise ValueError(f"state_dict must hold {key!r}, of shape {_shape(place, own)}; it is missing")
+            raise ValueError(
+                f"state_dict must hold {key!r}, of shape {_shape(place, one_step)}; it is missing"
+            )
     with torch.no_grad():
         for name, value in staged.items():
             own[name].copy_(value)
@@ -88,6 +90,19 @@ def load_reference_weights(model: SpikingModel, state_dict: Mapping[str, Tensor]
         dropped=tuple(key for key in state_dict if places[key] is None),
         missed=tuple(name for name in own if name not in staged),
     )
+
+
+def _with_one_step_of_norms(model: SpikingModel, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The model's tensors, but those that norms have for each step without their time axis."""
+    shapes = {
+        f"{name}.{key}": key != "num_batches_tracked"
+        for name, norm in model.named_modules()
+        if has_steps(norm)
+        for key in norm.state_dict()
+    }
+    return {
+        key: value[0] if value.ndim > shapes.get(key, value.ndim) else value for key, value in own.items()
+    }
 
 
 def _targets(place: Place) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -12,8 +13,9 @@ from typing import Any, TypeVar, get_type_hints
 import numpy as np
 from torch import Tensor
 
+from snntorch_asnn._arguments import check_choice
 from snntorch_asnn.encoding import Moments
-from snntorch_asnn.layers import fuse_norm, split_norms
+from snntorch_asnn.layers import NormOverTime, fuse_norm, set_norm_over_time
 from snntorch_asnn.models.base import SpikingModel
 from snntorch_asnn.models.encodings import EncodingLike
 from snntorch_asnn.models.neurons import NeuronLike, Sharing
@@ -96,6 +98,7 @@ def create_model(
     normalize: Moments | None = None,
     unnormalize: Moments | None = None,
     carry: bool = False,
+    norm_over_time: NormOverTime | None = None,
     step_norm: bool = False,
     fused: bool = False,
     **model_args: Any,
@@ -133,8 +136,12 @@ def create_model(
             analog steps show them, and spikes are made of ``images * std + mean``.
         carry: with a hybrid code: whether the current of the analog step is carried on to the later steps,
             see :class:`~snntorch_asnn.layers.AnalogCarry`. False is the paper's network.
-        step_norm: whether every step has norms of its own, see :class:`~snntorch_asnn.layers.StepNorm`. False
-            is the paper's network.
+        norm_over_time: which steps batch norms take their statistics from: ``"pooled"``, time and batch
+            together; ``"sequential"``, each step, as in a loop over time; ``"step_statistics"`` and
+            ``"step"``, each step, with running averages, and a weight and bias, of its own. See
+            :func:`~snntorch_asnn.layers.set_norm_over_time`. None is what the model's reference does:
+            ``"sequential"`` for the LeNet, ``"pooled"`` for all others.
+        step_norm: deprecated; True is ``norm_over_time="step"``.
         fused: whether each norm runs in one with the neuron behind it, see
             :class:`~snntorch_asnn.layers.NormLeaky`: in less memory, with the same weights; see the page on
             speed.
@@ -172,17 +179,18 @@ def create_model(
         **model_args,
     }
     settings = with_tuples(settings)
-    later = {"step_norm": step_norm, "fused": fused}
-    for argument, value in later.items():
+    for argument, value in {"step_norm": step_norm, "fused": fused}.items():
         if not isinstance(value, bool):
             raise TypeError(f"{argument} must be True or False; got {value!r}")
-    if step_norm and fused:
-        raise ValueError("fused must be False with step_norm=True: a fused norm is one for all steps")
-    model = _build(name, settings)
-    model.recipe = _recipe(name, settings | {argument: True for argument, value in later.items() if value})
-    model._by_hand = {key: settings[key] for key in model.recipe["by_hand"]}
     if step_norm:
-        split_norms(model, num_steps)
+        norm_over_time = _of_step_norm(norm_over_time)
+    if norm_over_time is not None:
+        check_choice("norm_over_time", norm_over_time, NormOverTime)
+    model = _build(name, settings)
+    set_norm_over_time(model, norm_over_time or model.norm_over_time)
+    later = {"norm_over_time": model.norm_over_time, **({"fused": True} if fused else {})}
+    model.recipe = _recipe(name, settings | later)
+    model._by_hand = {key: settings[key] for key in model.recipe["by_hand"]}
     if fused:
         fuse_norm(model)
     return model
@@ -228,6 +236,14 @@ def _arguments_of(build: Callable[..., SpikingModel]) -> list[str]:
         if isinstance(owner, type) and owner.__name__ == "SpikingModel":
             break
     return [name for name in names if name not in ("name", "model_args")]
+
+
+def _of_step_norm(norm_over_time: NormOverTime | None) -> NormOverTime:
+    """What the deprecated ``step_norm=True`` stands for."""
+    if norm_over_time not in (None, "step"):
+        raise ValueError(f"step_norm must be left out with norm_over_time={norm_over_time!r}; got True")
+    warnings.warn("step_norm=True is deprecated; use norm_over_time='step'", DeprecationWarning, stacklevel=3)
+    return "step"
 
 
 def _recipe(name: str, settings: dict[str, Any]) -> dict[str, Any]:

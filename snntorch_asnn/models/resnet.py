@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_choice, check_count
-from snntorch_asnn.layers import TimeFolded, fold_time, sew_add, sew_and, sew_iand
+from snntorch_asnn.layers import TimeFolded, fold_time, set_norm_over_time, sew_add, sew_and, sew_iand
 from snntorch_asnn.layers.maps import ConvLayers
 from snntorch_asnn.layers.norm_leaky import folded_spikes
 from snntorch_asnn.layers.tokens import NeuronBuilder
@@ -119,6 +119,7 @@ class SpikingResNet(ConvLayers, SpikingModel):
             self.hidden = nn.Sequential(nn.Linear(features, hidden), spiking(channel_shape=(hidden,)))
         self.fc = nn.Linear(features if hidden is None else hidden, self.num_classes)
         init_convolutions(self)
+        set_norm_over_time(self, self.norm_over_time)
 
     def _add_stages(
         self,

@@ -8,7 +8,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_count, check_divides, check_image_size, check_multiple
-from snntorch_asnn.layers import Residual, SpikingMLP, SpikingSelfAttention, fold_time, to_tokens
+from snntorch_asnn.layers import (
+    Residual,
+    SpikingMLP,
+    SpikingSelfAttention,
+    fold_time,
+    set_norm_over_time,
+    to_tokens,
+)
 from snntorch_asnn.layers.hybrid_stem import AnalogSteps
 from snntorch_asnn.layers.maps import ConvLayers
 from snntorch_asnn.layers.tokens import NeuronBuilder
@@ -103,6 +110,7 @@ class Spikingformer(SpikingModel):
         )
         self.head = nn.Linear(dim, self.num_classes)
         init_linear(self)
+        set_norm_over_time(self, self.norm_over_time)
 
     def step_logits(self, planes: Tensor) -> Tensor:
         """Map encoded images, ``[T, B, C, H, W]``, to logits, ``[T, B, num_classes]``."""

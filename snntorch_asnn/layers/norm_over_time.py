@@ -1,0 +1,392 @@
+r"""Which steps of a sequence a batch norm takes its statistics from: all together, or each alone.
+
+.. math:: y[t] = \gamma\, \frac{x[t] - \mu[t]}{\sqrt{\sigma^2[t] + \epsilon}} + b
+
+``"pooled"`` has one mean and variance over time and batch. The other kinds have a mean and variance for each
+step, and differ in what they keep: ``"sequential"`` one pair of running averages, which move at each step in
+order, as in a loop over time; ``"step_statistics"`` a pair for each step; ``"step"`` a weight and bias for
+each step too.
+
+The functions here take a norm of PyTorch. Whatever it has for each step is of the shape ``[T, C]``, see
+:class:`~snntorch_asnn.layers.StepBatchNorm`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from snntorch_asnn.ops.batch_moments import Moments, batch_moments
+
+__all__ = [
+    "AnyBatchNorm",
+    "NormOverTime",
+    "RunsNorms",
+    "Statistics",
+    "check_channels",
+    "check_input",
+    "has_hooks",
+    "has_steps",
+    "is_plain",
+    "is_synchronised",
+    "joint",
+    "normalise",
+    "normed",
+    "num_steps_of",
+    "spread_over",
+    "statistics",
+    "takes_batch_statistics",
+]
+
+NormOverTime = Literal["pooled", "sequential", "step_statistics", "step"]
+
+
+class AnyBatchNorm(nn.BatchNorm2d):
+    """A batch norm for features, signals, images and volumes alike."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim < 2:
+            raise ValueError(f"expected an input [B, C, ...]; got {input.ndim}D input")
+
+
+_PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, AnyBatchNorm)
+
+
+class RunsNorms:
+    """Base of modules that run batch norms on sequences.
+
+    Attributes:
+        norm_over_time: which steps a norm takes its statistics from.
+        only_step: the one step that the input is of, where a network runs step by step; None for all steps.
+    """
+
+    norm_over_time: NormOverTime = "pooled"
+    only_step: int | None = None
+    runs_any_module = False
+    """Whether norms may stand anywhere in it, because it calls its children as they are."""
+
+    def steps_of_norms(self, num_steps: int) -> dict[nn.Module, int]:
+        """Return how many of all steps those of its norms see that do not see them all."""
+        return {}
+
+
+class Statistics(NamedTuple):
+    """What a norm makes of a sequence, each ``[C]`` or ``[T, C]``."""
+
+    x: Tensor
+    """The input itself, through which the gradient of its moments flows."""
+    mean: Tensor
+    variance: Tensor
+    weight: Tensor | None
+    bias: Tensor | None
+
+
+def normed(
+    norm: nn.Module,
+    x: Tensor,
+    channel_dim: int = 2,
+    over_time: NormOverTime = "pooled",
+    step: int | None = None,
+) -> Tensor:
+    """Run a norm on a sequence.
+
+    Args:
+        norm: anything but a batch norm treats all steps alike.
+        x: ``[T, B, C, ...]``, or ``[T, B, ..., C]`` where ``channel_dim`` is the last dimension.
+        channel_dim: 2 or the last dimension of ``x``.
+        over_time: which steps a batch norm takes its statistics from.
+        step: the first of the input, where it is a part of a sequence.
+    """
+    if not isinstance(norm, _BatchNorm) or _sees_one_batch(norm, over_time):
+        if channel_dim == 2:
+            out: Tensor = norm(x.flatten(0, 1))
+            return out.view(x.shape[:2] + out.shape[1:])
+        return norm(x.flatten(0, -2)).view(x.shape)  # type: ignore[no-any-return]
+    if channel_dim != 2:
+        return normed(norm, x.flatten(1, -2), 2, over_time, step).view(x.shape)
+    if has_hooks(norm) or not is_plain(norm):
+        return _in_a_loop(norm, x, step)
+    return normalise(norm, x, over_time, step)
+
+
+def normalise(norm: _BatchNorm, x: Tensor, over_time: NormOverTime, step: int | None) -> Tensor:
+    """Normalise each step of ``x`` ``[T, B, C, ...]`` alone, as PyTorch's norms do."""
+    check_input(norm, x)
+    if x.numel() == 0 and not norm.training:
+        return x
+    group = joint(norm, None)
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or group is not None:
+        return _affine(statistics(norm, x, 2, over_time, step, group), norm.eps)
+    batch = takes_batch_statistics(norm)
+    if batch and x.shape[1:].numel() <= x.shape[2]:
+        raise ValueError(
+            f"x must have more than 1 value per channel at each step in training; got {tuple(x.shape)}"
+        )
+    rows = _rows(norm, over_time, len(x), step)
+    momenta = None
+    if norm.training and norm.track_running_stats:
+        momenta = _momenta(norm, len(x), rows)
+    running = (None, None) if batch and momenta is None else (norm.running_mean, norm.running_var)
+    tensors = (None if p is None else _row(p, rows) for p in (norm.weight, norm.bias, *running))
+    return _EachStep.apply(x, *tensors, batch, momenta, norm.eps)  # type: ignore[no-any-return]
+
+
+def statistics(
+    norm: _BatchNorm,
+    x: Tensor,
+    channel_dim: int,
+    over_time: NormOverTime,
+    step: int | None,
+    group: dist.ProcessGroup | None,
+) -> Statistics:
+    """What a norm subtracts from and divides its input by; in training its running averages move."""
+    rows = _rows(norm, over_time, len(x), step)
+    weight, bias, mean, variance = (
+        None if p is None else _row(p, rows)
+        for p in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    )
+    if takes_batch_statistics(norm):
+        moments = batch_moments(x, channel_dim, group, each_step=over_time != "pooled")
+        if norm.training and norm.track_running_stats:
+            _move_running_averages(norm, moments, rows)
+        x, mean, variance, _ = moments
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return Statistics(x, cast(Tensor, mean).to(wide), cast(Tensor, variance).to(wide), weight, bias)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a module has hooks, which only its ``__call__`` runs."""
+    return any(
+        (
+            module._forward_pre_hooks,
+            module._forward_hooks,
+            module._backward_pre_hooks,
+            module._backward_hooks,
+        )
+    )
+
+
+def is_plain(norm: nn.Module) -> bool:
+    """Whether a norm computes as PyTorch's do, so that its tensors and settings say all about it."""
+    return type(norm) in _PLAIN or has_steps(norm)
+
+
+def has_steps(norm: nn.Module) -> bool:
+    """Whether a norm has something for each step, and knows so by itself."""
+    return getattr(norm, "has_steps", False)
+
+
+def num_steps_of(norm: nn.Module) -> int | None:
+    """Number of steps that a norm has something for; None where it has the same for all."""
+    tensors = (getattr(norm, name, None) for name in ("running_mean", "weight"))
+    return next((len(p) for p in tensors if p is not None and p.ndim == 2), None)
+
+
+def takes_batch_statistics(norm: _BatchNorm) -> bool:
+    """Whether a norm normalises by the statistics of its input, not by running averages."""
+    return norm.training or norm.running_mean is None or norm.running_var is None
+
+
+def check_input(norm: _BatchNorm, x: Tensor) -> None:
+    """Refuse a sequence ``[T, B, C, ...]`` that a norm is not made for.
+
+    Raises:
+        ValueError: it has another number of dimensions or channels.
+    """
+    try:
+        norm._check_input_dim(x[:1].flatten(0, 1))
+    except ValueError as error:
+        fitting = {3: "1d", 4: "1d", 5: "2d", 6: "3d"}.get(x.ndim)
+        cure = f"; nn.BatchNorm{fitting} takes x of shape {tuple(x.shape)}, time first" if fitting else ""
+        raise ValueError(f"{error}{cure}") from error
+    check_channels(norm, x, 2)
+
+
+def check_channels(norm: _BatchNorm, x: Tensor, channel_dim: int) -> None:
+    """Refuse a sequence with another number of channels than a norm has.
+
+    Raises:
+        ValueError: it has.
+    """
+    if x.shape[channel_dim] != norm.num_features:
+        raise ValueError(
+            f"x must have {norm.num_features} channels in dimension {channel_dim}, as its norm has; "
+            f"got shape {tuple(x.shape)}"
+        )
+
+
+def joint(norm: _BatchNorm, group: dist.ProcessGroup | None) -> dist.ProcessGroup | None:
+    """The processes over which a norm takes its statistics; None for this one alone."""
+    if not norm.training or not dist.is_available() or not dist.is_initialized():
+        return None
+    if group is None and is_synchronised(norm):
+        group = cast("dist.ProcessGroup", getattr(norm, "process_group", None) or dist.group.WORLD)
+    return group if group is not None and dist.get_world_size(group) > 1 else None
+
+
+def is_synchronised(norm: nn.Module) -> bool:
+    """Whether a norm takes its statistics over several processes in training."""
+    return isinstance(norm, nn.SyncBatchNorm) or getattr(norm, "synchronised", False)
+
+
+def spread_over(p: Tensor, x: Tensor, channel_dim: int) -> Tensor:
+    """``[C]`` or ``[T, C]`` shaped to broadcast against ``x``; one of each step as ``[T, 1, ...]``."""
+    inside = (1,) * (x.ndim - channel_dim - 1)
+    if p.ndim == 1:
+        return p.view(-1, *inside)
+    return p.view(len(p), *(1,) * (channel_dim - 1), p.shape[1], *inside)
+
+
+def _sees_one_batch(norm: _BatchNorm, over_time: NormOverTime) -> bool:
+    """Whether a norm computes from a sequence as from one batch of all its steps."""
+    if over_time == "sequential":
+        return not takes_batch_statistics(norm)
+    return over_time == "pooled"
+
+
+def _in_a_loop(norm: nn.Module, x: Tensor, step: int | None) -> Tensor:
+    """Call a norm for one step after the other: for its hooks, or because it is none of PyTorch's."""
+    if not has_steps(norm):
+        return torch.stack([norm(x_t) for x_t in x.unbind()])
+    rows = _rows(cast(_BatchNorm, norm), "step", len(x), step)
+    first = 0 if rows is None else rows.start
+    return torch.stack([norm(x_t, step=first + t) for t, x_t in enumerate(x.unbind())])
+
+
+def _rows(norm: _BatchNorm, over_time: NormOverTime, steps: int, step: int | None) -> slice | None:
+    """The steps that a sequence is of, in what a norm has for each step; None if it has nothing.
+
+    Raises:
+        ValueError: the norm is of another kind than its layer, or the steps are not among its own.
+    """
+    known = num_steps_of(norm)
+    each = over_time == "step" or (over_time == "step_statistics" and norm.running_mean is not None)
+    if (known is not None and not each) or (known is None and each and norm.running_mean is not None):
+        kept = "one pair of running averages" if known is None else f"running averages of {known} steps"
+        raise ValueError(
+            f"norm_over_time={over_time!r} does not fit the norm, which has {kept}; "
+            "change both with snntorch_asnn.layers.set_norm_over_time"
+        )
+    if known is None:
+        return None
+    first = step if step is not None else 0 if steps == known else None
+    if first is None or not 0 <= first <= known - steps:
+        raise ValueError(
+            f"x must have {known} steps, as its norm has; got {steps}"
+            + ("" if step is None else f" from step {step} on")
+        )
+    return slice(first, first + steps)
+
+
+def _row(p: Tensor, rows: slice | None) -> Tensor:
+    return p if rows is None or p.ndim < 2 or len(p) == rows.stop - rows.start else p[rows]
+
+
+def _momenta(norm: _BatchNorm, steps: int, rows: slice | None) -> list[float]:
+    """The momentum of each step's move of the running averages; counts the moves."""
+    counts = cast(Tensor, norm.num_batches_tracked)
+    if rows is not None:
+        counts[rows] += 1
+        return (1 / counts[rows]).tolist() if norm.momentum is None else [norm.momentum] * steps
+    counts += steps
+    if norm.momentum is not None:
+        return [norm.momentum] * steps
+    return [1 / (int(counts) - after) for after in reversed(range(steps))]
+
+
+@torch.no_grad()
+def _move_running_averages(norm: _BatchNorm, moments: Moments, rows: slice | None) -> None:
+    counts = cast(Tensor, norm.num_batches_tracked)
+    unbiased = moments.variance * (moments.elements / (moments.elements - 1))
+    in_order = rows is None and unbiased.ndim == 2
+    steps = len(unbiased) if in_order else 1
+    counts = counts if rows is None else counts[rows]
+    counts.add_(steps)
+    for running, value in ((norm.running_mean, moments.mean), (norm.running_var, unbiased)):
+        assert running is not None
+        running, value = running if rows is None else running[rows], value.to(running.dtype)
+        count = counts.to(running.dtype)
+        if in_order:
+            running.copy_(_moved_in_order(running, value, norm.momentum, count))
+        else:
+            running.lerp_(value, (1 / count)[..., None] if norm.momentum is None else norm.momentum)
+
+
+def _moved_in_order(running: Tensor, values: Tensor, momentum: float | None, count: Tensor) -> Tensor:
+    """A running average after it has moved towards each of ``values`` ``[T, C]`` in order."""
+    steps = len(values)
+    if momentum is None:
+        return torch.lerp(running, values.mean(0), steps / count)
+    keeps = [(1 - momentum) ** (steps - 1 - t) for t in range(steps)]
+    weights = values.new_tensor(keeps) * momentum
+    return running * (1 - momentum) ** steps + (weights[:, None] * values).sum(0)
+
+
+def _affine(found: Statistics, eps: float) -> Tensor:
+    x, *given = found
+    mean, variance, weight, bias = (None if p is None else spread_over(p, x, 2) for p in given)
+    assert mean is not None
+    assert variance is not None
+    factor = (variance + eps).rsqrt()
+    y = (x - mean) * (factor if weight is None else factor * weight)
+    return (y if bias is None else y + bias).to(x.dtype)
+
+
+class _EachStep(torch.autograd.Function):
+    """PyTorch's kernels, once for each step and into one output: to the bit what a loop over time computes."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        x, weight, bias, mean, variance, batch, momenta, eps = inputs
+        y = torch.empty_like(x)
+        wide = torch.promote_types(x.dtype, torch.float32)
+        saved = x.new_empty(2, len(x), x.shape[2] if batch else 0, dtype=wide)
+        for t, x_t in enumerate(x.unbind()):
+            given = (_of_step(p, t) for p in (weight, bias, mean, variance))
+            momentum = 0.0 if momenta is None else momenta[t]
+            torch.native_batch_norm(x_t, *given, batch, momentum, eps, out=(y[t], saved[0, t], saved[1, t]))
+        ctx.save_for_backward(x, weight, bias, *((None, None) if batch else (mean, variance)), saved)
+        ctx.batch, ctx.eps = batch, eps
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, mean, variance, saved = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *_EachStep._differentiable(ctx, grad_y), *(None,) * 5
+        grads: list[tuple[Tensor, ...]] = []
+        wanted = list(ctx.needs_input_grad[:3])
+        for t, x_t in enumerate(x.unbind()):
+            given = (_of_step(p, t) for p in (weight, mean, variance))
+            grads.append(
+                torch.ops.aten.native_batch_norm_backward(
+                    grad_y[t], x_t, *given, saved[0, t], saved[1, t], ctx.batch, ctx.eps, wanted
+                )
+            )
+        of_x, *of_affine = zip(*grads, strict=True)
+        sums: list[Tensor | None] = []
+        for p, steps, want in zip((weight, bias), of_affine, wanted[1:], strict=True):
+            stacked = torch.stack(steps) if want else None
+            sums.append(stacked if stacked is None or p.ndim == 2 else stacked.sum(0))
+        return torch.stack(of_x) if wanted[0] else None, *sums, *(None,) * 5
+
+    @staticmethod
+    def _differentiable(ctx: Any, grad_y: Tensor) -> list[Tensor | None]:
+        """The gradients for a second derivative, by the formula."""
+        x, weight, bias, mean, variance, _ = ctx.saved_tensors
+        if ctx.batch:
+            others = [d for d in range(1, x.ndim) if d != 2]
+            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            variance, mean = torch.var_mean(wide, others, correction=0)
+        y = _affine(Statistics(x, mean, variance, weight, bias), ctx.eps)
+        wanted = [p for p, want in zip((x, weight, bias), ctx.needs_input_grad, strict=False) if want]
+        found = iter(torch.autograd.grad(y, wanted, grad_y, create_graph=True))
+        return [next(found) if want else None for want in ctx.needs_input_grad[:3]]
+
+
+def _of_step(p: Tensor | None, t: int) -> Tensor | None:
+    return p if p is None or p.ndim == 1 else p[t]
