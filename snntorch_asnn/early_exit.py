@@ -160,8 +160,9 @@ class _ZooStepper(_Stepper):
         self.in_time = [module for module in modules if isinstance(module, RunsNorms)]
         self.carries = []
         for layer in modules:
-            if isinstance(layer, TwoCopies) and isinstance(getattr(layer, "carry", None), AnalogCarry):
-                layer._modules["carry"] = carry = _StepCarry(layer.carry)
+            whole = getattr(layer, "carry", None) if isinstance(layer, TwoCopies) else None
+            if isinstance(whole, AnalogCarry):
+                layer._modules["carry"] = carry = _StepCarry(whole)
                 self.carries.append(carry)
 
     def __call__(self, t: int, active: Tensor) -> Tensor:

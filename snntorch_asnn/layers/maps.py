@@ -73,7 +73,7 @@ class ConvLayers(TwoCopies):
         if neuron is None:
             return normed(getattr(self, norm), out, 2, self.norm_over_time, step)
         spikes: Tensor = normed_spikes(
-            getattr(self, norm), neuron, out, fused=self.fused, over_time=self.norm_over_time, step=step
+            getattr(self, norm), neuron, out, fused=self.fused, over_time=self.norm_over_time, norm_step=step
         )
         return spikes
 

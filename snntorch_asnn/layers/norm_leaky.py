@@ -125,7 +125,7 @@ class NormLeaky(RunsNorms, nn.Module):
             self.neuron,
             x,
             over_time=self.norm_over_time,
-            step=self._first_step(len(x), options.get("step")),
+            norm_step=self._first_step(len(x), options.get("step")),
             process_group=self.process_group,
             **options,
         )
@@ -136,8 +136,9 @@ class NormLeaky(RunsNorms, nn.Module):
             return self.only_step if given is None else given
         if num_steps_of(self.norm) in (None, steps):
             return None
-        hides = isinstance(self.neuron, AdaptiveLeaky) and self.neuron.init_hidden
-        return self.neuron.step if hides else None
+        if isinstance(self.neuron, AdaptiveLeaky) and self.neuron.init_hidden:
+            return self.neuron.step
+        return None
 
 
 def normed_spikes(
@@ -148,7 +149,7 @@ def normed_spikes(
     *,
     fused: bool = True,
     over_time: NormOverTime = "pooled",
-    step: int | None = None,
+    norm_step: int | None = None,
     process_group: dist.ProcessGroup | None = None,
     **options: Any,
 ) -> Any:
@@ -161,7 +162,7 @@ def normed_spikes(
         channel_dim: 2 or the last dimension of ``x``.
         fused: False to run the one and then the other.
         over_time: which steps the norm takes its statistics from.
-        step: the first of the input for the norm, where ``x`` is a part of a sequence.
+        norm_step: the first step of the input for the norm, where ``x`` is a part of a sequence.
         process_group: see :class:`NormLeaky`.
         **options: the neuron's.
 
@@ -171,8 +172,8 @@ def normed_spikes(
     fused = fused and (process_group is not None or _pays(norm, x))
     fused = fused and _fuses(norm, neuron, x, channel_dim, over_time)
     if not fused and process_group is None:
-        return neuron(normed(norm, x, channel_dim, over_time, step), **options)
-    x, factor, offset = _as_affine(cast(BatchNorm, norm), x, channel_dim, over_time, step, process_group)
+        return neuron(normed(norm, x, channel_dim, over_time, norm_step), **options)
+    x, factor, offset = _as_affine(cast(BatchNorm, norm), x, channel_dim, over_time, norm_step, process_group)
     if not fused:
         return neuron((factor * x + offset).to(x.dtype), **options)
     return neuron(x, affine=(factor, offset), **options)
@@ -185,8 +186,8 @@ def folded_spikes(layers: nn.Module, neuron: nn.Module, x: Tensor, *, fused: boo
     *before, norm = layers
     for layer in before:
         x = fold_time_of(layer, x, layers.norm_over_time, layers.only_step)
-    how = {"over_time": layers.norm_over_time, "step": layers.only_step}
-    return normed_spikes(norm, neuron, x, **how)  # type: ignore[no-any-return]
+    over_time, step = layers.norm_over_time, layers.only_step
+    return normed_spikes(norm, neuron, x, over_time=over_time, norm_step=step)  # type: ignore[no-any-return]
 
 
 def _fuses(norm: nn.Module, neuron: nn.Module, x: Tensor, channel_dim: int, over_time: NormOverTime) -> bool:
@@ -216,16 +217,15 @@ def _as_affine(
     step: int | None,
     group: dist.ProcessGroup | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``x`` and what the norm multiplies it by and adds to it: for one step, or as ``[T, 1, ...]`` for each."""
+    """``x``, and the factor and offset that the norm is: alike for all steps, or ``[T, 1, ...]`` for each."""
     if channel_dim == 2:
         check_input(norm, x)
     check_channels(norm, x, channel_dim)
-    x, mean, variance, *weights = statistics(norm, x, channel_dim, over_time, step, joint(norm, group))
-    given = (mean, variance, *weights, norm.eps)
+    x, mean, variance, weight, bias = statistics(norm, x, channel_dim, over_time, step, joint(norm, group))
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        factor, offset, _ = _affine_of(*given)
+        factor, offset, _ = _affine_of(mean, variance, weight, bias, norm.eps)
     else:
-        factor, offset = _Affine.apply(*given)
+        factor, offset = _Affine.apply(mean, variance, weight, bias, norm.eps)
     return x, spread_over(factor, x, channel_dim), spread_over(offset, x, channel_dim)
 
 
@@ -309,9 +309,9 @@ def fold_norm(layer: nn.Module, norm_leaky: NormLeaky) -> tuple[nn.Module, nn.Mo
 
     Raises:
         TypeError: ``layer`` is neither, or ``norm_leaky`` no :class:`NormLeaky`.
-        ValueError: one of them is in training mode, the norm has no running averages, averages of each step or
-            another number of channels than ``layer`` puts out, or ``layer`` is a transposed convolution with
-            groups.
+        ValueError: one of them is in training mode, the norm has no running averages, has averages of each
+            step or another number of channels than ``layer`` puts out, or ``layer`` is a transposed
+            convolution with groups.
 
     Example::
 
@@ -355,7 +355,8 @@ def _with_norm(layer: nn.Linear, norm: BatchNorm) -> nn.Linear:
     with torch.no_grad():
         factor, offset, _ = _affine_of(mean, variance, norm.weight, norm.bias, norm.eps)
         weight = layer.weight * factor.view(-1, *(1,) * (layer.weight.ndim - 1))
-        bias = offset if layer.bias is None else torch.addcmul(offset, layer.bias, factor)
+        own = cast(Tensor | None, layer.bias)
+        bias = offset if own is None else torch.addcmul(offset, own, factor)
     folded.weight = nn.Parameter(weight.to(layer.weight.dtype), layer.weight.requires_grad)
     folded.bias = nn.Parameter(bias.to(layer.weight.dtype), layer.weight.requires_grad)
     return folded

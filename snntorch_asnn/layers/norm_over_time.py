@@ -102,6 +102,8 @@ def normed(
         step: the first of the input, where it is a part of a sequence.
     """
     if not isinstance(norm, _BatchNorm) or _sees_one_batch(norm, over_time):
+        if channel_dim == 2 and is_plain(norm):
+            check_input(cast(_BatchNorm, norm), x)
         if channel_dim == 2:
             out: Tensor = norm(x.flatten(0, 1))
             return out.view(x.shape[:2] + out.shape[1:])
@@ -337,7 +339,7 @@ def _affine(found: Statistics, eps: float) -> Tensor:
 
 
 class _EachStep(torch.autograd.Function):
-    """PyTorch's kernels, once for each step and into one output: to the bit what a loop over time computes."""
+    """PyTorch's kernels, once for each step, into one output: a loop over time to the bit."""
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
@@ -348,7 +350,8 @@ class _EachStep(torch.autograd.Function):
         for t, x_t in enumerate(x.unbind()):
             given = (_of_step(p, t) for p in (weight, bias, mean, variance))
             momentum = 0.0 if momenta is None else momenta[t]
-            torch.native_batch_norm(x_t, *given, batch, momentum, eps, out=(y[t], saved[0, t], saved[1, t]))
+            to = {"out": y[t], "save_mean": saved[0, t], "save_invstd": saved[1, t]}
+            torch.ops.aten.native_batch_norm.out(x_t, *given, batch, momentum, eps, **to)
         ctx.save_for_backward(x, weight, bias, *((None, None) if batch else (mean, variance)), saved)
         ctx.batch, ctx.eps = batch, eps
         return y

@@ -84,7 +84,8 @@ class StepBatchNorm(_BatchNorm):
             self.synchronised, self.process_group = True, getattr(norm, "process_group", None)
         for name in (*_WEIGHTS, *_AVERAGES):
             value = getattr(norm, name)
-            if value is not None and (each_weight or name in _AVERAGES) and not _is_of_steps(name, value):
+            each = each_weight or name in _AVERAGES
+            if each and value is not None and not _is_of_steps(name, value):
                 value = _like(value, value.detach().expand(num_steps, *value.shape).clone())
             setattr(self, name, value)
         self.train(norm.training)
@@ -92,7 +93,7 @@ class StepBatchNorm(_BatchNorm):
     @property
     def each_weight(self) -> bool:
         """Whether every step has a weight and bias of its own."""
-        return self.weight is not None and self.weight.ndim == 2
+        return self.affine and self.weight.ndim == 2
 
     def forward(self, input: Tensor, step: int | None = None) -> Tensor:
         """Normalise all steps, folded into the batch, or the one that the whole input is of."""
@@ -125,7 +126,8 @@ class StepBatchNorm(_BatchNorm):
 
     def extra_repr(self) -> str:
         """What ``print(net)`` shows."""
-        return f"{super().extra_repr()}, num_steps={self.num_steps}, each_weight={self.each_weight}"
+        plain: str = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{plain}, num_steps={self.num_steps}, each_weight={self.each_weight}"
 
     def _check_input_dim(self, input: Tensor) -> None:
         self.kind._check_input_dim(self, input)
@@ -184,8 +186,8 @@ def set_norm_over_time(
             stands where none of this package's layers runs it, or its steps differ already and would be
             lost. The model is then unchanged.
 
-    Source: pooled as in Spikformer, SEW-ResNet and SpikingJelly; sequential as in the published LeNet and every
-    loop over time; step as Kim & Panda, Frontiers in Neuroscience 2021.
+    Source: pooled as in Spikformer, SEW-ResNet and SpikingJelly; sequential as in the published LeNet and
+    every loop over time; step as in Kim & Panda, Frontiers in Neuroscience 2021.
 
     Example::
 
@@ -198,7 +200,7 @@ def set_norm_over_time(
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
     check_choice("norm_over_time", norm_over_time, NormOverTime)
-    runners = [module for module in model.modules() if isinstance(module, RunsNorms)]
+    runners: list[RunsNorms] = [m for m in model.modules() if isinstance(m, RunsNorms)]
     replacements: dict[nn.Module, _BatchNorm] = {}
     if norm_over_time != "pooled":
         _check_places(model)
@@ -210,7 +212,7 @@ def set_norm_over_time(
         each_weight = norm_over_time == "step"
         replacements |= {norm: _split(norm, name, steps[norm], each_weight) for name, norm in _norms(model)}
     for module in list(model.modules()):
-        for name, child in module.named_children():
+        for name, child in list(module._modules.items()):
             if child in replacements:
                 module._modules[name] = replacements[child]
         if isinstance(module, RunsNorms) or hasattr(module, "norm_over_time"):
@@ -225,7 +227,7 @@ def split_norms(model: nn.Module, num_steps: int) -> nn.Module:
 
 
 def join_step_norms(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a file with a norm's copies for each step, ``NAME.norms.0.weight``, as this version has them."""
+    """Tensors of a file in which every step has a copy of a norm, ``NAME.norms.0.weight``, as one norm's."""
     stacked = _stacked(tensors, "")
     rest = {name: value for name, value in tensors.items() if not _COPY.fullmatch(name)}
     return rest | stacked
@@ -270,8 +272,8 @@ def _merged(norm: _BatchNorm, name: str, keys: tuple[str, ...]) -> _BatchNorm:
         if value is not None and _is_of_steps(key, value):
             if not bool((value == value[:1]).all()):
                 raise ValueError(
-                    f"norm_over_time must stay 'step' or 'step_statistics': the steps of {name!r} have values "
-                    f"of their own by now, which one {key} for all cannot hold"
+                    f"norm_over_time must not lose what the steps of {name!r} have of their own by now: "
+                    f"one {key} for all cannot hold it"
                 )
             value = _like(value, value[0].detach().clone())
         setattr(merged, key, value)
@@ -326,8 +328,8 @@ def _check_places(model: nn.Module) -> None:
             only_sequentials = only_sequentials and isinstance(place, nn.Sequential)
         if not isinstance(place, RunsNorms) or not (only_sequentials or place.runs_any_module):
             raise ValueError(
-                f"norm_over_time must be 'pooled' for the norm {name!r}, which no layer of this package runs; "
-                "put it into a TimeFolded or NormLeaky"
+                f"norm_over_time must be 'pooled' for the norm {name!r}, which no layer of this package "
+                "runs; put it into a TimeFolded or NormLeaky"
             )
 
 

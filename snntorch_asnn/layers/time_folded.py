@@ -123,10 +123,10 @@ class TimeFolded(RunsNorms, nn.Sequential):
         super().__init__(*layers)
         set_norm_over_time(self, norm_over_time, num_steps)
 
-    def __getitem__(self, index: slice | int) -> Any:  # type: ignore[override]
+    def __getitem__(self, index: slice | int) -> Any:
         """One layer, or a ``TimeFolded`` of several."""
-        part = super().__getitem__(index)
-        if isinstance(index, slice):
+        part: Any = super().__getitem__(index)
+        if isinstance(part, TimeFolded) and isinstance(index, slice):
             part.norm_over_time = self.norm_over_time
         return part
 

@@ -106,8 +106,10 @@ class TokenLayers(RunsNorms, nn.Module):
         norm: nn.Module = getattr(self, f"{name}_bn")
         if neuron is None:
             return normed(norm, out, 3, self.norm_over_time, self.only_step)
-        how = {"over_time": self.norm_over_time, "step": self.only_step}
-        spikes: Tensor = normed_spikes(norm, neuron, out, channel_dim=3, fused=self.fused, **how)
+        over_time, step = self.norm_over_time, self.only_step
+        spikes: Tensor = normed_spikes(
+            norm, neuron, out, 3, fused=self.fused, over_time=over_time, norm_step=step
+        )
         return spikes
 
 

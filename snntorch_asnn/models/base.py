@@ -298,10 +298,11 @@ class SpikingModel(nn.Module, ABC):
             if isinstance(norm, _BatchNorm) and num_steps_of(norm) is None and getattr(given, "ndim", 1) == 2:
                 errors.append(
                     f"state_dict has running averages of each step for {name!r}, and the model is "
-                    f"{self.norm_over_time!r}: call set_norm_over_time(model, 'step_statistics') or 'step' first"
+                    f"{self.norm_over_time!r}: call set_norm_over_time(model, 'step_statistics'), or 'step', "
+                    "before loading"
                 )
                 break
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def reference_keys(self) -> Mapping[str, Place]:
         """Return where each key of the reference's checkpoint goes, for ``load_reference_weights``.

@@ -94,15 +94,13 @@ def load_reference_weights(model: SpikingModel, state_dict: Mapping[str, Tensor]
 
 def _with_one_step_of_norms(model: SpikingModel, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The model's tensors, but those that norms have for each step without their time axis."""
-    shapes = {
+    dims = {
         f"{name}.{key}": key != "num_batches_tracked"
         for name, norm in model.named_modules()
         if has_steps(norm)
         for key in norm.state_dict()
     }
-    return {
-        key: value[0] if value.ndim > shapes.get(key, value.ndim) else value for key, value in own.items()
-    }
+    return {key: value[0] if value.ndim > dims.get(key, value.ndim) else value for key, value in own.items()}
 
 
 def _targets(place: Place) -> tuple[str, ...]:

@@ -272,7 +272,7 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
 
 
 def _over_time(value: Tensor, x: Tensor) -> Tensor:
-    """A factor or offset of the input ``[T, B, ...]`` as ``[T, *features]``, or ``[1, *features]`` for all steps.
+    """A factor or offset of ``x`` ``[T, B, ...]`` as ``[T, *features]``, or ``[1, *features]`` for all steps.
 
     Raises:
         ValueError: if its shape fits neither.
