@@ -53,9 +53,9 @@ def test_all_steps_give_the_models_own_logits(
 
 
 @pytest.mark.parametrize("name", ["lenet", "spikformer_tiny"])
-@pytest.mark.parametrize("step_norm", [False, True])
-def test_a_carried_current_stays_with_its_image(name: str, step_norm: bool) -> None:
-    model = create_model(name, num_classes=5, num_steps=STEPS, carry=True, step_norm=step_norm)
+@pytest.mark.parametrize("norm_over_time", ["pooled", "step"])
+def test_a_carried_current_stays_with_its_image(name: str, norm_over_time: str) -> None:
+    model = create_model(name, num_classes=5, num_steps=STEPS, carry=True, norm_over_time=norm_over_time)
     (weight,) = (p for key, p in model.named_parameters() if key.endswith("carry.weight"))
     nn.init.uniform_(weight)
     for norm in model.modules():

@@ -153,7 +153,7 @@ CHANGES: dict[str, Change] = {
     ),
     "learned_levels": Change("levels that are learned", encode=lambda code, steps: LearnedLevels(steps)),
     "cumulative": Change("a pixel keeps firing", encode=Cumulative),
-    "step_norm": Change("a batch norm for each step", settings={"step_norm": True}),
+    "step_norm": Change("a batch norm for each step", settings={"norm_over_time": "step"}),
     "phase_norm": Change("a batch norm for the analog step, one for the others", rebuild=_norms_by_phase),
     "carry": Change("analog current carried on, weight of each step learned, from 1", settings=_CARRY),
     "carry_half": Change(

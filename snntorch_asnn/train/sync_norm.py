@@ -7,6 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from snntorch_asnn.layers import StepBatchNorm
 from snntorch_asnn.ops.batch_moments import Moments, batch_moments
 
 
@@ -46,7 +47,8 @@ def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     Parameters, running averages and the keys of ``state_dict`` stay what they are.
 
     Args:
-        model: its norms are replaced. On a CPU those with learned factors and running averages.
+        model: its norms are replaced. On a CPU those with learned factors and running averages, and those with
+            statistics of each step.
         device: where it will train.
 
     Returns:
@@ -56,6 +58,8 @@ def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
         synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return synchronised
     for module in model.modules():
+        if isinstance(module, StepBatchNorm):
+            module.synchronised = True
         plain = type(module) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
         if plain and module.affine and module.track_running_stats:
             module.__class__ = SyncBatchNorm
