@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import ModuleType
 from typing import Any, cast
 
 import torch
@@ -20,10 +21,15 @@ from snntorch_asnn.layers.norm_over_time import (
     is_plain,
     is_synchronised,
     joint,
+    move_running_averages,
     normed,
     num_steps_of,
+    own_weights,
+    row,
+    rows_of,
     spread_over,
     statistics,
+    takes_batch_statistics,
 )
 from snntorch_asnn.layers.over_time import OverTime
 from snntorch_asnn.layers.step_norm import set_norm_over_time
@@ -221,12 +227,61 @@ def _as_affine(
     if channel_dim == 2:
         check_input(norm, x)
     check_channels(norm, x, channel_dim)
-    x, mean, variance, weight, bias = statistics(norm, x, channel_dim, over_time, step, joint(norm, group))
+    group = joint(norm, group)
+    kernels = gpu_kernels(x) if group is None and takes_batch_statistics(norm) else None
+    if kernels is not None:
+        return _as_affine_in_kernels(kernels, norm, x, channel_dim, over_time, step)
+    x, mean, variance, weight, bias = statistics(norm, x, channel_dim, over_time, step, group)
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         factor, offset, _ = _affine_of(mean, variance, weight, bias, norm.eps)
     else:
         factor, offset = _Affine.apply(mean, variance, weight, bias, norm.eps)
     return x, spread_over(factor, x, channel_dim), spread_over(offset, x, channel_dim)
+
+
+def _as_affine_in_kernels(
+    kernels: ModuleType,
+    norm: BatchNorm,
+    x: Tensor,
+    channel_dim: int,
+    over_time: NormOverTime,
+    step: int | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`_as_affine` by statistics of the batch."""
+    rows = rows_of(norm, over_time, len(x), step)
+    if over_time == "pooled":
+        return kernels.norm_affine(x, channel_dim, _to_move(norm))  # type: ignore[no-any-return]
+    weight, bias = (None if p is None else row(p, rows) for p in own_weights(norm))
+    shared = weight is None or weight.ndim == 1
+    # Averages at 0 that move all the way are the moments themselves.
+    moves = norm.training and norm.track_running_stats
+    moments = x.new_zeros(2, len(x), norm.num_features, dtype=torch.float32) if moves else None
+    state = NormState(
+        weight if shared else None,
+        bias if shared else None,
+        None if moments is None else (moments[0], moments[1]),
+        None,
+        1.0,
+        norm.eps,
+    )
+    x, factor, offset = kernels.norm_affine(x, channel_dim, state, each_step=True)
+    if moments is not None:
+        move_running_averages(norm, moments[0], moments[1], rows)
+    factor, offset = factor.flatten(1), offset.flatten(1)
+    if not shared:
+        factor, offset = factor * weight, offset * weight if bias is None else offset * weight + bias
+    return x, spread_over(factor, x, channel_dim), spread_over(offset, x, channel_dim)
+
+
+def _to_move(norm: BatchNorm) -> NormState:
+    """Parameters of a norm, and its running averages if this call is to move them; counts the call."""
+    running = tracked = None
+    if norm.training and norm.track_running_stats:
+        counts = cast(Tensor, norm.num_batches_tracked)
+        counts.add_(1)
+        running = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+        tracked = counts if norm.momentum is None else None
+    return NormState(norm.weight, norm.bias, running, tracked, norm.momentum or 0.0, norm.eps)
 
 
 def _affine_of(

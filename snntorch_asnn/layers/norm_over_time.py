@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from snntorch_asnn.ops.batch_moments import Moments, batch_moments
+from snntorch_asnn.ops.batch_moments import batch_moments
 
 __all__ = [
     "AnyBatchNorm",
@@ -34,9 +34,13 @@ __all__ = [
     "is_plain",
     "is_synchronised",
     "joint",
+    "move_running_averages",
     "normalise",
     "normed",
     "num_steps_of",
+    "own_weights",
+    "row",
+    "rows_of",
     "spread_over",
     "statistics",
     "takes_batch_statistics",
@@ -128,12 +132,12 @@ def normalise(norm: _BatchNorm, x: Tensor, over_time: NormOverTime, step: int | 
         raise ValueError(
             f"x must have more than 1 value per channel at each step in training; got {tuple(x.shape)}"
         )
-    rows = _rows(norm, over_time, len(x), step)
+    rows = rows_of(norm, over_time, len(x), step)
     momenta = None
     if norm.training and norm.track_running_stats:
         momenta = _momenta(norm, len(x), rows)
     running = (None, None) if batch and momenta is None else (norm.running_mean, norm.running_var)
-    tensors = (None if p is None else _row(p, rows) for p in (norm.weight, norm.bias, *running))
+    tensors = (None if p is None else row(p, rows) for p in (norm.weight, norm.bias, *running))
     return _EachStep.apply(x, *tensors, batch, momenta, norm.eps)  # type: ignore[no-any-return]
 
 
@@ -146,15 +150,16 @@ def statistics(
     group: dist.ProcessGroup | None,
 ) -> Statistics:
     """What a norm subtracts from and divides its input by; in training its running averages move."""
-    rows = _rows(norm, over_time, len(x), step)
+    rows = rows_of(norm, over_time, len(x), step)
     weight, bias, mean, variance = (
-        None if p is None else _row(p, rows)
+        None if p is None else row(p, rows)
         for p in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     )
     if takes_batch_statistics(norm):
         moments = batch_moments(x, channel_dim, group, each_step=over_time != "pooled")
         if norm.training and norm.track_running_stats:
-            _move_running_averages(norm, moments, rows)
+            unbiased = moments.variance * (moments.elements / (moments.elements - 1))
+            move_running_averages(norm, moments.mean, unbiased, rows)
         x, mean, variance, _ = moments
     wide = torch.promote_types(x.dtype, torch.float32)
     return Statistics(x, cast(Tensor, mean).to(wide), cast(Tensor, variance).to(wide), weight, bias)
@@ -186,6 +191,11 @@ def num_steps_of(norm: nn.Module) -> int | None:
     """Number of steps that a norm has something for; None where it has the same for all."""
     tensors = (getattr(norm, name, None) for name in ("running_mean", "weight"))
     return next((len(p) for p in tensors if p is not None and p.ndim == 2), None)
+
+
+def own_weights(norm: _BatchNorm) -> tuple[Tensor | None, Tensor | None]:
+    """Weight and bias, which a norm with ``affine=False`` has none of."""
+    return norm.weight, norm.bias
 
 
 def takes_batch_statistics(norm: _BatchNorm) -> bool:
@@ -254,12 +264,12 @@ def _in_a_loop(norm: nn.Module, x: Tensor, step: int | None) -> Tensor:
     """Call a norm for one step after the other: for its hooks, or because it is none of PyTorch's."""
     if not has_steps(norm):
         return torch.stack([norm(x_t) for x_t in x.unbind()])
-    rows = _rows(cast(_BatchNorm, norm), "step", len(x), step)
+    rows = rows_of(cast(_BatchNorm, norm), "step", len(x), step)
     first = 0 if rows is None else rows.start
     return torch.stack([norm(x_t, step=first + t) for t, x_t in enumerate(x.unbind())])
 
 
-def _rows(norm: _BatchNorm, over_time: NormOverTime, steps: int, step: int | None) -> slice | None:
+def rows_of(norm: _BatchNorm, over_time: NormOverTime, steps: int, step: int | None) -> slice | None:
     """The steps that a sequence is of, in what a norm has for each step; None if it has nothing.
 
     Raises:
@@ -284,7 +294,8 @@ def _rows(norm: _BatchNorm, over_time: NormOverTime, steps: int, step: int | Non
     return slice(first, first + steps)
 
 
-def _row(p: Tensor, rows: slice | None) -> Tensor:
+def row(p: Tensor, rows: slice | None) -> Tensor:
+    """Of what a norm has for each step, that of the given steps."""
     return p if rows is None or p.ndim < 2 or len(p) == rows.stop - rows.start else p[rows]
 
 
@@ -301,14 +312,14 @@ def _momenta(norm: _BatchNorm, steps: int, rows: slice | None) -> list[float]:
 
 
 @torch.no_grad()
-def _move_running_averages(norm: _BatchNorm, moments: Moments, rows: slice | None) -> None:
+def move_running_averages(norm: _BatchNorm, mean: Tensor, variance: Tensor, rows: slice | None) -> None:
+    """Move running averages towards moments ``[C]``, or ``[T, C]``: one pair in order, or each step's own."""
     counts = cast(Tensor, norm.num_batches_tracked)
-    unbiased = moments.variance * (moments.elements / (moments.elements - 1))
-    in_order = rows is None and unbiased.ndim == 2
-    steps = len(unbiased) if in_order else 1
+    in_order = rows is None and variance.ndim == 2
+    steps = len(variance) if in_order else 1
     counts = counts if rows is None else counts[rows]
     counts.add_(steps)
-    for running, value in ((norm.running_mean, moments.mean), (norm.running_var, unbiased)):
+    for running, value in ((norm.running_mean, mean), (norm.running_var, variance)):
         assert running is not None
         running, value = running if rows is None else running[rows], value.to(running.dtype)
         count = counts.to(running.dtype)

@@ -47,8 +47,8 @@ def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     Parameters, running averages and the keys of ``state_dict`` stay what they are.
 
     Args:
-        model: its norms are replaced. On a CPU those with learned factors and running averages, and those with
-            statistics of each step.
+        model: its norms are replaced. On a CPU those with learned factors and running averages, and
+            those with statistics of each step.
         device: where it will train.
 
     Returns:

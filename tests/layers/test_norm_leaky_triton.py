@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import snntorch_asnn as asnn
 from snntorch_asnn.layers import NormLeaky, norm_leaky
-from snntorch_asnn.layers.norm_leaky import normed, normed_spikes
+from snntorch_asnn.layers.norm_leaky import normed_spikes
+from snntorch_asnn.layers.norm_over_time import normed
 from snntorch_asnn.ops import batch_moments as moments_module
 from snntorch_asnn.ops.adaptive_leaky import triton as kernels
 
@@ -89,3 +90,29 @@ def test_moments_over_several_processes_are_joined_from_the_kernels(monkeypatch:
     ((mean + variance) * factors).sum().backward()
     ((wanted_mean + wanted_variance) * factors).sum().backward()
     torch.testing.assert_close(x.grad.double(), wide.grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["sequential", "step_statistics", "step"])
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("last", [False, True])
+def test_norms_of_each_step(kind: str, momentum: float | None, last: bool) -> None:
+    neuron = asnn.AdaptiveLeaky(0.8, num_steps=3, sequence=True, impl="triton")
+    layer = NormLeaky(nn.BatchNorm2d(5, momentum=momentum), neuron, norm_over_time=kind).to(DEVICE)
+    nn.init.uniform_(layer.norm.weight, 0.5, 2)
+    nn.init.uniform_(layer.norm.bias, -0.5, 1)
+    exact = copy.deepcopy(layer).double()
+    exact.neuron.impl = "reference"
+    for _ in range(2):
+        x = torch.randn(3, 4, 5, 3, 3, device=DEVICE) * 2 + 3
+        if last:
+            x = x.movedim(2, -1).contiguous().movedim(-1, 2)
+        layer.zero_grad(), exact.zero_grad()
+        found = outcome(layer, lambda one, leaf: one(leaf), x)
+        wanted = outcome(
+            exact, lambda one, leaf: one.neuron(normed(one.norm, leaf, 2, one.norm_over_time)), x.double()
+        )
+        assert wanted["spikes"].any()
+        for name, value in found.items():
+            value, expected = value.detach().double(), wanted[name].detach().double()
+            close = {"rtol": 1e-4, "atol": 1e-4 * max(1.0, float(expected.abs().max()))}
+            torch.testing.assert_close(value, expected, msg=lambda m, n=name: f"{n}: {m}", **close)

@@ -111,7 +111,9 @@ def test_a_weight_that_is_an_embedding_too_decays() -> None:
 
 
 @pytest.mark.parametrize("name", ["lenet", "spikformer_tiny", "spiking_resnet_tiny", "qkformer_tiny"])
-@pytest.mark.parametrize("options", [{}, {"sharing": "channel"}, {"neuron": "plif"}, {"norm_over_time": "step"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"sharing": "channel"}, {"neuron": "plif"}, {"norm_over_time": "step"}]
+)
 def test_weights_of_the_zoo_are_those_that_are_matrices(name: str, options: dict[str, Any]) -> None:
     net = create_model(name, num_classes=10, num_steps=2, **options)
     timed = {
