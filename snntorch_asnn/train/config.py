@@ -31,6 +31,7 @@ SCHEDULES = ("one-cycle", "cosine", "constant")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
 PRECISIONS = ("32", "bf16", "16", "64")
 SHARINGS = ("layer", "channel")
+NORMS_OVER_TIME = ("auto", "pooled", "sequential", "step_statistics", "step")
 
 # What may differ when a run is continued: where it runs and what it shows, not what it computes.
 MACHINE_SETTINGS = (
@@ -143,6 +144,12 @@ class TrainConfig:
         "time_weighted", "Model", "How logits are joined over time: time_weighted or mean."
     )
     carry: bool = setting(False, "Model", "Carry the analog current of a hybrid code on to the later steps.")
+    norm_over_time: str = setting(
+        "auto",
+        "Model",
+        "Steps that batch norms take their statistics from, where auto is what the model's reference does",
+        choices=NORMS_OVER_TIME,
+    )
     num_steps: int = setting(4, "Model", "Number of time steps T.", at_least=1)
 
     loss: str = setting("cross-entropy", "Loss", "On the logits of the steps", choices=LOSSES)

@@ -21,6 +21,7 @@ def build_model(
         sharing=config.sharing,  # type: ignore[arg-type]
         encoding=config.encoding,
         carry=config.carry,
+        norm_over_time=None if config.norm_over_time == "auto" else config.norm_over_time,  # type: ignore[arg-type]
         readout=config.readout,
         in_channels=in_channels,
         image_size=image_size,
