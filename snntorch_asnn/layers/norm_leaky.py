@@ -35,6 +35,7 @@ from snntorch_asnn.layers.over_time import OverTime
 from snntorch_asnn.layers.step_norm import set_norm_over_time
 from snntorch_asnn.layers.time_folded import TimeFolded, fold_time_of
 from snntorch_asnn.neurons import AdaptiveLeaky
+from snntorch_asnn.ops.batch_moments import NormState, gpu_kernels
 from snntorch_asnn.ops.first_derivative import first_derivative_only
 
 __all__ = ["NormLeaky", "fold_norm", "folded_spikes", "fuse_norm", "normed_spikes"]
