@@ -284,7 +284,8 @@ def test_plif_keeps_its_state_from_step_to_step(name: str, sharing: Any, fused: 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_plif_in_another_dtype(dtype: torch.dtype) -> None:
-    model = create_model("lenet", num_classes=5, num_steps=STEPS, neuron="plif", image_size=8).eval()
+    settings = {"neuron": "plif", "image_size": 8, "norm_over_time": "pooled"}
+    model = create_model("lenet", num_classes=5, num_steps=STEPS, **settings).eval()
     images = torch.rand(6, 3, 8, 8)
     wake(model, images)
     model, images = model.to(dtype), images.to(dtype)
