@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 import snntorch_asnn as asnn
+from gpu_stages.capturing import capture
 from gpu_stages.child import Figure, Place, Row
 from gpu_stages.images import Data, Part, augmented, load, random_data
 from snntorch_asnn._timing import synchronise
@@ -28,11 +29,17 @@ MARGIN = 8
 
 
 def figures(place: Place) -> Iterator[Figure]:
+    """The step as a CUDA graph, and where that fails, the step itself."""
     model = TINY if place.dry_run else place.settings[0]
-    yield Figure(model, functools.partial(measured, place, model))
+    finished: list[str] = []
+    if place.device == "cuda":
+        yield Figure(model, functools.partial(measured, place, model, finished, captured=True))
+    if not finished:
+        name = f"{model}, without a CUDA graph"
+        yield Figure(name, functools.partial(measured, place, model, finished, captured=False))
 
 
-def measured(place: Place, model: str) -> list[Row]:
+def measured(place: Place, model: str, finished: list[str], *, captured: bool) -> list[Row]:
     end = time.monotonic() + place.seconds_left() - MARGIN
     if place.dry_run:
         data = random_data(place.device)
@@ -40,23 +47,25 @@ def measured(place: Place, model: str) -> list[Row]:
         raise ValueError("--data must name the images to train on")
     else:
         data = load(place.data, place.device)
-    learners = {name: Learner(model, spec, data, place) for name, spec in METHODS.items()}
-    epoch_s = sum(learner.seconds_of_an_epoch() for learner in learners.values())
-    epochs = 1 if place.dry_run else max(1, int((end - time.monotonic()) / epoch_s))
+    learners = {name: Learner(model, spec, data, place, captured) for name, spec in METHODS.items()}
+    estimates = [learner.estimate() for learner in learners.values()]
+    epoch_s, test_s = (sum(seconds) for seconds in zip(*estimates, strict=True))
+    epochs = 1 if place.dry_run else max(1, int((end - time.monotonic() - test_s) / epoch_s))
     rows = []
     for name, learner in learners.items():
         about = {"name": f"{model}: {name}", "model": model, "method": name, "data": data.name}
         about |= {"steps": STEPS, "batch": learner.batch, "epochs": epochs, "seed": 0}
         for epoch, result in enumerate(learner.learn(epochs), 1):
             place.tell(about | {"epoch": epoch} | result)
-        rows.append(about | {"test_accuracy": learner.accuracy(data.test), "cuda_graph": learner.is_captured})
+        rows.append(about | {"test_accuracy": learner.accuracy(data.test), "cuda_graph": captured})
+    finished.append(model)
     return rows
 
 
 class Learner:
-    """A model and its training; the step is one CUDA graph where that works."""
+    """A model and its training."""
 
-    def __init__(self, model: str, spec: dict[str, Any], data: Data, place: Place) -> None:
+    def __init__(self, model: str, spec: dict[str, Any], data: Data, place: Place, captured: bool) -> None:
         torch.manual_seed(0)
         self.device, self.data = place.device, data
         self.batch = 4 if place.dry_run else BATCH
@@ -72,11 +81,10 @@ class Learner:
         self.labels = torch.zeros(self.batch, dtype=torch.int64, device=self.device)
         self.loss = torch.zeros((), device=self.device)
         self.per_epoch = len(data.training.images) // self.batch
-        self.is_captured = False
-        self._run = self._capture() if on_gpu else self._step
+        self._run = capture(self._step) if captured else self._step
 
-    def seconds_of_an_epoch(self) -> float:
-        """A guess, from steps with a learning rate of zero, and from the images of the validation."""
+    def estimate(self) -> tuple[float, float]:
+        """Seconds of an epoch and of the test, from steps with a learning rate of zero and a validation."""
         start = time.perf_counter()
         count = min(10, self.per_epoch)
         for _ in range(count):
@@ -85,7 +93,9 @@ class Learner:
         step = (time.perf_counter() - start) / count
         start = time.perf_counter()
         self.accuracy(self.data.validation)
-        return 1.05 * step * self.per_epoch + time.perf_counter() - start
+        validation = time.perf_counter() - start
+        test = validation * len(self.data.test.images) / len(self.data.validation.images)
+        return 1.05 * step * self.per_epoch + validation, test
 
     def learn(self, epochs: int) -> Iterator[Row]:
         total = epochs * self.per_epoch
@@ -141,21 +151,3 @@ class Learner:
         loss.backward()
         self.optimizer.step()
         self.loss.copy_(loss.detach())
-
-    def _capture(self) -> Any:
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                self._step()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph):
-                self._step()
-        except Exception as error:
-            print(f"the step is not captured: {type(error).__name__}: {error}")
-            torch.cuda.synchronize()
-            return self._step
-        self.is_captured = True
-        return graph.replay

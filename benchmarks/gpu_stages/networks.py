@@ -14,6 +14,7 @@ import torch
 from measuring import has
 from training import SpikingJelly, SpikingJellyKernels, training_step
 
+from gpu_stages.capturing import capture
 from gpu_stages.child import Figure, Place, Row
 from snntorch_asnn._timing import Run, seconds, synchronise
 
@@ -103,26 +104,12 @@ def _step(place: Place, model: str, spec: Spec) -> Run:
     step = training_step(
         model, options, _precision(place), spec | {"optimizer": optimizer, "autocast_cache": not captured}
     )
-    return _capture(step) if captured else step
+    return capture(step) if captured else step
 
 
 def _precision(place: Place) -> str:
     """bf16 is so slow on most CPUs that the dry run leaves it out."""
     return "float32" if place.dry_run else "bfloat16"
-
-
-def _capture(step: Run) -> Run:
-    """The step as one CUDA graph, after the warm-up on a stream beside that capturing asks for."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
 
 
 def _compiles(build: Callable[[], Run]) -> None:
