@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch._C._functorch import is_batchedtensor
 
 from snntorch_asnn._arguments import check_count, check_step
+from snntorch_asnn._torch import is_exporting
 from snntorch_asnn.neurons.instances import register, unregister
 from snntorch_asnn.neurons.leak_constraint import BetaConstraint, constrain
 from snntorch_asnn.neurons.lost_state import check_export, check_recomputation
@@ -194,7 +195,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
             raise TypeError(f"{names} should not be passed as an argument while `init_hidden=True`")
         if step is not None:
             step = check_step(step)
-        if torch.compiler.is_exporting() and not self._state.made_in_export:
+        if is_exporting() and not self._state.made_in_export:
             check_export(init_hidden=self.init_hidden, knows_step=self.sequence or step is not None)
         if self.sequence:
             return self._run_sequence(x, given, step, **options)
@@ -212,7 +213,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         previous = self._previous_threshold(position, parameters["threshold"])
         arguments = self._arguments(parameters, previous)
         spikes, after = self._step_of(x, before, arguments, self._rule())
-        if self._state.made_in_export or not torch.compiler.is_exporting():
+        if self._state.made_in_export or not is_exporting():
             self._keep(after, position, 1)
             self._remember()
         return self._result(_as(spikes, x.dtype), after)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 
+from snntorch_asnn._torch import is_exporting
+
 __all__ = ["RunState", "State", "StepIndex"]
 
 State = tuple[Tensor, ...]
@@ -38,7 +40,7 @@ class RunState:
         self.step = step
         self.begun = begun
         self.follows = follows
-        self.made_in_export = torch.compiler.is_exporting()
+        self.made_in_export = is_exporting()
         self.made_in_backward = running_backward()
 
     @classmethod
@@ -85,7 +87,7 @@ def running_backward() -> int:
 
 def _zeros_like(state: Tensor) -> Tensor:
     # An exported graph would hold the old state as a constant, for its shape.
-    forget = torch.compiler.is_exporting() or _is_dead(state)
+    forget = is_exporting() or _is_dead(state)
     return torch.zeros(0) if forget else torch.zeros_like(state)
 
 

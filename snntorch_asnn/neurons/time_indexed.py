@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_count
+from snntorch_asnn._torch import is_exporting
 from snntorch_asnn.neurons.run_state import RunState, StepIndex
 from snntorch_asnn.neurons.time_parameters import Overrun
 
@@ -109,7 +110,7 @@ class TimeIndexed(nn.Module):
 
     def _rows(self, value: Tensor, rows: slice | Tensor, steps: int) -> Tensor:
         """The values of a time parameter at several steps, ``[steps, *feature_shape]``."""
-        if value.ndim == 0 and torch.compiler.is_exporting():
+        if value.ndim == 0 and is_exporting():
             # Inductor, compiling an exported graph, cannot take a step from an expanded number.
             return value * value.new_ones(steps, *self.feature_shape)
         if value.ndim == 0:

@@ -13,6 +13,7 @@ import importlib.util
 import torch
 from torch import Tensor
 
+from snntorch_asnn._torch import is_exporting
 from snntorch_asnn.ops.adaptive_leaky import compiled
 from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops.adaptive_leaky.rule import Rule
@@ -109,7 +110,7 @@ def _in_graph(
     coefficients = Coefficients(beta, gain, threshold, previous_threshold, scale, shift)
     if torch._C._are_functorch_transforms_active() and strict:
         raise RuntimeError("impl='triton' does not run under torch.func transforms; use 'auto'")
-    if torch._C._are_functorch_transforms_active() or (torch.compiler.is_exporting() and not strict):
+    if torch._C._are_functorch_transforms_active() or (is_exporting() and not strict):
         return compiled.sequence_in_graph(x, mem, coefficients, key, output_mem)
     from snntorch_asnn.ops.adaptive_leaky import triton_ops
 
