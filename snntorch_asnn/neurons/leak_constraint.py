@@ -43,6 +43,10 @@ def unconstrain(leak: Tensor, constraint: BetaConstraint, name: str = "beta") ->
     return torch.logit(leak) / SIGMOID_SLOPE
 
 
+FEW = 64
+"""Leaks on a CPU that are looked at one by one."""
+
+
 @leave_in_graph
 def _clamp(raw: Tensor) -> Tensor:
     leak: Tensor
@@ -61,6 +65,16 @@ def _led_back(raw: Tensor, grad: Tensor) -> Tensor:
     return grad.masked_fill(outwards, 0)
 
 
+def _is_inside(raw: Tensor) -> bool:
+    """Whether it is seen at once that all of ``raw`` is between 0 and 1: on a CPU, if they are few.
+
+    That takes less than one of the operators that lead a gradient back.
+    """
+    if raw.device.type != "cpu" or raw.numel() > FEW or not triton.is_real(raw):
+        return False
+    return all(0 < value < 1 for value in raw.flatten().tolist())
+
+
 class _Clamp(torch.autograd.Function):
     """Without ``setup_context``, with which every call costs twice as much."""
 
@@ -73,6 +87,8 @@ class _Clamp(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
         (raw,) = ctx.saved_tensors
         (grad,) = grad_outputs
+        if _is_inside(raw):
+            return grad
         takes_kernel = triton.takes(raw) and triton.is_real(raw) and not torch.is_grad_enabled()
         if not takes_kernel or triton.missing(raw.device.type):
             return _led_back(raw, grad)
