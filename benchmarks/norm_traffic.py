@@ -104,7 +104,7 @@ def counted(traffic: Traffic | None, moments_in_kernels: bool) -> Iterator[None]
 
     def launch(self: Any, *tensors: Tensor) -> None:
         if traffic is not None:
-            traffic.launch(self._kernel, tensors)
+            traffic.launch(self.kernel, tensors)
 
     def kernels(_: Tensor) -> Any:
         in_graph = torch.compiler.is_compiling()

@@ -301,7 +301,8 @@ class _NormAffine(torch.autograd.Function):
         join(_partials(view.sequence(x), plan), out, *(out if t is None else t for t in optional))
         ctx.view = view
         ctx.save_for_backward(x, out)
-        return x, out[2].view(view.parameters), out[3].view(view.parameters)
+        _, _, factor, offset = out.view(4, *view.parameters).unbind()
+        return x, factor, offset
 
     @staticmethod
     @first_derivative_only("norm and neuron in one", "the one after the other")

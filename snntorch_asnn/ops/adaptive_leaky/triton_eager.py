@@ -18,6 +18,7 @@ from snntorch_asnn.ops.adaptive_leaky.affine import back_through_affine
 from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients, summed_to
 from snntorch_asnn.ops.adaptive_leaky.layout import Folding
 from snntorch_asnn.ops.adaptive_leaky.rule import Rule, RuleOptions
+from snntorch_asnn.ops.adaptive_leaky.triton_affine import merged_gradients, merged_table
 from snntorch_asnn.ops.adaptive_leaky.triton_kernels import backward_kernel, forward_kernel
 from snntorch_asnn.ops.adaptive_leaky.triton_launch import Prepared
 from snntorch_asnn.ops.adaptive_leaky.triton_ops import (
@@ -74,6 +75,8 @@ class _View:
     result_strides: tuple[int, ...]
     """Of spikes and gradients."""
     state_strides: tuple[int, ...]
+    is_by_channel: bool
+    """Whether coefficients differ along one dimension at most."""
 
     @staticmethod
     @functools.lru_cache(maxsize=4096)
@@ -91,6 +94,7 @@ class _View:
             seen.stride()[:2],
             folding.unfold(result).stride(),
             folding.unfold_state(result[0]).stride(),
+            sum(size != 1 for size in features) <= 1,
         )
 
     def sequence(self, x: Tensor) -> Tensor:
@@ -128,12 +132,17 @@ class _View:
         given = [self.folding.parameter(c).squeeze(2) for c in coefficients if c is not None]
         return torch.stack(given, dim=1)
 
-    def gradients(self, sums: Tensor) -> tuple[Tensor, ...]:
-        """Of ``sums`` ``[programs, T, rows, columns]``, the rows' totals ``[T, *features]``."""
+    def totals(self, sums: Tensor) -> Tensor:
+        """Of ``sums`` ``[programs, T, rows, columns]``, the rows' totals ``[rows, T, C]``."""
         sums = by_coefficient(sums, self.folding)
         _, steps, rows, channels, _ = sums.shape
         totals = sums.new_empty(rows, steps, channels)
         torch.sum(sums, (0, 4), out=totals.transpose(0, 1))
+        return totals
+
+    def gradients(self, totals: Tensor) -> tuple[Tensor, ...]:
+        """The same ``[T, *features]`` each."""
+        rows, steps, channels = totals.shape
         if channels == 1 or (self.folding.is_in_order and self.features.numel() == channels):
             return totals.view(rows, steps, *self.features).unbind(0)
         return self.folding.unfold_parameter_gradient(totals, self.features).unbind(0)
@@ -235,10 +244,15 @@ class _Sequence(torch.autograd.Function):
             wants[2 + _GAIN] |= ctx.needs_input_grad[8]
             wants[2 + _SHIFT] |= wants[2 + _GAIN] or ctx.needs_input_grad[9]
         table = _table(view, own, factor, offset) if table is None else table
-        grad_x, grad_mem, rows = _launch_backward(
+        grad_x, grad_mem, totals = _launch_backward(
             ctx, x, mem, table, checkpoints, grad_outputs, tuple(wants), factor is not None
         )
-        remaining = iter(rows)
+        if factor is not None and totals is not None and view.is_by_channel:
+            merged = merged_gradients(totals, wants[2:], own, factor, offset)
+            if merged is not None:
+                of, *of_affine = merged
+                return grad_x, grad_mem, *of, *of_affine, *(None,) * 3
+        remaining = iter(() if totals is None else view.gradients(totals))
         of = [next(remaining) if want else None for want in wants[2:]]
         if factor is None:
             return grad_x, grad_mem, *of, *(None,) * 5
@@ -259,8 +273,8 @@ def _launch_backward(
     grad_outputs: tuple[Tensor | None, Tensor | None],
     wants: tuple[bool, ...],
     has_affine: bool,
-) -> tuple[Tensor | None, Tensor | None, tuple[Tensor, ...]]:
-    """Gradients of the input and of the first membrane, and those of the coefficients that are wanted."""
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of the input, of the first membrane, and ``[rows, T, C]`` of the coefficients with one."""
     view: _View = ctx.view
     grad_spikes, grad_mem_out = (g if g is None else g.resolve_neg() for g in grad_outputs)
     spikes_strides = None
@@ -285,10 +299,12 @@ def _launch_backward(
         state = seen if mem is None else view.state(mem)
         optional = (checkpoints, grad_spikes, grad_mem_out, grad_x, grad_mem, sums)
         launch(seen, state, table, *(seen if t is None else t for t in optional))
-    return grad_x, grad_mem, () if sums is None else view.gradients(sums)
+    return grad_x, grad_mem, None if sums is None else view.totals(sums)
 
 
 def _table(view: _View, own: Coefficients, factor: Tensor | None, offset: Tensor | None) -> Tensor:
     if factor is None or offset is None:
         return view.table(own)
-    return view.table(own.multiplied(factor, offset))
+    channels = view.folding.folded[1]
+    table = merged_table(own, factor, offset, channels) if view.is_by_channel else None
+    return view.table(own.multiplied(factor, offset)) if table is None else table
