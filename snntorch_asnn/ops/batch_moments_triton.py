@@ -301,8 +301,8 @@ class _NormAffine(torch.autograd.Function):
         join(_partials(view.sequence(x), plan), out, *(out if t is None else t for t in optional))
         ctx.view = view
         ctx.save_for_backward(x, out)
-        _, _, factor, offset = out.view(4, *view.parameters).unbind()
-        return x, factor, offset
+        planes = out.view(4, *view.parameters).unbind()
+        return x, planes[2], planes[3]
 
     @staticmethod
     @first_derivative_only("norm and neuron in one", "the one after the other")

@@ -250,8 +250,8 @@ class _Sequence(torch.autograd.Function):
         if factor is not None and totals is not None and view.is_by_channel:
             merged = merged_gradients(totals, wants[2:], own, factor, offset)
             if merged is not None:
-                of, *of_affine = merged
-                return grad_x, grad_mem, *of, *of_affine, *(None,) * 3
+                of_own, of_factor, of_offset = merged
+                return grad_x, grad_mem, *of_own, of_factor, of_offset, *(None,) * 3
         remaining = iter(() if totals is None else view.gradients(totals))
         of = [next(remaining) if want else None for want in wants[2:]]
         if factor is None:
