@@ -1,52 +1,35 @@
-"""What every adaptive neuron shares: its state, its arguments, and how one step or a sequence is run."""
+"""What every adaptive neuron shares: its arguments, and how one step or a sequence is run."""
 
 from __future__ import annotations
 
-import functools
 from abc import abstractmethod
-from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, Self, cast
 
 import torch
 from snntorch import SpikingNeuron
 from torch import Tensor, nn
-from torch._C._functorch import is_batchedtensor
 
 from snntorch_asnn._arguments import check_count, check_step
 from snntorch_asnn._torch import is_exporting
 from snntorch_asnn.neurons.instances import register, unregister
 from snntorch_asnn.neurons.leak_constraint import BetaConstraint, constrain
-from snntorch_asnn.neurons.lost_state import check_export, check_recomputation
+from snntorch_asnn.neurons.lost_state import check_export
 from snntorch_asnn.neurons.membrane_steps import MembraneSteps
 from snntorch_asnn.neurons.plan import Plan
 from snntorch_asnn.neurons.resizing import resize_parameter
-from snntorch_asnn.neurons.run_state import RunState, State, StepIndex
+from snntorch_asnn.neurons.run_state import State, StepIndex
 from snntorch_asnn.neurons.snntorch_state import adopt_state
-from snntorch_asnn.neurons.time_indexed import TimeIndexed
+from snntorch_asnn.neurons.stateful import Stateful, as_dtype, keep_out_of_graphs
 from snntorch_asnn.neurons.time_parameters import check_time_comes_first
-from snntorch_asnn.ops.adaptive_leaky.api import check_input, check_mem, fits
+from snntorch_asnn.ops.adaptive_leaky.api import check_input, fits
 from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl
 from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule
-from snntorch_asnn.surrogate import tell_dynamo
 
-__all__ = ["AdaptiveNeuron", "state_property"]
-
-
-def state_property(name: str, meaning: str) -> property:
-    """A state tensor that snnTorch may assign to from outside, which starts a new sequence."""
-
-    def read(self: AdaptiveNeuron) -> Tensor:
-        return self._state.tensors[self.states.index(name)]
-
-    def write(self: AdaptiveNeuron, value: Tensor) -> None:
-        held = dict(zip(self.states, self._state.tensors, strict=True))
-        self._start(self._state.at_start(tuple((held | {name: value}).values())))
-
-    return property(read, write, doc=f"{meaning}; assign to it to start a new sequence.")
+__all__ = ["AdaptiveNeuron"]
 
 
-class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
+class AdaptiveNeuron(Stateful, SpikingNeuron):
     """Base of neurons whose parameters are ``[T, *feature_shape]``: what they share with ``AdaptiveLeaky``.
 
     It keeps the current time step beside the membrane. A subclass says in :meth:`_step_of` what one step
@@ -57,9 +40,6 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
 
     leaks: tuple[str, ...] = ("beta",)
     """Those among them that ``beta_constraint`` applies to."""
-
-    states: tuple[str, ...] = ("mem",)
-    """Names of the state tensors, in the order in which ``forward`` takes them; the membrane is the last."""
 
     returned_states: tuple[str, ...] = ("mem",)
     """Names of those that ``forward`` returns beside the spikes."""
@@ -96,7 +76,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
 
     def _follow(self, plan: Plan) -> None:
         """Become what ``plan`` says, after snnTorch's constructor has run."""
-        _keep_out_of_graphs()
+        keep_out_of_graphs()
         # snnTorch keeps a bound method of its own reset, which would tie the neuron into a cycle.
         del self.state_function
         self.surrogate_disable = plan.surrogate_disable
@@ -112,9 +92,6 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
             self._hold(name, value, learn)
         self.num_steps = plan.num_steps
 
-    def _init_mem(self) -> None:
-        self._state = RunState.empty(len(self.states))
-
     @property
     def leak(self) -> Tensor:
         """The membrane's leak at each step after the constraint, ``(T, *feature_shape)``, dimensionless."""
@@ -122,17 +99,6 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_known_rule": None}
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._state = self._state.applied(fn)
-        return self
-
-    def _replicate_for_data_parallel(self) -> Self:
-        replica: Self = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
-        replica._membrane_steps = MembraneSteps()
-        replica._state = RunState.empty(len(self.states))
-        return replica
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
@@ -161,26 +127,6 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         # The mechanism is part of the checkpoint; snnTorch loads its number and goes on with the old one.
         self.reset_mechanism = list(SpikingNeuron.reset_dict)[int(self.reset_mechanism_val)]
 
-    def _start_over(self) -> State:
-        """Zero every state and go back to the first step."""
-        self._start(self._state.zeroed())
-        self._remember()
-        return self._state.tensors
-
-    def _start(self, state: RunState) -> None:
-        """Start a new sequence from ``state``."""
-        if not torch.compiler.is_compiling() and self._state.begun:
-            self._remember()  # the caller may go on with it
-        self._state = state
-
-    def keep_samples(self, rows: Tensor) -> None:
-        """Go on with some samples of the batch only: keep these rows of the states, a mask or indices."""
-        self._state = self._state.of_samples(rows)
-
-    def _remember(self) -> None:
-        if not (self.init_hidden or torch.compiler.is_compiling()):
-            self._membrane_steps.remember(self._state.tensors[-1], self._state.step)
-
     def _run(
         self, x: Tensor, given: tuple[Tensor | None, ...], step: int | None, **options: Any
     ) -> Tensor | tuple[Tensor, ...]:
@@ -208,7 +154,9 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         before, position = self._resume(x, given, step)
         dtype = torch.promote_types(x.dtype, torch.float32)
         rows = self._indices(position, 1)
-        parameters = {name: _as(self._row(getattr(self, name), rows), dtype) for name in self.time_parameters}
+        parameters = {
+            name: as_dtype(self._row(getattr(self, name), rows), dtype) for name in self.time_parameters
+        }
         parameters |= self._constrained(parameters)
         previous = self._previous_threshold(position, parameters["threshold"])
         arguments = self._arguments(parameters, previous)
@@ -216,7 +164,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         if self._state.made_in_export or not is_exporting():
             self._keep(after, position, 1)
             self._remember()
-        return self._result(_as(spikes, x.dtype), after)
+        return self._result(as_dtype(spikes, x.dtype), after)
 
     def _run_sequence(
         self, x: Tensor, given: tuple[Tensor | None, ...], step: int | None, **options: Any
@@ -233,7 +181,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         )
         dtype = torch.promote_types(x.dtype, torch.float32)
         rows = self._indices(position, steps)
-        values = {name: _as(getattr(self, name), dtype) for name in self.time_parameters}
+        values = {name: as_dtype(getattr(self, name), dtype) for name in self.time_parameters}
         # Before rows are taken, so that a leak of several steps is led back by the sum of their gradients.
         values |= self._constrained(values)
         parameters = {name: self._rows(value, rows, steps) for name, value in values.items()}
@@ -247,7 +195,7 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
             # Copies, since snnTorch detaches the state in place, which no view allows.
             last = tuple((state[-1] if self.output else state).clone() for state in after)
             self._keep(last, position, steps)
-        return self._result(_as(spikes, x.dtype), after)
+        return self._result(as_dtype(spikes, x.dtype), after)
 
     @abstractmethod
     def _step_of(
@@ -278,93 +226,11 @@ class AdaptiveNeuron(TimeIndexed, SpikingNeuron):
         scale = parameters.pop("graded_spikes_factor")
         return parameters | {"previous_threshold": previous_threshold, "scale": scale}
 
-    def _keep(self, state: State, position: StepIndex, steps: int) -> None:
-        """Hold what the call of ``steps`` steps from ``position`` on has left."""
-        if self.init_hidden and not torch.compiler.is_compiling() and any(map(is_batchedtensor, state)):
-            raise RuntimeError(
-                "init_hidden=True: under torch.func.vmap the state has a dimension that ends with it, and "
-                "cannot be kept; pass mem by hand, or use sequence=True without init_hidden"
-            )
-        self._state = RunState(state, self._step_after(position, steps), begun=True)
-
     def _result(self, spikes: Tensor, state: State) -> Tensor | tuple[Tensor, ...]:
         if self.init_hidden and not self.output:
             return spikes
         by_name = dict(zip(self.states, state, strict=True))
         return spikes, *(by_name[name] for name in self.returned_states)
-
-    def _begin(
-        self, x: Tensor, given: tuple[Tensor | None, ...], step: int | None
-    ) -> tuple[tuple[Tensor | None, ...], StepIndex]:
-        """The state before a sequence whose state the caller keeps, and its first step."""
-        for name, state in zip(self.states, given, strict=True):
-            if state is None:
-                continue
-            check_mem(state, x[0], name)
-            if step is None and x.shape[0] < self.num_steps:
-                raise ValueError(
-                    f"step: with {name} passed by hand and {x.shape[0]} of num_steps={self.num_steps} steps, "
-                    "the time step of the first input is unknown; pass step="
-                )
-        return given, step or 0
-
-    def _resume(
-        self, x: Tensor, given: tuple[Tensor | None, ...], step: int | None
-    ) -> tuple[State, StepIndex]:
-        """The state before one step's input ``x``, and that step."""
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        state: list[Tensor] = []
-        fresh = reads_held = False
-        for name, held, passed in zip(self.states, self._state.tensors, given, strict=True):
-            before = held if passed is None else passed
-            check_input(name, before)
-            own = before is held or before.shape == (0,)
-            if own and before.shape != x.shape:
-                before, fresh = torch.zeros_like(x, dtype=dtype), True
-            elif own:
-                reads_held = reads_held or passed is None
-            else:
-                check_mem(before, x, name)
-            state.append(_as(before, dtype))
-        if reads_held:
-            check_recomputation(self._state)
-        if fresh:
-            return tuple(state), 0 if step is None else step
-        mem = given[-1]
-        if step is None and mem is not None and mem is not self._state.tensors[-1]:
-            return tuple(state), self._locate(mem)
-        return tuple(state), self._position(step)
-
-    def _locate(self, mem: Tensor) -> StepIndex:
-        """The time step of a membrane that the caller passes, and that is not the last one.
-
-        Raises:
-            ValueError: in the middle of a sequence, if it is none that this neuron returned: its step would
-                be a guess.
-        """
-        state = self._state
-        if not torch.compiler.is_compiling():
-            position = self._membrane_steps.find(mem)
-            if position is None and state.begun:
-                raise ValueError(
-                    f"mem is no membrane that this neuron has returned, and its last call was step "
-                    f"{self.step - 1}, so the time step is unknown: pass step=, or start a new sequence with "
-                    "reset_mem()"
-                )
-            return self._position(position)
-        return self._look_up(mem) if state.begun or state.follows else self._position(None)
-
-    def _look_up(self, mem: Tensor) -> Tensor:
-        """:meth:`_locate` outside of a graph, which knows no memory."""
-        # A graph cannot note the membrane that it leaves.
-        self._remember()
-        position = self._membrane_steps.find(mem)
-        if position is None and self._state.begun:
-            raise ValueError(
-                "mem is not the membrane of this neuron's last call, and compiled code may not know the time "
-                "step of any other: pass step=, or start a new sequence with reset_mem()"
-            )
-        return self._as_tensor(self.step if position is None else position)
 
     def _check_features(self, shape: torch.Size) -> None:
         if not fits(self.feature_shape, shape):
@@ -443,19 +309,3 @@ def _refuse_outputs(x: object) -> None:
             "nn.Sequential wrap such a neuron in snntorch_asnn.layers.OverTime, or build it with "
             "init_hidden=True"
         )
-
-
-def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """``tensor.to(dtype)``, whose dispatch takes a while even if there is nothing to do."""
-    return tensor if tensor.dtype == dtype else tensor.to(dtype)
-
-
-@functools.cache
-def _keep_out_of_graphs() -> None:
-    """Have Dynamo leave the graph for :meth:`AdaptiveNeuron._look_up`.
-
-    That imports it, and with it Triton, which importing this package must not.
-    """
-    tell_dynamo()
-    reason = "the time step of a membrane is found by its memory: pass step="
-    setattr(AdaptiveNeuron, "_look_up", torch.compiler.disable(AdaptiveNeuron._look_up, reason=reason))  # noqa: B010

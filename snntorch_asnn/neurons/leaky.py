@@ -8,10 +8,11 @@ from typing import Any, Literal, Self, cast
 import snntorch as snn
 from torch import Tensor
 
-from snntorch_asnn.neurons.adaptive import AdaptiveNeuron, state_property
+from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 from snntorch_asnn.neurons.leak_constraint import BetaConstraint
 from snntorch_asnn.neurons.plan import Plan
 from snntorch_asnn.neurons.run_state import State
+from snntorch_asnn.neurons.stateful import state_property
 from snntorch_asnn.neurons.time_parameters import Overrun
 from snntorch_asnn.ops.adaptive_leaky import reference
 from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients

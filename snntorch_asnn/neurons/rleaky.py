@@ -9,10 +9,11 @@ import snntorch as snn
 from torch import Tensor
 
 from snntorch_asnn._arguments import check_flags
-from snntorch_asnn.neurons.adaptive import AdaptiveNeuron, state_property
+from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 from snntorch_asnn.neurons.leak_constraint import BetaConstraint
 from snntorch_asnn.neurons.plan import Plan
 from snntorch_asnn.neurons.run_state import State
+from snntorch_asnn.neurons.stateful import state_property
 from snntorch_asnn.neurons.time_parameters import Overrun
 from snntorch_asnn.ops import adaptive_rleaky
 from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl

@@ -1,0 +1,175 @@
+"""A neuron's state between calls: how it starts, goes on, is found by the membrane, and moves."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch._C._functorch import is_batchedtensor
+
+from snntorch_asnn.neurons.lost_state import check_recomputation
+from snntorch_asnn.neurons.membrane_steps import MembraneSteps
+from snntorch_asnn.neurons.run_state import RunState, State, StepIndex
+from snntorch_asnn.neurons.time_indexed import TimeIndexed
+from snntorch_asnn.ops.adaptive_leaky.api import check_input, check_mem
+from snntorch_asnn.surrogate import tell_dynamo
+
+__all__ = ["Stateful", "as_dtype", "keep_out_of_graphs", "state_property"]
+
+
+def state_property(name: str, meaning: str) -> property:
+    """A state tensor that snnTorch may assign to from outside, which starts a new sequence."""
+
+    def read(self: Stateful) -> Tensor:
+        return self._state.tensors[self.states.index(name)]
+
+    def write(self: Stateful, value: Tensor) -> None:
+        held = dict(zip(self.states, self._state.tensors, strict=True))
+        self._start(self._state.at_start(tuple((held | {name: value}).values())))
+
+    return property(read, write, doc=f"{meaning}; assign to it to start a new sequence.")
+
+
+class Stateful(TimeIndexed):
+    """A neuron that keeps a :class:`RunState`, and knows the time step of each membrane that it returned."""
+
+    states: tuple[str, ...] = ("mem",)
+    """Names of the state tensors, in the order in which ``forward`` takes them; the membrane is the last."""
+
+    init_hidden: bool
+    _membrane_steps: MembraneSteps
+
+    def _init_mem(self) -> None:
+        self._state = RunState.empty(len(self.states))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._state = self._state.applied(fn)
+        return self
+
+    def _replicate_for_data_parallel(self) -> Self:
+        replica: Self = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
+        replica._membrane_steps = MembraneSteps()
+        replica._state = RunState.empty(len(self.states))
+        return replica
+
+    def _start_over(self) -> State:
+        """Zero every state and go back to the first step."""
+        self._start(self._state.zeroed())
+        self._remember()
+        return self._state.tensors
+
+    def _start(self, state: RunState) -> None:
+        """Start a new sequence from ``state``."""
+        if not torch.compiler.is_compiling() and self._state.begun:
+            self._remember()  # the caller may go on with it
+        self._state = state
+
+    def keep_samples(self, rows: Tensor) -> None:
+        """Go on with some samples of the batch only: keep these rows of the states, a mask or indices."""
+        self._state = self._state.of_samples(rows)
+
+    def _remember(self) -> None:
+        if not (self.init_hidden or torch.compiler.is_compiling()):
+            self._membrane_steps.remember(self._state.tensors[-1], self._state.step)
+
+    def _keep(self, state: State, position: StepIndex, steps: int) -> None:
+        """Hold what the call of ``steps`` steps from ``position`` on has left."""
+        if self.init_hidden and not torch.compiler.is_compiling() and any(map(is_batchedtensor, state)):
+            raise RuntimeError(
+                "init_hidden=True: under torch.func.vmap the state has a dimension that ends with it, and "
+                "cannot be kept; pass mem by hand, or use sequence=True without init_hidden"
+            )
+        self._state = RunState(state, self._step_after(position, steps), begun=True)
+
+    def _begin(
+        self, x: Tensor, given: tuple[Tensor | None, ...], step: int | None
+    ) -> tuple[tuple[Tensor | None, ...], StepIndex]:
+        """The state before a sequence whose state the caller keeps, and its first step."""
+        for name, state in zip(self.states, given, strict=True):
+            if state is None:
+                continue
+            check_mem(state, x[0], name)
+            if step is None and x.shape[0] < self.num_steps:
+                raise ValueError(
+                    f"step: with {name} passed by hand and {x.shape[0]} of num_steps={self.num_steps} steps, "
+                    "the time step of the first input is unknown; pass step="
+                )
+        return given, step or 0
+
+    def _resume(
+        self, x: Tensor, given: tuple[Tensor | None, ...], step: int | None
+    ) -> tuple[State, StepIndex]:
+        """The state before one step's input ``x``, and that step."""
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        state: list[Tensor] = []
+        fresh = reads_held = False
+        for name, held, passed in zip(self.states, self._state.tensors, given, strict=True):
+            before = held if passed is None else passed
+            check_input(name, before)
+            own = before is held or before.shape == (0,)
+            if own and before.shape != x.shape:
+                before, fresh = torch.zeros_like(x, dtype=dtype), True
+            elif own:
+                reads_held = reads_held or passed is None
+            else:
+                check_mem(before, x, name)
+            state.append(as_dtype(before, dtype))
+        if reads_held:
+            check_recomputation(self._state)
+        if fresh:
+            return tuple(state), 0 if step is None else step
+        mem = given[-1]
+        if step is None and mem is not None and mem is not self._state.tensors[-1]:
+            return tuple(state), self._locate(mem)
+        return tuple(state), self._position(step)
+
+    def _locate(self, mem: Tensor) -> StepIndex:
+        """The time step of a membrane that the caller passes, and that is not the last one.
+
+        Raises:
+            ValueError: in the middle of a sequence, if it is none that this neuron returned: its step would
+                be a guess.
+        """
+        state = self._state
+        if not torch.compiler.is_compiling():
+            position = self._membrane_steps.find(mem)
+            if position is None and state.begun:
+                raise ValueError(
+                    f"mem is no membrane that this neuron has returned, and its last call was step "
+                    f"{self.step - 1}, so the time step is unknown: pass step=, or start a new sequence with "
+                    "reset_mem()"
+                )
+            return self._position(position)
+        return self._look_up(mem) if state.begun or state.follows else self._position(None)
+
+    def _look_up(self, mem: Tensor) -> Tensor:
+        """:meth:`_locate` outside of a graph, which knows no memory."""
+        # A graph cannot note the membrane that it leaves.
+        self._remember()
+        position = self._membrane_steps.find(mem)
+        if position is None and self._state.begun:
+            raise ValueError(
+                "mem is not the membrane of this neuron's last call, and compiled code may not know the time "
+                "step of any other: pass step=, or start a new sequence with reset_mem()"
+            )
+        return self._as_tensor(self.step if position is None else position)
+
+
+def as_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """``tensor.to(dtype)``, whose dispatch takes a while even if there is nothing to do."""
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
+
+
+@functools.cache
+def keep_out_of_graphs() -> None:
+    """Have Dynamo leave the graph for :meth:`Stateful._look_up`.
+
+    That imports it, and with it Triton, which importing this package must not.
+    """
+    tell_dynamo()
+    reason = "the time step of a membrane is found by its memory: pass step="
+    setattr(Stateful, "_look_up", torch.compiler.disable(Stateful._look_up, reason=reason))  # noqa: B010
