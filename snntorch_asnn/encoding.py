@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
@@ -360,8 +361,12 @@ def _refuse_unknown(parameters: Mapping[str, inspect.Parameter], options: Mappin
         return
     for name in options:
         if name not in parameters:
-            known = ", ".join(list(parameters)[2:])
-            raise TypeError(f"{name} is no option of this code, which takes: {known or 'none'}")
+            known = list(parameters)[2:]
+            nearest = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            raise TypeError(
+                f"{name} is no option of this code, which takes: {', '.join(known) or 'none'}{hint}"
+            )
 
 
 def _unwrapped(code: Code) -> Code:

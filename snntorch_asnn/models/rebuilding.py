@@ -20,7 +20,11 @@ _SPARE = 64
 
 
 def rebuild(
-    build: Callable[[], Model], tensors: Mapping[str, Tensor], source: str | os.PathLike[str]
+    build: Callable[[], Model],
+    tensors: Mapping[str, Tensor],
+    source: str | os.PathLike[str],
+    *,
+    keep_dtype: bool = True,
 ) -> Model:
     """Build a model and give it tensors, if they are those of such a model.
 
@@ -31,6 +35,7 @@ def rebuild(
         build: builds the model, with any weights.
         tensors: its ``state_dict``.
         source: file that the tensors are from, for the messages.
+        keep_dtype: whether the model takes the dtype of the tensors, or they are copied into its own.
 
     Raises:
         ValueError: ``build`` fails, or the tensors are others than those of the model, in name, shape or
@@ -42,7 +47,7 @@ def rebuild(
     if difference := unlike(plan.state_dict(), tensors):
         raise ValueError(f"{_quoted(source)} does not hold the weights of its model: {difference}")
     model = _built(build, source)
-    model.load_state_dict(tensors, assign=True)
+    model.load_state_dict(tensors, assign=keep_dtype)
     return model
 
 

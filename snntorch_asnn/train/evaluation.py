@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from snntorch_asnn.energy import warn_of_silence
+from snntorch_asnn.models.rebuilding import rebuild
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.data import load_images
 from snntorch_asnn.train.devices import make_fabric, resolve_device
@@ -147,10 +148,12 @@ def _load(path: Path) -> tuple[TrainConfig, nn.Module, tuple[str, ...]]:
         # No more can come out of the file than it holds, and no model is built that fills the memory.
         if not 0 < size <= file.stat().st_size:
             raise ValueError(f"run must have whole files; {file}: {name} cannot be {size}")
+    in_channels, image_size = checkpoint["in_channels"], checkpoint["image_size"]
     try:
-        model = build_model(config, classes, checkpoint["in_channels"], checkpoint["image_size"])
-        model.load_state_dict(weights)
-    except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
+        model = rebuild(
+            lambda: build_model(config, classes, in_channels, image_size), weights, file, keep_dtype=False
+        )
+    except (ValueError, ArithmeticError) as error:
         raise ValueError(f"run must have a checkpoint of {config.model}; got {file}: {error}") from error
     return config, model.eval(), classes
 
