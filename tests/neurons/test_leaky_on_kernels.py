@@ -70,20 +70,32 @@ def test_single_steps_on_kernels_are_those_of_the_reference(options: dict[str, A
 
 
 @pytest.mark.parametrize("feature_shape", [(), (3, 1, 1), (1, 2, 5)])
-def test_a_norm_on_kernels_is_the_pair(feature_shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("over_time", "fixed"), [(False, ()), (True, ()), (False, ("beta", "gain")), (False, ("factor", "gain"))]
+)
+def test_an_affine_input_on_kernels_is_that_of_the_reference(
+    feature_shape: tuple[int, ...], over_time: bool, fixed: tuple[str, ...]
+) -> None:
     x = torch.randn(3, 4, 3, 2, 5, device=DEVICE)
     weights = torch.arange(x.numel(), device=DEVICE).reshape(x.shape).cos()
+    shape = (3, 1, 3, 1, 1) if over_time else (3, 1, 1)
+    both = torch.rand(2, *shape, device=DEVICE) + 0.5
     results = []
     for impl in ("triton", "reference"):
-        neuron = asnn.AdaptiveLeaky(0.8, num_steps=3, sequence=True, impl=impl, feature_shape=feature_shape)
-        layer = asnn.NormLeaky(3, neuron).to(DEVICE)
-        given = x.clone().requires_grad_()
-        factor = (torch.arange(3.0, device=DEVICE) + 1).view(3, 1, 1).requires_grad_()
-        offset = (torch.arange(3.0, device=DEVICE) - 1).view(3, 1, 1).requires_grad_()
-        spikes, mem = layer.neuron(given, affine=(factor, offset))
+        neuron = asnn.AdaptiveLeaky(
+            torch.tensor([0.8, 0.7, 0.9]).view(3, *(1,) * len(feature_shape)).expand(3, *feature_shape),
+            num_steps=3,
+            sequence=True,
+            impl=impl,
+            feature_shape=feature_shape,
+        ).to(DEVICE)
+        leaves = {"x": x.clone(), "factor": both[0].clone(), "offset": both[1].clone() - 1}
+        leaves |= dict(neuron.named_parameters())
+        wanted = [leaf.requires_grad_(name not in fixed) for name, leaf in leaves.items()]
+        spikes, mem = neuron(leaves["x"], affine=(leaves["factor"], leaves["offset"]))
         loss = (spikes * weights).sum() + (mem * weights[0]).sum()
-        leaves = (given, factor, offset, *neuron.parameters())
-        results.append((spikes, mem, *torch.autograd.grad(loss, leaves)))
+        wanted = [leaf for leaf in wanted if leaf.requires_grad]
+        results.append((spikes, mem, *torch.autograd.grad(loss, wanted)))
     assert torch.equal(results[0][0], results[1][0])
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected)
