@@ -143,7 +143,7 @@ class _View:
     def gradients(self, totals: Tensor) -> tuple[Tensor, ...]:
         """The same ``[T, *features]`` each."""
         rows, steps, channels = totals.shape
-        if channels == 1 or (self.folding.is_in_order and self.features.numel() == channels):
+        if self.features.numel() == channels and (self.folding.is_in_order or self.is_by_channel):
             return totals.view(rows, steps, *self.features).unbind(0)
         return self.folding.unfold_parameter_gradient(totals, self.features).unbind(0)
 
