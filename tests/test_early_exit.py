@@ -292,3 +292,28 @@ def test_plif_in_another_dtype(dtype: torch.dtype) -> None:
     logits, steps = asnn.anytime(model, images, threshold=1.0)
     torch.testing.assert_close(logits[steps == STEPS], model(images)[steps == STEPS])
     assert logits.dtype == dtype
+
+
+@pytest.mark.parametrize("name", ["lenet", "spikformer_tiny", "spiking_resnet_tiny"])
+@pytest.mark.parametrize("carry", [False, True])
+@pytest.mark.parametrize("direct_steps", [1, 2, 3])
+def test_several_analog_steps_stay_analog(name: str, carry: bool, direct_steps: int) -> None:
+    encoder = asnn.encoding.HybridEncoder(STEPS, direct_steps=direct_steps)
+    model = create_model(name, num_classes=5, num_steps=STEPS, encoding=encoder, carry=carry)
+    images = torch.rand(6, 3, 32, 32)
+    with torch.no_grad():
+        for norm in model.modules():
+            if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+                norm.momentum = None  # one pass is then enough for its averages
+        model(images)
+        # Copies of the first layer that differ show which of them a step goes through.
+        for key, parameter in model.named_parameters():
+            if "direct" in key or "carry" in key:
+                parameter.mul_(1 + torch.rand_like(parameter))
+        model.eval()
+        steps = model(images, return_steps=True)
+        assert steps[0].ne(steps[-1]).any()
+        for taken in (1, 2, 3, STEPS):
+            found = asnn.anytime(model, images, threshold=1.0, num_steps=taken)
+            torch.testing.assert_close(found.logits, steps[:taken].mean(0))
+            assert (found.steps == taken).all()

@@ -184,3 +184,49 @@ def test_wrong_arguments(wrong, error, message):
 
 def test_is_exported():
     assert asnn.models.SpikingResNet is SpikingResNet
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("resnet50", {"bottleneck": True, "blocks": (3, 4, 6, 3)}),
+        ("resnet18", {"bottleneck": False, "blocks": (2, 2, 2, 2)}),
+    ],
+)
+@pytest.mark.parametrize("shortcut", ["vanilla", "sew_add", "ms"])
+def test_convolutions_are_those_of_torchvision(name, settings, shortcut):
+    theirs = dict(pytest.importorskip("torchvision").models.get_model(name, num_classes=10).named_modules())
+    with torch.device("meta"):
+        ours = SpikingResNet(
+            num_classes=10, num_steps=2, encoding="none", shortcut=shortcut, neuron="if", **settings
+        )
+    compared = []
+    for key, conv in ours.named_modules():
+        if isinstance(conv, nn.Conv2d) and key in theirs:
+            same = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "groups")
+            assert [getattr(conv, s) for s in same] == [getattr(theirs[key], s) for s in same], key
+            compared.append(key)
+    of_blocks = [key for key, layer in theirs.items() if isinstance(layer, nn.Conv2d) and ".conv" in key]
+    assert set(of_blocks) <= set(compared)
+    assert ours.layer2[0].conv2.stride == ((2, 2) if settings["bottleneck"] else (1, 1))
+
+
+@pytest.mark.parametrize("shape", [(8, 64, 3), (64, 8, 3), (16, 32, 1)])
+@pytest.mark.parametrize("groups", [1, 4])
+def test_convolutions_start_with_a_variance_of_two_over_the_fan_out(shape, groups):
+    from snntorch_asnn.models.initialisation import init_convolutions
+
+    before, after, size = shape
+    conv = nn.Conv2d(before, after, size, groups=groups)
+    init_convolutions(nn.Sequential(conv))
+    wanted = (2 / (after * size**2)) ** 0.5
+    assert conv.weight.std().item() == pytest.approx(wanted, rel=0.2)
+
+
+def test_a_network_starts_with_a_variance_of_two_over_the_fan_out():
+    model = SpikingResNet(
+        blocks=(1, 1), widths=(32, 128), small_images=True, stem_width=32, num_classes=10, num_steps=2
+    )
+    conv = model.layer2[0].conv1
+    assert (conv.in_channels, conv.out_channels) == (32, 128)
+    assert conv.weight.std().item() == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.1)

@@ -114,3 +114,27 @@ def test_loads_a_checkpoint_into_both_first_layers(name, small_images):
 def test_wrong_arguments(name, wrong, message):
     with pytest.raises(ValueError, match=message):
         build(name, **wrong)
+
+
+@pytest.mark.parametrize("small_images", [True, False])
+def test_qkformer_pools_currents_and_not_spikes(small_images):
+    """A maximum over spikes would be a logical or; the reference's neurons stand behind the pooling."""
+    from snntorch_asnn.models import QKFormer
+
+    sizes = {"dim": 32, "depths": (1, 1, 1), "num_heads": 2, "num_classes": 10, "num_steps": 2}
+    size = 32 if small_images else 64
+    model = QKFormer(**sizes, small_images=small_images, neuron="if", image_size=size)
+    seen = {name: [] for name, layer in model.named_modules() if isinstance(layer, nn.MaxPool2d)}
+    after = []
+    for name, layer in model.named_modules():
+        if name in seen:
+            layer.register_forward_hook(lambda _, x, y, name=name: seen[name].append((x[0], y)))
+        if name.endswith("_lif"):
+            layer.register_forward_hook(lambda _, x, y: after.append(x[0]))
+    model(torch.rand(2, 3, size, size))
+    pooled = [pair for pairs in seen.values() for pair in pairs]
+    assert len(pooled) >= 2
+    for x, y in pooled:
+        assert x.unique().numel() > 2  # what comes out of a norm
+        assert (x < 0).any()
+        assert any(z.numel() == y.numel() and torch.equal(z.flatten(), y.flatten()) for z in after)

@@ -403,6 +403,13 @@ def test_freeze_undoes_adapt(build: Callable[[], nn.Module], features: int) -> N
         (AdaptiveLeaky(0.9, num_steps=2, sequence=True), "it takes whole sequences"),
         (AdaptiveLeaky.paper(2, gain=1.0), "its reset is exact"),
         (AdaptiveLeaky(0.9, num_steps=2, detach_reset=False), "its detach_reset=False"),
+        (AdaptiveLeaky(0.9, num_steps=2, reset_delay=False, detach_reset=True), "its detach_reset=True"),
+        (AdaptiveLeaky(0.9, num_steps=2, reset_delay=False, detach_reset=False), "its detach_reset=False"),
+        (
+            AdaptiveSynaptic(0.9, 0.8, num_steps=2, reset_delay=False, detach_reset=True),
+            "its detach_reset=True",
+        ),
+        (AdaptiveRLeaky(0.9, linear_features=3, num_steps=2, detach_reset=False), "its detach_reset=False"),
         (AdaptiveLeaky(1.2, num_steps=2, beta_constraint="none"), "its beta is outside [0, 1]"),
         (AdaptiveLeaky(-0.1, num_steps=2, beta_constraint="none"), "its beta is outside [0, 1]"),
         (AdaptiveSynaptic(1.2, 0.9, num_steps=2, beta_constraint="none"), "its alpha is outside [0, 1]"),
@@ -493,3 +500,25 @@ def test_exchanges_snntorchs_surrogates_where_they_agree() -> None:
     assert kind(surrogate.straight_through_estimator()) == asnn.surrogate.straight_through()
     sigmoid = surrogate.sigmoid()
     assert kind(sigmoid) is sigmoid
+
+
+@pytest.mark.parametrize("reset_delay", [True, False])
+@pytest.mark.parametrize("detach_reset", [None, True, False])
+def test_what_is_frozen_has_the_same_gradient(reset_delay: bool, detach_reset: bool | None) -> None:
+    options = {"num_steps": STEPS, "reset_delay": reset_delay, "detach_reset": detach_reset}
+    neuron = AdaptiveLeaky(0.9, learn_beta=False, **options)
+    net = nn.Sequential(nn.Identity(), copy.deepcopy(neuron))
+    frozen = asnn.freeze(net)[1]
+
+    def gradient(lif: nn.Module) -> Tensor:
+        x = torch.linspace(0.3, 1.4, 6).requires_grad_()
+        mem, spikes = lif.reset_mem(), []
+        for _ in range(STEPS):
+            spk, mem = lif(x, mem)
+            spikes.append(spk)
+        torch.stack(spikes).sum().backward()
+        return x.grad
+
+    assert torch.equal(gradient(frozen), gradient(neuron))
+    kept = detach_reset is None or (detach_reset and reset_delay)
+    assert (type(frozen) is snn.Leaky) == kept

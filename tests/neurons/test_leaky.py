@@ -334,3 +334,35 @@ def test_inhibition_needs_a_dense_layer() -> None:
         lif = AdaptiveLeaky(0.9, inhibition=True, num_steps=2)
     with pytest.raises(ValueError, match=r"input_ must be \[B, N\]"):
         lif(torch.rand(2, 3, 4, 4))
+
+
+@pytest.mark.parametrize("on_overrun", ["cycle", "hold"])
+@pytest.mark.parametrize("sequence", [False, True])
+@pytest.mark.parametrize("mechanism", ["subtract", "zero"])
+def test_past_the_last_step_a_reset_answers_the_threshold_of_the_step_before(
+    on_overrun: Any, sequence: bool, mechanism: str
+) -> None:
+    steps, options = 3, {"dtype": torch.float64}
+    thresholds, betas = torch.tensor([0.5, 1.0, 2.0], **options), torch.tensor([0.9, 0.8, 0.7], **options)
+    shared = {"feature_shape": (), "threshold": thresholds, "reset_mechanism": mechanism}
+    lif = AdaptiveLeaky(betas, num_steps=steps, on_overrun=on_overrun, sequence=sequence, **shared)
+    x = 2 * torch.rand(3 * steps, 2, 5, **options)
+    rows = [t % steps if on_overrun == "cycle" else min(t, steps - 1) for t in range(len(x))]
+    mem, wanted, differs = torch.zeros(2, 5, **options), [], False
+    for t, row in enumerate(rows):
+        before = thresholds[rows[t - 1]] if t else thresholds[0]
+        fired = (mem > before).double()
+        differs |= t >= steps and bool((fired != (mem > thresholds[row])).any())
+        kept = mem * (1 - fired) if mechanism == "zero" else mem
+        mem = betas[row] * kept + x[t] - (fired * before if mechanism == "subtract" else 0)
+        wanted.append((mem > thresholds[row]).double())
+    assert differs or on_overrun == "hold"
+    if sequence:
+        found = lif(x)[0]
+    else:
+        state, spikes = lif.reset_mem(), []
+        for step in x:
+            spk, state = lif(step, state)
+            spikes.append(spk)
+        found = torch.stack(spikes)
+    assert torch.equal(found, torch.stack(wanted))

@@ -405,3 +405,39 @@ def test_more_lengths_than_dynamo_would_compile_anew() -> None:
         x = torch.randn(steps, 2, 3, requires_grad=True)
         spikes, _ = adaptive_leaky(x, 0.9, impl="compile")
         assert torch.equal(spikes, adaptive_leaky(x, 0.9, impl="reference")[0])
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("impl", ["compile", "cpp"])
+@pytest.mark.parametrize("shape", [(), (5,), (5, 3), (5, 1)])
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("output_mem", [False, True])
+def test_the_gradient_of_a_learned_scale_is_the_references(
+    impl: str, shape: tuple[int, ...], reset: dict[str, bool], output_mem: bool
+) -> None:
+    if impl == "cpp" and cpp.missing():
+        pytest.skip("needs a C++ compiler")
+    x = 2 * torch.rand(5, 4, 3, dtype=torch.float64)
+    weights = torch.rand(5, 4, 3, dtype=torch.float64)
+
+    def gradients(which: str) -> tuple[Tensor, ...]:
+        leaves = [
+            x.clone().requires_grad_(),
+            torch.full((5,), 0.8, dtype=torch.float64, requires_grad=True),
+            torch.linspace(0.5, 1.5, math.prod(shape), dtype=torch.float64).view(shape).requires_grad_(),
+        ]
+        given, beta, factor = leaves
+        spikes, mem = adaptive_leaky(
+            given, beta, graded_spikes_factor=factor, output_mem=output_mem, impl=which, **reset
+        )
+        ((spikes * weights).sum() + mem.square().sum()).backward()
+        return tuple(leaf.grad for leaf in leaves)
+
+    wanted, found = gradients("reference"), gradients(impl)
+    assert wanted[2].abs().min() > 0
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    # Without a reset that sees it, the loss is linear in the factor: its gradient is the spikes'.
+    spikes, _ = adaptive_leaky(x, 0.8, impl="reference", **reset)
+    summed = (shape[0], *(1,) * (3 - len(shape)), *shape[1:]) if shape else ()
+    torch.testing.assert_close(found[2], (spikes * weights).sum_to_size(summed).view(shape))

@@ -257,3 +257,56 @@ def test_git_state_tells_commit_and_changes(tmp_path):
     assert (len(state["commit"]), state["branch"], state["dirty"]) == (40, "trunk", False)
     (tmp_path / "file").write_text("b")
     assert git_state(tmp_path)["dirty"]
+
+
+def spoil(folder, change) -> None:
+    """Change the weights of the best epoch."""
+    run = RunFolder(folder)
+    checkpoint = run.load_checkpoint()
+    change(checkpoint["model"])
+    run.save_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [(1.5, ("0", "1", "4")), (-0.5, ("1", "0", "4")), (1.0, ("0", "1", "4")), (0.5, None)],
+)
+def test_leaks_at_the_ends_of_their_range_are_in_the_report(tmp_path, value, wanted):
+    write_run(tmp_path)
+
+    def change(weights) -> None:
+        names = [name for name in weights if name.endswith("beta")]
+        for name in names:
+            weights[name].fill_(0.5)
+        weights[names[1]].view(-1)[2] = value
+
+    spoil(tmp_path, change)
+    texts = Page(write_report(tmp_path).read_text(encoding="utf-8")).texts
+    shown = "Leaks at the ends of their range" in texts
+    assert shown == (wanted is not None)
+    if wanted is not None:
+        first = texts.index("spike2.neuron")
+        cells = [text for text in texts[first:] if text][:5]
+        assert tuple(cells) == ("spike2.neuron", "beta", *wanted)
+
+
+@pytest.mark.parametrize("dead", [("spike1",), ("spike1", "spike3"), ()])
+def test_layers_that_never_fire_are_in_the_report(run, dead):
+    folder = RunFolder(run)
+    result = folder.read_json(folder.result)
+    result["firing_rates"] = {
+        name: [0.0, 0.0] if name in dead else [0.0, 0.1] for name in ("spike1", "spike2", "spike3")
+    }
+    folder.write_json(folder.result, result)
+    page = write_report(run).read_text(encoding="utf-8")
+    wanted = f"{len(dead)} of 3 layers of neurons fired at no step of the test images: {', '.join(dead)}."
+    assert (wanted in page) == bool(dead)
+    assert ("Warnings" in Page(page).texts) == bool(dead)
+
+
+def test_a_run_that_goes_on_names_its_silent_layers_too(tmp_path):
+    write_run(tmp_path)
+    folder = RunFolder(tmp_path)
+    lines = folder.read_lines(folder.metrics)
+    folder.rewrite(folder.metrics, [line | {"silent_layers": ["spike4"]} for line in lines])
+    assert "no step of the validation images: spike4." in write_report(tmp_path).read_text(encoding="utf-8")

@@ -7,11 +7,13 @@ from importlib import resources
 from pathlib import Path
 
 import torch
+from torch import nn
 
 import snntorch_asnn
 from snntorch_asnn._extras import require
 from snntorch_asnn.energy import describe_silence
 from snntorch_asnn.energy.text import joules, number
+from snntorch_asnn.neurons.adapt import describe
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.confusions import most_frequent_errors
 from snntorch_asnn.train.report import figures, settings
@@ -155,10 +157,21 @@ def _neurons(run: RunFiles) -> Iterator[Section]:
             "Means over the features of a layer. The leak of step 0 keeps its initial value: there is no"
             " membrane before it."
         )
-        yield Section("neurons", "Learned time parameters", note, learned)
+        yield Section("neurons", "Learned time parameters", note, learned, _leaks_at_bounds(run.model))
     rates = figures.firing_rates((run.result or {}).get("firing_rates", {}))
     if rates is not None:
         yield Section("rates", "Firing rates", "Spikes per neuron, on the test images.", [rates])
+
+
+def _leaks_at_bounds(model: nn.Module | None) -> list[Table]:
+    """A row for each kind of leak that has reached the ends of its range somewhere."""
+    rows = [
+        (neuron.names[0], at.parameter, f"{at.low:,}", f"{at.high:,}", f"{at.total:,}")
+        for neuron in (describe(model) if model is not None else [])
+        for at in neuron.leaks_at_bounds
+    ]
+    head = ("layer", "leak", "0 or less", "1 or more", "of")
+    return [Table(head, rows, title="Leaks at the ends of their range")] if rows else []
 
 
 def _energy(run: RunFiles) -> Iterator[Section]:
