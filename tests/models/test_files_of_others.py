@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from snntorch_asnn import AdaptiveLeaky, spikegen
-from snntorch_asnn.layers import split_norms
+from snntorch_asnn.layers import set_norm_over_time
 from snntorch_asnn.models import create_model, from_pretrained, list_models
 
 safetensors = pytest.importorskip("safetensors")
@@ -69,14 +69,14 @@ def test_a_head_that_was_replaced_is_refused_with_the_cure(name: str, path: Any)
 @pytest.mark.parametrize(
     "change",
     [
-        lambda model: split_norms(model, 3),
+        lambda model: setattr(model.conv2, "1", nn.BatchNorm2d(48, affine=False)),
         lambda model: setattr(model, "extra", nn.Linear(2, 2)),
         lambda model: delattr(model, "conv2"),
         lambda model: setattr(model.spike1.neuron, "gain", nn.Parameter(torch.ones(5))),
         lambda model: setattr(model, "spike2", nn.Identity()),
         lambda model: prune.l1_unstructured(model.fc2, "weight", amount=0.5),
     ],
-    ids=["split", "more", "less", "longer", "other", "pruned"],
+    ids=["norm", "more", "less", "longer", "other", "pruned"],
 )
 @pytest.mark.parametrize("neuron", ["asnn", partial(AdaptiveLeaky, 0.8, sequence=True)], ids=["name", "own"])
 def test_other_changes_are_refused(change: Any, neuron: Any, path: Any) -> None:
@@ -89,6 +89,17 @@ def test_other_changes_are_refused(change: Any, neuron: Any, path: Any) -> None:
 
 def by_pickle(model: Any) -> Any:
     return pickle.loads(pickle.dumps(model))
+
+
+@pytest.mark.parametrize("kind", ["sequential", "step_statistics", "step"])
+def test_norms_that_were_changed_in_the_whole_model_are_recorded(kind: Any, path: Any) -> None:
+    model = set_norm_over_time(build("spikformer_tiny"), kind, 3)
+    model.save_pretrained(path)
+    back = from_pretrained(path)
+    assert back.norm_over_time == kind
+    assert {k: v.shape for k, v in back.state_dict().items()} == {
+        k: v.shape for k, v in model.state_dict().items()
+    }
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, by_pickle])
