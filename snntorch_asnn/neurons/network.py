@@ -30,11 +30,12 @@ def names_of(net: nn.Module) -> dict[nn.Module, list[str]]:
 
 
 def parameters_behind(module: nn.Module, name: str) -> list[nn.Parameter]:
-    """The Parameter ``name`` of a module, those that a parametrized one is computed from, or no buffer."""
+    """The Parameter ``name`` of a module, those that a parametrized or pruned one comes from, or none."""
     if parametrize.is_parametrized(module, name):
         parametrizations = cast(nn.ModuleDict, module.parametrizations)
         return list(parametrizations[name].parameters())
-    value = getattr(module, name)
+    # torch.nn.utils.prune keeps what it prunes under another name.
+    value = module._parameters.get(f"{name}_orig", getattr(module, name))
     return [value] if isinstance(value, nn.Parameter) else []
 
 

@@ -8,7 +8,7 @@ import pytest
 import snntorch as snn
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrizations, parametrize, prune
 
 import snntorch_asnn as asnn
 from snntorch_asnn.models import create_model
@@ -182,3 +182,21 @@ def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], mess
 def test_a_rate_may_be_a_tensor() -> None:
     rate = torch.tensor(0.1)
     assert asnn.optim_groups(build(), rate)[0]["lr"] is rate
+
+
+@pytest.mark.parametrize("kind", [snn.Leaky, snn.Synaptic])
+def test_a_pruned_time_parameter_is_learned_with_the_others(kind: type[nn.Module]) -> None:
+    leaks = {"beta": 0.9} | ({"alpha": 0.5} if kind is snn.Synaptic else {})
+    net = asnn.adapt(nn.Sequential(nn.Linear(3, 2), kind(**leaks)), num_steps=4)
+    prune.l1_unstructured(net[1], "gain", amount=0.5)
+    (neuron,) = asnn.describe(net)
+    assert "gain" in neuron.learned
+    groups = {group["name"]: group["params"] for group in asnn.optim_groups(net, lr=0.1)}
+    assert any(parameter is net[1].gain_orig for parameter in groups["time"])
+
+
+def test_a_pruned_neuron_of_snntorch_is_adapted() -> None:
+    theirs = snn.Leaky(torch.tensor([0.9, 0.1]), learn_beta=True)
+    prune.l1_unstructured(theirs, "beta", amount=0.5)
+    ours = asnn.adapt(theirs, num_steps=3)
+    torch.testing.assert_close(ours.leak, torch.tensor([[0.9, 0.0]]).expand(3, 2))
