@@ -58,6 +58,7 @@ def build(cell: Cell, in_channels: int, image_size: int) -> nn.Module:
         "neuron": cell.neuron,
         "encoding": cell.code,
         "readout": "time_weighted" if cell.neuron == "asnn" else "mean",
+        "norm_over_time": "pooled",
         **cell.model_args,
     }
     return changes.build(

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import snntorch as snn
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from snntorch_asnn._arguments import check_choice, check_count, check_flags
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
@@ -89,6 +90,8 @@ def adapt(
             :class:`AdaptiveLeaky`; None for the default of each class, which is snnTorch's. With
             ``"sigmoid"``, outputs stay the same up to rounding.
         sequence: let the neurons take whole ``[T, B, ...]`` sequences; the network must then be called so.
+            Batch norms that a loop over time ran are logged at WARNING: over a sequence,
+            ``layers.TimeFolded(..., norm_over_time="sequential")`` keeps what the loop did.
         sample: an input of the network, a tuple for several arguments, on which a copy of it is run once to
             find the channels of each neuron. Only ``"channel"`` needs it.
 
@@ -141,6 +144,8 @@ def adapt(
         if kept and isinstance(module, snn.SpikingNeuron):
             logger.warning("%s: %s has no adaptive twin", ", ".join(names[module]), type(module).__name__)
     _warn_of_what_is_missed(names, places)
+    if sequence:
+        _warn_of_norms(net)
     return _replaced(net, replacements, places)
 
 
@@ -203,6 +208,20 @@ def describe(net: nn.Module) -> list[Description]:
         for neuron, names in names_of(net).items()
         if isinstance(neuron, snn.SpikingNeuron)
     ]
+
+
+def _warn_of_norms(net: nn.Module) -> None:
+    """Name the batch norms that no layer over time runs: they would see all steps as one batch."""
+    runners = [name for name, module in net.named_modules() if hasattr(module, "norm_over_time")]
+    over_time = tuple(f"{name}." if name else "" for name in runners)
+    for name, module in net.named_modules():
+        if isinstance(module, _BatchNorm) and not name.startswith(over_time):
+            logger.warning(
+                "%s: a loop over time normalised each step by itself; for the same over whole sequences put "
+                "this %s into snntorch_asnn.layers.TimeFolded(..., norm_over_time='sequential')",
+                name,
+                type(module).__name__,
+            )
 
 
 def _describe(neuron: nn.Module, names: tuple[str, ...]) -> Description:

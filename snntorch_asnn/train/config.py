@@ -52,7 +52,7 @@ MACHINE_SETTINGS = (
 )
 
 
-_BEFORE_THEY_WERE_SETTINGS = {"normalize": "none"}
+_BEFORE_THEY_WERE_SETTINGS = {"normalize": "none", "norm_over_time": "pooled"}
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ def quickstart_configs(out: Path, *, epochs: int = 20, seed: int = 0) -> dict[st
             encoding=encoding,
             neuron=neuron,
             readout=readout,
+            norm_over_time="pooled",  # as in the recipe for these digits
             num_steps=_NUM_STEPS,
             epochs=epochs,
             batch_size=64,

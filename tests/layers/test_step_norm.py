@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import snntorch as snn
 import torch
 from torch import Tensor, nn
 
@@ -425,3 +426,42 @@ def test_deprecated_names() -> None:
     first = [m.num_steps for m in model.stem.modules() if isinstance(m, StepBatchNorm)]
     assert first == [1, 2]
     assert model.norm_over_time == "step"
+
+
+def test_a_migrated_loop_trains_as_it_did(caplog: pytest.LogCaptureFixture) -> None:
+    """One network in a loop over time, and adapted to whole sequences, with the same weights."""
+
+    class Looped(nn.Module):
+        def __init__(self, kind: str | None = None) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            layers = nn.Conv2d(2, CHANNELS, 3), nn.BatchNorm2d(CHANNELS)
+            self.conv = nn.Sequential(*layers) if kind is None else TimeFolded(*layers, norm_over_time=kind)
+            self.lif = snn.Leaky(beta=0.9, threshold=0.5)
+            self.fc = nn.Linear(CHANNELS * 9, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            mem, logits = self.lif.reset_mem(), []
+            for x_t in x:
+                spikes, mem = self.lif(self.conv(x_t), mem)
+                logits.append(self.fc(spikes.flatten(1)))
+            return torch.stack(logits).mean(0)
+
+    class Sequences(Looped):
+        def forward(self, x: Tensor) -> Tensor:
+            spikes, _ = self.lif(self.conv(x))
+            logits: Tensor = self.fc(spikes.flatten(2)).mean(0)
+            return logits
+
+    loop, net = Looped(), asnn.adapt(Sequences("sequential"), num_steps=STEPS, sequence=True)
+    assert not caplog.records
+    assert loop.state_dict().keys() <= net.state_dict().keys()
+    x = sequence((4, 2, 5, 5), torch.float32)
+    for training in (True, True, False):
+        found, wanted = (run(model.train(training), x) for model in (net, loop))
+        assert wanted["gradient of x"].any()
+        assert_same(found, wanted)
+        assert_same(dict(net.conv.state_dict()), dict(loop.conv.state_dict()))
+    asnn.adapt(Looped(), num_steps=STEPS, sequence=True)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("conv.1: a loop over time normalised each step by itself")

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from snntorch_asnn.train.config import TrainConfig
+from snntorch_asnn.train.network import build_model
+from snntorch_asnn.train.recipe import load_recipe
 
 
 def test_out_has_a_default_that_names_the_run():
@@ -107,3 +109,20 @@ def test_numbers_of_numpy_become_plain_ones(name, value, plain):
 def test_other_types_of_numpy_are_refused(name, value):
     with pytest.raises(TypeError, match=f"{name} must be"):
         TrainConfig(**{name: value})
+
+
+def test_norms_over_time_of_a_configuration() -> None:
+    """A run of the version before had pooled norms; a new one has what its network's reference does."""
+    stored = TrainConfig(out="run").to_dict()
+    del stored["norm_over_time"]
+    assert TrainConfig.from_stored(stored).norm_over_time == "pooled"
+    for value, wanted in (
+        ("auto", "sequential"),
+        ("step_statistics", "step_statistics"),
+        ("pooled", "pooled"),
+    ):
+        config = TrainConfig(norm_over_time=value, out="run")
+        assert build_model(config, ("a", "b"), 1, 8).norm_over_time == wanted
+    assert load_recipe("lenet").settings["norm_over_time"] == "sequential"
+    with pytest.raises(ValueError, match="norm_over_time must be"):
+        TrainConfig(norm_over_time="each")
