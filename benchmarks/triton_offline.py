@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import random
 import re
@@ -32,7 +33,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from snntorch_asnn.ops.adaptive_leaky import triton_kernels, triton_ops
+from snntorch_asnn.ops import batch_moments_triton as norms
+from snntorch_asnn.ops.adaptive_leaky import triton_affine, triton_kernels, triton_ops
 from snntorch_asnn.ops.adaptive_leaky.rule import RuleOptions
 
 ARCHITECTURES = (80, 90, 100, 120)
@@ -165,6 +167,43 @@ def main_cases() -> Iterator[Case]:
         if sharing.startswith("channel"):
             yield Options(has_shift=True, **common).case()
             yield Options(kernel="backward", learned=("gain", "shift"), has_shift=True, **common).case()
+
+
+NORMED = {
+    "maps": (4, 64, 64, 1024),
+    "maps, 7x7": (4, 64, 512, 49),
+    "maps, 14x14": (4, 64, 256, 196),
+    "tokens": (4, 4096, 384, 1),
+}
+"""``[T, B, C, M]`` of what batch norms see."""
+
+
+def norm_cases() -> Iterator[Case]:
+    """The kernels of a norm in training, and those that merge it into a neuron."""
+    wide = torch.float32
+    for (name, shape), x in itertools.product(NORMED.items(), (torch.float32, torch.bfloat16)):
+        _, batch, channels, inner = shape
+        stride = (batch * channels * inner, channels * inner, inner, 1)
+        plan = norms._Plan.of(torch.Size(shape), stride, x.itemsize, False)
+        tile = [plan.constants[size] for size in ("BR", "BC", "BM", "UNROLL")]
+        elements = math.prod(tile) // (32 * plan.constants["num_warps"])
+        parameters = {"weight": wide, "bias": wide}
+        kept = norms._joining(
+            plan, (1e5, 0.1, 1e-5), running=wide, cumulative=False, affine=True, **parameters
+        )
+        for kind, prepared, tensors in (
+            ("moments", norms._summing(plan, x), (x, wide)),
+            ("moments joined", kept, (wide,) * 7),
+            ("backward", norms._adding(plan, x, 1e-5, **parameters), (x, x, *(wide,) * 5)),
+        ):
+            options = {"input": name, "dtype": str(x).removeprefix("torch.")}
+            yield Case(
+                f"norm {kind}", prepared.kernel, tensors, prepared.how, elements, "eager", options=options
+            )
+    table = triton_affine._tabulating(4, 384, 0, (*((1, 0),) * 5, None))
+    back = triton_affine._retracing(4, 384, 0, 1, 6, 1, 5)
+    yield Case("norm merged", table.kernel, (wide,) * 9, table.how, 1, "eager")
+    yield Case("norm merged, backward", back.kernel, (wide,) * 6, back.how, 1, "eager")
 
 
 AXES: dict[str, tuple[Any, ...]] = {
@@ -314,7 +353,7 @@ def main() -> None:
         if arguments.all
         else sampled_cases(arguments.sample)
         if arguments.sample
-        else main_cases()
+        else itertools.chain(main_cases(), norm_cases())
     )
     rows = []
     for case in cases:

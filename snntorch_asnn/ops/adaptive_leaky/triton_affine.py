@@ -57,9 +57,10 @@ def merged_gradients(
     outer = totals.new_empty(2, *factor.shape)
     numbers = steps, channels, per_step, own.gain.stride(0), rows, slots[_GAIN], slots[_SHIFT]
     _retracing(*numbers)(totals, own.gain, factor, offset, found, outer)
+    remaining = iter(found.unbind())
     grads = [
-        None if slot is None or shape is None else found[slot].view(shape)
-        for slot, shape in zip(slots, shapes, strict=True)
+        next(remaining).view(shape) if want and shape is not None else None
+        for want, shape in zip(wants, shapes, strict=True)
     ]
     grad_factor, grad_offset = outer.unbind()
     return grads, grad_factor, grad_offset

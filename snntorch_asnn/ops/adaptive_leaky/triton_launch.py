@@ -26,7 +26,7 @@ class Prepared:
 
     def __init__(self, kernel: Any, how: Launch) -> None:
         self.kernel = kernel
-        self._how = how
+        self.how = how
         self._ready: dict[int, tuple[Callable[..., None], tuple[Any, ...]]] = {}
         """For each device, the compiled kernel for aligned tensors, and the arguments behind them."""
 
@@ -49,7 +49,7 @@ class Prepared:
             run, rest = ready
             run(*tensors, *rest)
             return
-        grid, numbers, constants = self._how
+        grid, numbers, constants = self.how
         compiled = self.kernel[grid](*tensors, *numbers, **constants)
         if is_aligned and isinstance(compiled, triton.compiler.CompiledKernel) and torch.version.hip is None:
             names = self.kernel.arg_names[len(tensors) + len(numbers) :]
