@@ -27,6 +27,8 @@ from gpu_stages.plan import STAGES, Stage, chosen
 from gpu_stages.provenance import about, card_slug
 from gpu_stages.table import report
 
+AHEAD = 0.3
+"""Share of the limit that compiling ahead may take."""
 RESULTS = Path(__file__).parent / "results"
 CONSOLE = 11_000
 """Characters of the report at the end: more may not reach a caller who sees the end of the output only."""
@@ -40,6 +42,7 @@ class Run:
         self.end = time.monotonic() + options.limit
         self.content: dict[str, Any] = {"about": about(options), "stages": {}}
         self.children: list[Child] = []
+        self.waiting: list[Child] = []
         self.write()
 
     def write(self) -> None:
@@ -49,20 +52,36 @@ class Run:
         draft.write_text(json.dumps(self.content, indent=1) + "\n")
         draft.replace(self.file)
 
-    def stages(self, stages: list[Stage]) -> None:
-        """Run stages that may run at once, until all are done or have used up their time."""
-        left = self.end - time.monotonic()
-        for stage in stages:
-            kept = self.content["stages"].setdefault(stage.name, {"status": "running", "rows": []})
+    def groups(self, groups: list[list[Stage]]) -> None:
+        """Run one group of stages after the other; the next one imports what it needs meanwhile."""
+        self.waiting = self._started(groups[0])
+        for following in [*groups[1:], []]:
+            self._release()
+            self.waiting = self._started(following)
+            self._follow()
+
+    def _started(self, stages: list[Stage]) -> list[Child]:
+        return [Child(stage, self.options) for stage in stages]
+
+    def _release(self) -> None:
+        """Let the stages that wait begin, if there is time left for them."""
+        for child in self.waiting:
+            left = self.end - time.monotonic()
+            limit = min(child.stage.limit, left, *([AHEAD * self.options.limit] * bool(child.stage.beside)))
+            self.content["stages"][child.stage.name] = child.kept
+            self.children.append(child)
             if left < 5:
-                kept["status"] = "no time was left"
-                continue
-            print(f"-- {stage.name}: at most {min(stage.limit, left):.0f} s", flush=True)
-            self.children.append(Child(stage, self.options, kept, min(stage.limit, left)))
+                child.stop("no time was left")
+            else:
+                print(f"-- {child.stage.name}: at most {limit:.0f} s", flush=True)
+                child.release(limit)
+        self.waiting = []
         self.write()
+
+    def _follow(self) -> None:
         while self.children:
             time.sleep(0.1)
-            changes = [child.follow() for child in self.children]
+            changes = [child.is_done or child.follow() for child in self.children]
             if any(changes):
                 self.write()
             self.children = [child for child in self.children if not child.is_done]
@@ -77,6 +96,8 @@ class Run:
         )
 
     def stop(self) -> None:
+        for child in self.waiting:
+            child.kill()
         for child in self.children:
             child.stop("stopped from outside")
         self.write()
@@ -101,8 +122,7 @@ def main() -> int:
         run = Run(options, result_file(options))
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
-            for group in chosen(options.stages, options.dry_run):
-                run.stages(group)
+            run.groups(chosen(options.stages, options.dry_run))
         finally:
             run.stop()
         print(report(run.content)[-CONSOLE:])
@@ -126,7 +146,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="show the stages and stop")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--skip", type=json.loads, default=[], help=argparse.SUPPRESS)
     options = parser.parse_args()
     for name in ("wheels", "data"):

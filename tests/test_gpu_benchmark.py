@@ -122,6 +122,7 @@ STUB = """
 import json, sys, time
 options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 rows = open(options["--rows"], "a")
+assert float(sys.stdin.readline()) > 0
 for name in ("a", "b", "c"):
     if name in json.loads(options["--skip"]):
         continue
@@ -151,9 +152,10 @@ def test_a_stage_that_dies_or_hangs_goes_on_without_the_figure(
     script.write_text(STUB.replace("FAULT", fault))
     monkeypatch.setattr(children, "SCRIPT", script)
     stage = part("plan").Stage("stub", "stub", "a stub", 60, 2)
-    kept: dict[str, Any] = {"status": "running", "rows": []}
     options = argparse.Namespace(scratch=tmp_path, dry_run=False, data=None)
-    child = children.Child(stage, options, kept, 60)
+    child = children.Child(stage, options)
+    kept = child.kept
+    child.release(60)
     while not child.is_done:
         child.follow()
         time.sleep(0.02)
@@ -170,9 +172,10 @@ def test_a_stage_at_its_limit_keeps_what_it_has(
     script = tmp_path / "stub.py"
     script.write_text(STUB.replace("FAULT", "time.sleep(60)"))
     monkeypatch.setattr(children, "SCRIPT", script)
-    kept: dict[str, Any] = {"status": "running", "rows": []}
     options = argparse.Namespace(scratch=tmp_path, dry_run=False, data=None)
-    child = children.Child(part("plan").Stage("stub", "stub", "a stub", 60, 60), options, kept, 3)
+    child = children.Child(part("plan").Stage("stub", "stub", "a stub", 60, 60), options)
+    kept = child.kept
+    child.release(3)
     while not child.is_done:
         child.follow()
         time.sleep(0.02)

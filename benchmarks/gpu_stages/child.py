@@ -41,8 +41,12 @@ class Place:
         self.dry_run: bool = options.dry_run
         self.data: Path | None = options.data
         self.device = "cpu" if self.dry_run else "cuda"
-        self.end = time.monotonic() + options.seconds
+        self.end = time.monotonic()
         self._rows = options.rows.open("a")
+
+    def wait_for_release(self) -> None:
+        """Wait until the parent lets this stage begin, and says for how many seconds."""
+        self.end = time.monotonic() + float(sys.stdin.readline())
 
     def seconds_left(self) -> float:
         return self.end - time.monotonic()
@@ -57,10 +61,11 @@ def run_stage(options: argparse.Namespace) -> int:
     _die_with_the_parent()
     stage = next(stage for stage in STAGES if stage.name == options.child)
     place = Place(options, stage.settings, stage.name)
+    module = importlib.import_module(f"gpu_stages.{stage.module}")
+    place.wait_for_release()
     if not place.dry_run and not torch.cuda.is_available():
         print("no GPU is to be seen by torch", file=sys.stderr)
         return 1
-    module = importlib.import_module(f"gpu_stages.{stage.module}")
     figures = module.figures(place)
     if "warm" in stage.settings:
         shard, shards = map(int, stage.settings[1].split("/"))

@@ -24,16 +24,26 @@ POISONED = 70
 
 
 class Child:
-    """Follows a stage; starts it anew, without the figure at fault, if it dies or takes too long over one."""
+    """Follows a stage; starts it anew, without the figure at fault, if it dies or takes too long over one.
 
-    def __init__(self, stage: Stage, options: argparse.Namespace, kept: dict[str, Any], limit: float) -> None:
-        self.stage, self.options, self.kept = stage, options, kept
-        self.started = time.monotonic()
-        self.end = self.started + limit
+    The process imports what it needs and then waits until it is released.
+    """
+
+    def __init__(self, stage: Stage, options: argparse.Namespace) -> None:
+        self.stage, self.options = stage, options
+        self.kept: dict[str, Any] = {"status": "waiting", "rows": []}
         self.is_done = False
         self._done: list[str] = []
         self._starts = 0
+        self.begin = self.end = time.monotonic()
         self._start()
+
+    def release(self, limit: float) -> None:
+        """Let the stage begin, and give it so many seconds."""
+        self.kept["status"] = "running"
+        self.begin = time.monotonic()
+        self.end = self.begin + limit
+        self._go()
 
     def follow(self) -> bool:
         """Take in new figures; say whether there is anything to write down."""
@@ -48,16 +58,16 @@ class Child:
                 self._died(f"the process ended with status {status}", status)
             return True
         if now > self.end:
-            self.stop(f"stopped at its limit of {self.end - self.started:.0f} s")
+            self.stop(f"stopped at its limit of {self.end - self.begin:.0f} s")
             return True
         if self._current and now - self._since > self.stage.patience:
-            self._kill()
+            self.kill()
             self._died(f"no figure within {self.stage.patience} s", None)
             return True
         return changed
 
     def stop(self, why: str) -> None:
-        self._kill()
+        self.kill()
         self._read()
         if self._current:
             self.kept["rows"].append({"name": self._current, "failed": why})
@@ -71,7 +81,7 @@ class Child:
         self._stream = self._rows.open()
         self._partial, self._current, self._since = "", None, time.monotonic()
         command = [sys.executable, str(SCRIPT), "--child", self.stage.name, "--rows", str(self._rows)]
-        command += ["--seconds", f"{self.end - time.monotonic():.1f}", "--skip", json.dumps(self._done)]
+        command += ["--skip", json.dumps(self._done)]
         command += ["--dry-run"] if self.options.dry_run else []
         command += ["--data", str(self.options.data)] if self.options.data else []
         # This checkout's package, installed or not. In miniature, threads only wait for each other.
@@ -84,10 +94,18 @@ class Child:
                 command,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
+                text=True,
                 start_new_session=True,
                 env=os.environ | environment,
             )
+
+    def _go(self) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has died: follow() will see that
+            self._process.stdin.write(f"{self.end - time.monotonic():.1f}\n")
+            self._process.stdin.close()
+        self._since = time.monotonic()
 
     def _read(self) -> bool:
         *lines, self._partial = (self._partial + self._stream.read()).split("\n")
@@ -114,15 +132,16 @@ class Child:
                 self.kept["rows"].append({"name": self._current, "failed": why, "log": self._log_tail()})
             self._done.append(self._current)
             if self.end - time.monotonic() > 10:
-                self._stream.close()
-                return self._start()
+                self._close()
+                self._start()
+                return self._go()
         self.kept["log"] = self._log_tail()
         return self._finish(why)
 
     def _finish(self, status: str) -> None:
-        self._stream.close()
+        self._close()
         self.kept["status"] = status
-        self.kept["seconds"] = round(time.monotonic() - self.started, 1)
+        self.kept["seconds"] = round(time.monotonic() - self.begin, 1)
         self.is_done = True
         failed = sum("failed" in row for row in self.kept["rows"])
         print(
@@ -131,7 +150,14 @@ class Child:
             flush=True,
         )
 
-    def _kill(self) -> None:
+    def _close(self) -> None:
+        self._stream.close()
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+
+    def kill(self) -> None:
+        """End the process and all that it started."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

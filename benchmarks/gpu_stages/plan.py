@@ -27,8 +27,8 @@ def _warming(name: str, module: str, setting: str, shards: int) -> list[Stage]:
             f"warm-{name}-{shard + 1}",
             module,
             f"compiles ahead for {name}",
-            85,
-            70,
+            120,
+            110,
             ("warm", f"{shard}/{shards}", setting),
             beside="tests",
         )
@@ -38,9 +38,9 @@ def _warming(name: str, module: str, setting: str, shards: int) -> list[Stage]:
 
 STAGES = [
     Stage("floor", "floor", "bandwidth of a copy, on buffers of 2 GB", 30, 20),
-    Stage("tests", "checks", "the tests that are marked for CUDA", 85, 85),
-    *_warming("neuron", "neuron_times", "", 2),
-    *_warming("spikformer", "networks", "spikformer", 3),
+    Stage("tests", "checks", "the tests that are marked for CUDA", 120, 120),
+    *_warming("neuron", "neuron_times", "", 4),
+    *_warming("spikformer", "networks", "spikformer", 5),
     *_warming("resnets", "networks", "resnets", 2),
     Stage("neuron", "neuron_times", "a neuron over a sequence, beside peers", 90, 40),
     Stage("host", "host_times", "microseconds of the host for a call", 20, 20),
