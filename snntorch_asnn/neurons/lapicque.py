@@ -16,8 +16,9 @@ from snntorch_asnn.neurons.run_state import State
 from snntorch_asnn.neurons.stateful import state_property
 from snntorch_asnn.neurons.time_parameters import Overrun, spread
 from snntorch_asnn.ops import adaptive_lapicque
+from snntorch_asnn.ops.adaptive_leaky import triton
 from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
-from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl, run
+from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl, run, run_step, takes_steps
 from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
 
 __all__ = ["AdaptiveLapicque"]
@@ -181,7 +182,12 @@ class AdaptiveLapicque(AdaptiveNeuron, snn.Lapicque):
         self, x: Tensor, state: State, parameters: dict[str, Tensor], rule: Rule
     ) -> tuple[Tensor, State]:
         (mem,) = state
-        spikes, mem = adaptive_lapicque.step(self._drive(x.to(mem.dtype)), mem, rule=rule, **parameters)
+        drive = self._drive(x, mem.dtype)
+        if rule.reset_mechanism != "zero" and takes_steps(self.impl, x, rule):
+            coefficients = Coefficients(**parameters)
+            spikes, mem = run_step(drive, mem, coefficients, rule, self.feature_shape, impl=self.impl)
+            return spikes, (mem,)
+        spikes, mem = adaptive_lapicque.step(drive, mem, rule=rule, **parameters)
         return spikes, (mem,)
 
     def _sequence_of(
@@ -189,15 +195,24 @@ class AdaptiveLapicque(AdaptiveNeuron, snn.Lapicque):
     ) -> tuple[Tensor, State]:
         if self.impl == "reference" or rule.reset_mechanism == "zero":
             return super()._sequence_of(x, state, parameters, rule)
-        drive = self._drive(x.to(parameters["beta"].dtype))
+        drive = self._drive(x, parameters["beta"].dtype)
         spikes, mem = run(
             drive, state[0], Coefficients(**parameters), rule, output_mem=self.output, impl=self.impl
         )
         return spikes, (mem,)
 
-    def _drive(self, x: Tensor) -> Tensor:
+    def _drive(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         # In snnTorch's order of operations, to agree with it to the bit.
-        return x * self.R * (1 / (self.R * self.C)) * self.time_step
+        factors = self.R, 1 / (self.R * self.C), self.time_step
+        are_plain = all(f.dtype == torch.float32 and not f.requires_grad and f.numel() == 1 for f in factors)
+        if are_plain and triton.is_real(x) and takes_steps(self.impl, x, self._rule()):
+            from snntorch_asnn.ops import triton_products
+
+            return triton_products.products(x, *factors)
+        x = x.to(dtype)
+        for factor in factors:
+            x = x * factor
+        return x
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any

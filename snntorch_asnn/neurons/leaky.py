@@ -16,7 +16,7 @@ from snntorch_asnn.neurons.stateful import state_property
 from snntorch_asnn.neurons.time_parameters import Overrun
 from snntorch_asnn.ops.adaptive_leaky import reference
 from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
-from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl, run, takes_steps
+from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl, run, run_step, takes_steps
 from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
 from snntorch_asnn.surrogate import sigmoid
 
@@ -248,9 +248,9 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
     ) -> tuple[Tensor, State]:
         (mem,) = state
         if takes_steps(self.impl, x, rule):
-            row = Coefficients(**parameters).map(lambda c: c.expand(1, *self.feature_shape))
-            spikes, mem = run(x[None], mem, row, rule, output_mem=False, impl=self.impl)
-            return spikes[0], (mem,)
+            coefficients = Coefficients(**parameters)
+            spikes, mem = run_step(x, mem, coefficients, rule, self.feature_shape, impl=self.impl)
+            return spikes, (mem,)
         spikes, mem = reference.step(x.to(mem.dtype), mem, rule=rule, **parameters)
         return spikes, (mem,)
 

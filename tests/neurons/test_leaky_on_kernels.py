@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 import snntorch_asnn as asnn
-from snntorch_asnn.neurons import leak_constraint, leaky
+from snntorch_asnn.neurons import lapicque, leak_constraint, leaky
 from snntorch_asnn.ops.adaptive_leaky import triton as kernels
+from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if lack := kernels.missing(DEVICE):
@@ -22,10 +23,11 @@ from snntorch_asnn.ops import triton_leaks  # noqa: E402
 @pytest.fixture
 def _steps_on_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU."""
-    monkeypatch.setattr(leaky, "takes_steps", lambda impl, x, rule: impl == "triton" and rule.is_fusable)
+    for module in (leaky, lapicque):
+        monkeypatch.setattr(module, "takes_steps", lambda impl, x, rule: impl == "triton" and rule.is_fusable)
 
 
-def stepwise(neuron: asnn.AdaptiveLeaky, x: Tensor) -> dict[str, Tensor]:
+def stepwise(neuron: asnn.AdaptiveLeaky | asnn.AdaptiveLapicque, x: Tensor) -> dict[str, Tensor]:
     """Outputs of all steps, the last membrane, and every gradient."""
     x = x.clone().requires_grad_()
     mem = neuron.reset_mem()
@@ -60,6 +62,28 @@ def test_single_steps_on_kernels_are_those_of_the_reference(options: dict[str, A
     x = torch.randn(3, 2, 3, 2, 5, device=DEVICE)
     found, expected = (
         stepwise(asnn.AdaptiveLeaky(0.8, num_steps=3, impl=impl, **options).to(DEVICE), x)
+        for impl in ("triton", "reference")
+    )
+    for name, value in expected.items():
+        if name in ("spikes", "mem"):
+            assert torch.equal(found[name], value), name
+        else:
+            torch.testing.assert_close(found[name], value, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.usefixtures("_steps_on_kernels")
+@pytest.mark.parametrize("mechanism", ["subtract", "none"])
+@pytest.mark.parametrize("layout", ["contiguous", "every other"])
+def test_the_drive_of_a_circuit_is_one_pass(mechanism: ResetMechanism, layout: str) -> None:
+    x = torch.randn(3, 2, 3, 2, 10, device=DEVICE)
+    x = x[..., ::2] if layout == "every other" else x
+    found, expected = (
+        stepwise(
+            asnn.AdaptiveLapicque(
+                R=0.7, C=1.9, time_step=0.9, num_steps=3, impl=impl, reset_mechanism=mechanism
+            ).to(DEVICE),
+            x,
+        )
         for impl in ("triton", "reference")
     )
     for name, value in expected.items():

@@ -14,7 +14,7 @@ from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops.adaptive_leaky.rule import Rule
 from snntorch_asnn.surrogate import leave_in_graph
 
-__all__ = ["Impl", "choose", "run", "takes_steps"]
+__all__ = ["Impl", "choose", "run", "run_step", "takes_steps"]
 
 Impl = Literal["auto", "reference", "compile", "cpp", "triton"]
 Runnable = Literal["reference", "compile", "cpp", "triton"]
@@ -73,6 +73,21 @@ def takes_steps(impl: Impl, x: Tensor, rule: Rule) -> bool:
     if impl not in ("auto", "triton") or not triton.takes(x) or torch.compiler.is_compiling():
         return False
     return _fastest(x, rule) == "triton"
+
+
+def run_step(
+    x: Tensor,
+    mem: Tensor,
+    coefficients: Coefficients,
+    rule: Rule,
+    feature_shape: tuple[int, ...],
+    *,
+    impl: Impl,
+) -> tuple[Tensor, Tensor]:
+    """One step ``x`` ``[B, ...]`` as a sequence of one; coefficients broadcast to ``feature_shape``."""
+    row = coefficients.map(lambda c: c.expand(1, *feature_shape))
+    spikes, mem = run(x[None], mem, row, rule, output_mem=False, impl=impl)
+    return spikes[0], mem
 
 
 def choose(impl: Impl, x: Tensor, rule: Rule) -> Runnable:

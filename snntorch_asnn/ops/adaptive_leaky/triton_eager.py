@@ -124,10 +124,11 @@ class _View:
         return torch.empty_strided(self.shape[1:], self.state_strides, dtype=torch.float32, device=device)
 
     def table(self, coefficients: Coefficients) -> Tensor:
-        """The coefficients ``[T, 5 or 6, C]``."""
+        """The coefficients ``[T, 5 or 6, C]``, ``C`` left out where it is 1."""
         steps, channels = self.shape[0], self.folding.folded[1]
-        if channels == 1:
-            flat = [c if c.ndim == 1 else c.reshape(steps) for c in coefficients if c is not None]
+        if self.features.numel() == channels and self.is_by_channel:
+            shape = (steps,) if channels == 1 else (steps, channels)
+            flat = [c if c.shape == shape else c.reshape(shape) for c in coefficients if c is not None]
             return torch.stack(flat, dim=1)
         given = [self.folding.parameter(c).squeeze(2) for c in coefficients if c is not None]
         return torch.stack(given, dim=1)
