@@ -98,17 +98,32 @@ class Packer:
         """``tensor`` as bits, or itself where it is anything but zeros and ones."""
         if torch.compiler.is_compiling() or not _has_memory(tensor):
             return tensor
-        bits = self._bits(tensor) if _may_be_spikes(tensor) else None
+        bits = self._seen_bits(tensor) if _values_decide(tensor) else self._known_bits(tensor)
         if bits is None:
             return Kept(tensor, tensor._version)
         return Packed(bits, tensor.dtype, tensor.shape, tensor.stride())
 
-    def _bits(self, tensor: Tensor) -> Tensor | None:
+    def _seen_bits(self, tensor: Tensor) -> Tensor | None:
+        if not _may_be_spikes(tensor):
+            return None
         bits = self._find(tensor)
         if bits is None:
-            bits = _pack_bits(tensor) if tensor.device.type == "cpu" else _pack_by_origin(tensor)
+            bits = _pack_bits(tensor)
             if bits is not None:
                 self._remember(tensor, bits)
+        return bits
+
+    def _known_bits(self, tensor: Tensor) -> Tensor | None:
+        """The words of a dense tensor, if its history proves that it holds zeros and spikes only."""
+        worth = spike_worth(tensor)
+        if worth is None or not _may_be_spikes(tensor):
+            return None
+        bits = self._find(tensor)
+        if bits is None:
+            from snntorch_asnn.ops import triton_bits
+
+            bits = triton_bits.pack(tensor.detach(), *worth)
+            self._remember(tensor, bits)
         return bits
 
     def _find(self, tensor: Tensor) -> Tensor | None:
@@ -183,14 +198,9 @@ def _in_memory(tensor: Tensor) -> Tensor:
     return flat.view(_BITS_OF[tensor.element_size()])
 
 
-def _pack_by_origin(tensor: Tensor) -> Tensor | None:
-    """The words of a dense tensor, if its history proves that it holds zeros and spikes only."""
-    worth = spike_worth(tensor)
-    if worth is None:
-        return None
-    from snntorch_asnn.ops import triton_bits
-
-    return triton_bits.pack(tensor.detach(), *worth)
+def _values_decide(tensor: Tensor) -> bool:
+    """Whether a look at the values costs no wait for a device."""
+    return tensor.device.type == "cpu"
 
 
 def _pack_bits(tensor: Tensor) -> Tensor | None:

@@ -31,10 +31,10 @@ def products(x: Tensor, first: Tensor, second: Tensor, third: Tensor) -> Tensor:
 
 class _Products(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, *factors: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, first: Tensor, second: Tensor, third: Tensor) -> Tensor:
         ctx.dtype = x.dtype
-        ctx.save_for_backward(*factors)
-        return _product_of(x, *factors, torch.float32)
+        ctx.save_for_backward(first, second, third)
+        return _product_of(x, first, second, third, torch.float32)
 
     @staticmethod
     @first_derivative_only("impl='triton', whose backward pass is a kernel,", "impl='reference'")

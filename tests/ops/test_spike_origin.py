@@ -24,7 +24,7 @@ if lack := kernels.missing(DEVICE):
 
 @pytest.fixture(autouse=True)
 def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed_spikes, "_pack_bits", packed_spikes._pack_by_origin)
+    monkeypatch.setattr(packed_spikes, "_values_decide", lambda _: False)
 
 
 @functools.cache
