@@ -32,7 +32,7 @@ from snntorch_asnn.layers.norm_over_time import (
     takes_batch_statistics,
 )
 from snntorch_asnn.layers.over_time import OverTime
-from snntorch_asnn.layers.step_norm import set_norm_over_time
+from snntorch_asnn.layers.step_norm import begin_norm_over_time
 from snntorch_asnn.layers.time_folded import TimeFolded, fold_time_of
 from snntorch_asnn.neurons import AdaptiveLeaky
 from snntorch_asnn.ops.batch_moments import NormState, gpu_kernels
@@ -78,7 +78,8 @@ class NormLeaky(RunsNorms, nn.Module):
         process_group: processes of :mod:`torch.distributed` whose batches count as one in training, such as
             ``torch.distributed.group.WORLD``; None leaves it to the norm.
         norm_over_time: which steps the norm takes its statistics from, see
-            :func:`~snntorch_asnn.layers.set_norm_over_time`.
+            :func:`~snntorch_asnn.layers.set_norm_over_time`. None is ``"pooled"``, or what a
+            :class:`~snntorch_asnn.layers.StepBatchNorm` is.
         num_steps: T, for ``"step_statistics"`` and ``"step"``; None for the neuron's.
 
     Shapes:
@@ -108,7 +109,7 @@ class NormLeaky(RunsNorms, nn.Module):
         neuron: AdaptiveLeaky | OverTime,
         *,
         process_group: dist.ProcessGroup | None = None,
-        norm_over_time: NormOverTime = "pooled",
+        norm_over_time: NormOverTime | None = None,
         num_steps: int | None = None,
     ) -> None:
         super().__init__()
@@ -123,7 +124,7 @@ class NormLeaky(RunsNorms, nn.Module):
         self.neuron = neuron
         self.process_group = process_group
         inner = neuron.neuron if isinstance(neuron, OverTime) else neuron
-        set_norm_over_time(self, norm_over_time, num_steps or getattr(inner, "num_steps", None))
+        begin_norm_over_time(self, norm_over_time, num_steps or getattr(inner, "num_steps", None))
 
     def forward(self, x: Tensor, **options: Any) -> Any:
         """Map currents ``[T, B, C, ...]`` to what the neuron returns; ``options`` are the neuron's."""

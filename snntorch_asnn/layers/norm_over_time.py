@@ -125,20 +125,19 @@ def normalise(norm: _BatchNorm, x: Tensor, over_time: NormOverTime, step: int | 
     if x.numel() == 0 and not norm.training:
         return x
     group = joint(norm, None)
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or group is not None:
+    traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    if traced or group is not None or not takes_batch_statistics(norm):
         return _affine(statistics(norm, x, 2, over_time, step, group), norm.eps)
-    batch = takes_batch_statistics(norm)
-    if batch and x.shape[1:].numel() <= x.shape[2]:
+    if x.shape[1:].numel() <= x.shape[2]:
         raise ValueError(
             f"x must have more than 1 value per channel at each step in training; got {tuple(x.shape)}"
         )
     rows = rows_of(norm, over_time, len(x), step)
-    momenta = None
-    if norm.training and norm.track_running_stats:
-        momenta = _momenta(norm, len(x), rows)
-    running = (None, None) if batch and momenta is None else (norm.running_mean, norm.running_var)
-    tensors = (None if p is None else row(p, rows) for p in (norm.weight, norm.bias, *running))
-    return _EachStep.apply(x, *tensors, batch, momenta, norm.eps)  # type: ignore[no-any-return]
+    moves = norm.training and norm.track_running_stats
+    momenta = _momenta(norm, len(x), rows) if moves else None
+    running = (norm.running_mean, norm.running_var) if moves else (None, None)
+    tensors = (None if p is None else row(p, rows) for p in (*own_weights(norm), *running))
+    return _EachStep.apply(x, *tensors, momenta, norm.eps)  # type: ignore[no-any-return]
 
 
 def statistics(
@@ -350,56 +349,59 @@ def _affine(found: Statistics, eps: float) -> Tensor:
 
 
 class _EachStep(torch.autograd.Function):
-    """PyTorch's kernels, once for each step, into one output: a loop over time to the bit."""
+    """PyTorch's kernels for batch statistics, once for each step: a loop over time to the bit."""
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        x, weight, bias, mean, variance, batch, momenta, eps = inputs
+        x, weight, bias, mean, variance, momenta, ctx.eps = inputs
         y = torch.empty_like(x)
-        wide = torch.promote_types(x.dtype, torch.float32)
-        saved = x.new_empty(2, len(x), x.shape[2] if batch else 0, dtype=wide)
+        # On a CPU moments have half precision only where all that the norm has is of half precision.
+        alike = all(p is None or p.dtype == x.dtype for p in (weight, bias, mean, variance))
+        dtype = x.dtype if alike and not x.is_cuda else torch.promote_types(x.dtype, torch.float32)
+        saved = x.new_empty(2, len(x), x.shape[2], dtype=dtype)
         for t, x_t in enumerate(x.unbind()):
             given = (_of_step(p, t) for p in (weight, bias, mean, variance))
             momentum = 0.0 if momenta is None else momenta[t]
             to = {"out": y[t], "save_mean": saved[0, t], "save_invstd": saved[1, t]}
-            torch.ops.aten.native_batch_norm.out(x_t, *given, batch, momentum, eps, **to)
-        ctx.save_for_backward(x, weight, bias, *((None, None) if batch else (mean, variance)), saved)
-        ctx.batch, ctx.eps = batch, eps
+            torch.ops.aten.native_batch_norm.out(x_t, *given, True, momentum, ctx.eps, **to)
+        ctx.save_for_backward(x, weight, bias, saved)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, mean, variance, saved = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return *_EachStep._differentiable(ctx, grad_y), *(None,) * 5
-        grads: list[tuple[Tensor, ...]] = []
+        x, weight, bias, saved = ctx.saved_tensors
         wanted = list(ctx.needs_input_grad[:3])
+        if torch.is_grad_enabled():
+            return *_differentiable_gradients(grad_y, (x, weight, bias), ctx.eps, wanted), *(None,) * 4
+        grad_x = torch.empty_like(x) if wanted[0] else None
+        of_affine: list[tuple[Tensor, Tensor]] = []
         for t, x_t in enumerate(x.unbind()):
-            given = (_of_step(p, t) for p in (weight, mean, variance))
-            grads.append(
-                torch.ops.aten.native_batch_norm_backward(
-                    grad_y[t], x_t, *given, saved[0, t], saved[1, t], ctx.batch, ctx.eps, wanted
-                )
+            given = _of_step(weight, t), None, None, saved[0, t], saved[1, t]
+            of_x, *others = torch.ops.aten.native_batch_norm_backward(
+                grad_y[t], x_t, *given, True, ctx.eps, wanted
             )
-        of_x, *of_affine = zip(*grads, strict=True)
+            of_affine.append(tuple(others))
+            if grad_x is not None:
+                grad_x[t] = of_x
         sums: list[Tensor | None] = []
-        for p, steps, want in zip((weight, bias), of_affine, wanted[1:], strict=True):
+        for p, steps, want in zip((weight, bias), zip(*of_affine, strict=True), wanted[1:], strict=True):
             stacked = torch.stack(steps) if want else None
             sums.append(stacked if stacked is None or p.ndim == 2 else stacked.sum(0))
-        return torch.stack(of_x) if wanted[0] else None, *sums, *(None,) * 5
+        return grad_x, *sums, *(None,) * 4
 
-    @staticmethod
-    def _differentiable(ctx: Any, grad_y: Tensor) -> list[Tensor | None]:
-        """The gradients for a second derivative, by the formula."""
-        x, weight, bias, mean, variance, _ = ctx.saved_tensors
-        if ctx.batch:
-            others = [d for d in range(1, x.ndim) if d != 2]
-            wide = x.to(torch.promote_types(x.dtype, torch.float32))
-            variance, mean = torch.var_mean(wide, others, correction=0)
-        y = _affine(Statistics(x, mean, variance, weight, bias), ctx.eps)
-        wanted = [p for p, want in zip((x, weight, bias), ctx.needs_input_grad, strict=False) if want]
-        found = iter(torch.autograd.grad(y, wanted, grad_y, create_graph=True))
-        return [next(found) if want else None for want in ctx.needs_input_grad[:3]]
+
+def _differentiable_gradients(
+    grad_y: Tensor, tensors: tuple[Tensor, Tensor | None, Tensor | None], eps: float, wanted: list[bool]
+) -> list[Tensor | None]:
+    """Gradients of input, weight and bias that have derivatives of their own: by the formula."""
+    x, weight, bias = tensors
+    others = [d for d in range(1, x.ndim) if d != 2]
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    variance, mean = torch.var_mean(wide, others, correction=0)
+    y = _affine(Statistics(x, mean, variance, weight, bias), eps)
+    inputs = [p for p, want in zip(tensors, wanted, strict=True) if want and p is not None]
+    found = iter(torch.autograd.grad(y, inputs, grad_y, create_graph=True))
+    return [next(found) if want else None for want in wanted]
 
 
 def _of_step(p: Tensor | None, t: int) -> Tensor | None:

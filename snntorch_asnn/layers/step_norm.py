@@ -22,7 +22,14 @@ from snntorch_asnn.layers.norm_over_time import (
 )
 from snntorch_asnn.neurons.time_parameters import resample
 
-__all__ = ["StepBatchNorm", "StepNorm", "join_step_norms", "set_norm_over_time", "split_norms"]
+__all__ = [
+    "StepBatchNorm",
+    "StepNorm",
+    "begin_norm_over_time",
+    "join_step_norms",
+    "set_norm_over_time",
+    "split_norms",
+]
 
 _AVERAGES = ("running_mean", "running_var", "num_batches_tracked")
 _WEIGHTS = ("weight", "bias")
@@ -218,6 +225,18 @@ def set_norm_over_time(
         if isinstance(module, RunsNorms) or hasattr(module, "norm_over_time"):
             module.norm_over_time = norm_over_time  # type: ignore[assignment]
     return model
+
+
+def begin_norm_over_time(
+    module: nn.Module, norm_over_time: NormOverTime | None, num_steps: int | None
+) -> None:
+    """Let a new module follow its argument; with None its norms stay, and say what it is."""
+    if norm_over_time is not None:
+        set_norm_over_time(module, norm_over_time, num_steps)
+        return
+    of_steps = [norm for norm in module.modules() if isinstance(norm, StepBatchNorm)]
+    if of_steps and isinstance(module, RunsNorms):
+        module.norm_over_time = "step" if of_steps[0].each_weight else "step_statistics"
 
 
 def split_norms(model: nn.Module, num_steps: int) -> nn.Module:

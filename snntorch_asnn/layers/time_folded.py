@@ -17,7 +17,7 @@ from snntorch_asnn.layers.norm_over_time import (
     normed,
     takes_batch_statistics,
 )
-from snntorch_asnn.layers.step_norm import StepBatchNorm, set_norm_over_time
+from snntorch_asnn.layers.step_norm import StepBatchNorm, begin_norm_over_time
 
 __all__ = ["TimeFolded", "fold_time", "fold_time_of"]
 
@@ -101,7 +101,8 @@ class TimeFolded(RunsNorms, nn.Sequential):
     Args:
         *layers: as of ``nn.Sequential``.
         norm_over_time: which steps the batch norms among them take their statistics from, see
-            :func:`~snntorch_asnn.layers.set_norm_over_time`. ``"sequential"`` is a loop over time.
+            :func:`~snntorch_asnn.layers.set_norm_over_time`. ``"sequential"`` is a loop over time. None is
+            ``"pooled"``, or what a :class:`~snntorch_asnn.layers.StepBatchNorm` among them is.
         num_steps: T, for ``"step_statistics"`` and ``"step"``.
 
     Raises:
@@ -118,10 +119,10 @@ class TimeFolded(RunsNorms, nn.Sequential):
     runs_any_module = True
 
     def __init__(
-        self, *layers: Any, norm_over_time: NormOverTime = "pooled", num_steps: int | None = None
+        self, *layers: Any, norm_over_time: NormOverTime | None = None, num_steps: int | None = None
     ) -> None:
         super().__init__(*layers)
-        set_norm_over_time(self, norm_over_time, num_steps)
+        begin_norm_over_time(self, norm_over_time, num_steps)
 
     def __getitem__(self, index: slice | int) -> Any:
         """One layer, or a ``TimeFolded`` of several."""

@@ -10,7 +10,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import snntorch_asnn as asnn
-from snntorch_asnn.layers import NormLeaky, fold_time
+from snntorch_asnn.layers import NormLeaky, TimeFolded, fold_time
+from snntorch_asnn.train.sync_norm import synchronise_batch_norm
 
 SHAPE = (4, 6, 2, 8, 8)
 
@@ -26,12 +27,13 @@ def data() -> Tensor:
 class Net(nn.Module):
     """Convolution, norm, neuron, linear layer; in one or one after the other."""
 
-    def __init__(self, *, fused: bool) -> None:
+    def __init__(self, *, fused: bool, norm_over_time: str = "pooled") -> None:
         super().__init__()
         torch.manual_seed(0)
         self.fused = fused
         self.conv = nn.Conv2d(2, 8, 3, padding=1)
-        self.layer = NormLeaky(8, asnn.AdaptiveLeaky.paper(SHAPE[0], sequence=True, impl="reference"))
+        neuron = asnn.AdaptiveLeaky.paper(SHAPE[0], sequence=True, impl="reference")
+        self.layer = NormLeaky(8, neuron, norm_over_time=norm_over_time)
         self.head = nn.Linear(8 * 64, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,7 +41,7 @@ class Net(nn.Module):
         if self.fused:
             spikes, _ = self.layer(current)
         else:
-            spikes, _ = self.layer.neuron(fold_time(self.layer.norm, current))
+            spikes, _ = self.layer.neuron(TimeFolded(self.layer.norm)(current))
         logits: Tensor = self.head(spikes.flatten(2)).mean(0)
         return logits
 
@@ -71,8 +73,20 @@ def main() -> None:
     for parameter in converted.parameters():
         parameter.register_hook(_averaged)
     train(converted, share, steps=5)
+    each_step = {}
+    for kind in ("sequential", "step"):
+        net = each_step[kind] = Net(fused=True, norm_over_time=kind)
+        net.layer.process_group = dist.group.WORLD
+        train(nn.parallel.DistributedDataParallel(net), share, steps=5)
+    synchronised = each_step["unfused step"] = synchronise_batch_norm(
+        Net(fused=False, norm_over_time="step"), torch.device("cpu")
+    )
+    train(nn.parallel.DistributedDataParallel(synchronised), share, steps=5)
     if rank == 0:
-        torch.save([grouped.state_dict(), converted.state_dict()], folder / "weights.pt")
+        pooled = [grouped.state_dict(), converted.state_dict()]
+        torch.save(
+            (pooled, {kind: net.state_dict() for kind, net in each_step.items()}), folder / "weights.pt"
+        )
     dist.barrier()  # a process that is left by the other may be aborted while it ends
     dist.destroy_process_group()
 

@@ -498,11 +498,14 @@ def test_two_processes_train_as_one_with_the_joined_batch(tmp_path: Path) -> Non
     finally:
         for process in workers:
             process.kill()
-    alone = Net(fused=True)
-    train(alone, data(), steps=5)
-    for shared in torch.load(tmp_path / "weights.pt"):
+    pooled, each_step = torch.load(tmp_path / "weights.pt")
+    pairs = [("pooled", weights) for weights in pooled]
+    pairs += [(kind.removeprefix("unfused "), weights) for kind, weights in each_step.items()]
+    for kind, shared in pairs:
+        alone = Net(fused=True, norm_over_time=kind)
+        train(alone, data(), steps=5)
         for name, value in alone.state_dict().items():
-            torch.testing.assert_close(shared[name], value, rtol=1e-4, atol=1e-5, msg=name)
+            torch.testing.assert_close(shared[name], value, rtol=1e-4, atol=1e-5, msg=f"{kind}: {name}")
 
 
 @pytest.mark.parametrize("kind", ["forward_pre", "forward", "full_backward_pre", "full_backward"])

@@ -167,8 +167,10 @@ def test_fused_in_every_implementation(kind: str, impl: str, last: bool) -> None
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(kind: str, dtype: torch.dtype) -> None:
     shape = SHAPES["images"]
-    for options in ({}, {"affine": False}):
+    for options in ({}, {"affine": False}, {"affine": False, "track_running_stats": False}):
         norm = norm_for(shape, **options).float()
+        if options:
+            norm = norm.to(dtype)
         layer = TimeFolded(norm, norm_over_time=kind, num_steps=STEPS)
         wide = copy.deepcopy(layer).double()
         x = sequence(shape, dtype)
@@ -317,6 +319,24 @@ def test_a_slice_keeps_the_kind() -> None:
     assert net[:2].norm_over_time == "sequential"
     assert isinstance(net[1], nn.BatchNorm1d)
     assert "norm_over_time='sequential'" in repr(net)
+
+
+@pytest.mark.parametrize("each_weight", [True, False])
+def test_a_norm_of_each_step_says_what_its_layer_is(each_weight: bool) -> None:
+    shape = SHAPES["images"]
+    norm = StepBatchNorm(norm_for(shape), STEPS, each_weight=each_weight)
+    folded = TimeFolded(norm, nn.ReLU())
+    fused = NormLeaky(copy.deepcopy(norm), neuron("reference"))
+    for layer in (folded, fused):
+        assert layer.norm_over_time == ("step" if each_weight else "step_statistics")
+    assert folded[0] is norm
+    x = sequence(shape)
+    folded(x)
+    assert not torch.equal(norm.running_mean[0], norm.running_mean[1])
+    assert folded[:1][0] is norm
+    assert folded[:1].norm_over_time == folded.norm_over_time
+    torch.testing.assert_close(folded.eval()(x), norm(x.flatten(0, 1)).view_as(x).relu())
+    assert fused(x)[0].shape == x.shape
 
 
 def test_other_numbers_of_steps() -> None:
