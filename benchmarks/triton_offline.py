@@ -85,6 +85,7 @@ class Options:
     has_mem: bool = False
     has_shift: bool = False
     output_mem: bool = False
+    keep_mem: bool = True
     style: str = "compiled"
     architecture: int = 90
 
@@ -116,6 +117,7 @@ class Options:
             self.dtype.itemsize,
             rule,
             output_mem=self.output_mem,
+            keep_mem=self.keep_mem,
             needs_grad=True,
             **has,
         )
@@ -219,6 +221,7 @@ AXES: dict[str, tuple[Any, ...]] = {
     "has_mem": (False, True),
     "has_shift": (False, True),
     "output_mem": (False, True),
+    "keep_mem": (False, True),
     "style": STYLES,
     "architecture": ARCHITECTURES,
 }

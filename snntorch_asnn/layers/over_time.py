@@ -8,6 +8,9 @@ import torch
 from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
+from snntorch_asnn.layers.norm_over_time import has_hooks
+from snntorch_asnn.neurons.leaky import AdaptiveLeaky
+
 __all__ = ["OverTime", "snntorch_neurons", "spikes_of", "takes_sequence"]
 
 
@@ -55,6 +58,8 @@ class OverTime(nn.Module):
         stateful = [neuron for neuron in snntorch_neurons(self.neuron) if neuron.init_hidden]
         _reset(stateful)
         if all(takes_sequence(neuron) for neuron in stateful):
+            if isinstance(self.neuron, AdaptiveLeaky) and not has_hooks(self.neuron):
+                options["spikes_only"] = True  # hooks see the membrane, too
             spikes = spikes_of(self.neuron(x, **options))
         else:
             spikes = torch.stack([spikes_of(self.neuron(current)) for current in x.unbind(0)])

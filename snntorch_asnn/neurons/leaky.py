@@ -220,6 +220,7 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
         step: int | None = None,
         *,
         affine: tuple[Tensor, Tensor] | None = None,
+        spikes_only: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Compute one step, or with ``sequence=True`` all steps of a sequence.
 
@@ -233,15 +234,24 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
                 one that broadcasts against the last dimensions of the input, or ``[T, 1, ...]`` with as
                 many dimensions as the input, for a pair of their own at each step. A batch norm is such a
                 pair, see :class:`~snntorch_asnn.layers.NormLeaky`.
+            spikes_only: with ``sequence=True``, return no membrane, which spares a GPU from writing it.
 
         Returns:
-            ``spikes`` with ``init_hidden`` and without ``output``; otherwise ``(spikes, membrane)``.
+            ``spikes`` with ``init_hidden`` and without ``output``, or with ``spikes_only``; otherwise
+            ``(spikes, membrane)``.
         """
-        if affine is None:
-            return cast(Tensor | tuple[Tensor, Tensor], self._run(input_, (mem,), step))
-        if not self.sequence:
-            raise ValueError("affine must be None with sequence=False; got a factor and an offset")
-        return cast(Tensor | tuple[Tensor, Tensor], self._run(input_, (mem,), step, affine=affine))
+        options: dict[str, Any] = {}
+        if affine is not None:
+            options["affine"] = affine
+        if spikes_only:
+            options["keep_mem"] = self.init_hidden
+        if options and not self.sequence:
+            given = "affine must be None" if affine is not None else "spikes_only must be False"
+            raise ValueError(f"{given} with sequence=False")
+        result = self._run(input_, (mem,), step, **options)
+        if spikes_only and isinstance(result, tuple):
+            return result[0]
+        return cast(Tensor | tuple[Tensor, Tensor], result)
 
     def _step_of(
         self, x: Tensor, state: State, parameters: dict[str, Tensor], rule: Rule
@@ -261,13 +271,21 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
         parameters: dict[str, Tensor],
         rule: Rule,
         affine: tuple[Tensor, Tensor] | None = None,
+        keep_mem: bool = True,
     ) -> tuple[Tensor, State]:
         coefficients = Coefficients(**parameters)
         if affine is not None:
             factor, offset = (_over_time(value, x) for value in affine)
             affine = factor.to(coefficients.beta.dtype), offset.to(coefficients.beta.dtype)
         spikes, mem = run(
-            x, state[0], coefficients, rule, output_mem=self.output, impl=self.impl, affine=affine
+            x,
+            state[0],
+            coefficients,
+            rule,
+            output_mem=self.output,
+            keep_mem=keep_mem,
+            impl=self.impl,
+            affine=affine,
         )
         return spikes, (mem,)
 

@@ -140,8 +140,9 @@ def gpu_kernels(x: Tensor) -> ModuleType | None:
 
 def _plain_moments(x: Tensor, each_step: bool) -> tuple[Tensor, Tensor]:
     """Mean and variance of each channel, or step and channel, of ``[T, B, C, M]``; float32 or wider."""
-    if each_step:
-        variance, mean = torch.var_mean(_widened(x), (1, 3), correction=0)
+    # Meta tensors, of which only shapes are asked, have no kernel for the moments of a batch norm.
+    if each_step or x.is_meta:
+        variance, mean = torch.var_mean(_widened(x), (1, 3) if each_step else (0, 1, 3), correction=0)
         return mean, variance
     # Buffers of the wider dtype ask for moments in it, whatever the input's.
     zeros = torch.zeros(x.shape[2], device=x.device, dtype=_wide(x.dtype))

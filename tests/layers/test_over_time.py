@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import snntorch as snn
@@ -92,3 +93,20 @@ def test_refuses_a_state_left_to_the_caller():
 def test_refuses_what_is_no_module(neuron):
     with pytest.raises(TypeError, match=r"neuron must be an nn\.Module"):
         OverTime(neuron)
+
+
+def test_a_membrane_is_kept_for_hooks_alone() -> None:
+    neuron = asnn.AdaptiveLeaky(0.5, num_steps=4, sequence=True)
+    layer, x = OverTime(neuron), torch.rand(4, 2, 3) * 2
+    expected, mem = neuron(x)
+    assert torch.equal(layer(x), expected)
+    assert torch.equal(neuron(x, spikes_only=True), expected)
+    seen: list[Any] = []
+    neuron.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    assert torch.equal(layer(x), expected)
+    assert torch.equal(seen[0][1], mem)
+
+
+def test_spikes_only_is_for_sequences() -> None:
+    with pytest.raises(ValueError, match="spikes_only must be False with sequence=False"):
+        asnn.AdaptiveLeaky(0.5, num_steps=4)(torch.rand(2, 3), spikes_only=True)

@@ -226,13 +226,28 @@ def test_a_long_sequence_goes_back_to_saved_membranes(output_mem: bool) -> None:
 def test_a_gradient_comes_without_saved_membranes_too() -> None:
     x = torch.randn(33, 3, device=DEVICE, requires_grad=True)
     ones = torch.ones(33, device=DEVICE)
-    options = ("subtract", "delayed", True, False, "atan", 2.0, False, False)
+    options = ("subtract", "delayed", True, False, "atan", 2.0, False, False, True)
     grads = []
     for needs_grad in (True, False):
         spikes, mem, kept = triton_ops.forward(x, None, *(ones * 0.9,) * 5, None, *options, needs_grad)
         assert (kept.numel() > 0) == needs_grad
         grads.append(torch.autograd.grad(spikes.sum() + mem.sum(), x)[0])
     assert torch.equal(*grads)
+
+
+@pytest.mark.parametrize("steps", [4, 5])
+def test_a_membrane_that_is_dropped_is_not_written(steps: int) -> None:
+    given = case(torch.randn(steps, 3, 7, device=DEVICE))
+    expected, _ = reference.sequence(*given[:4], output_mem=False)
+    spikes, mem = kernels.sequence(*given[:4], output_mem=False, keep_mem=False)
+    assert torch.equal(spikes, expected)
+    assert mem.numel() == 0
+    x = given.x.requires_grad_()
+    both = [
+        torch.autograd.grad(run(x, *given[1:4], output_mem=False, **options)[0].sum(), x)[0]
+        for run, options in ((kernels.sequence, {"keep_mem": False}), (reference.sequence, {}))
+    ]
+    torch.testing.assert_close(*both)
 
 
 @pytest.mark.parametrize("feature_shape", [(), (5,)])
@@ -302,7 +317,7 @@ def operator_arguments(x: Tensor, feature_shape: tuple[int, ...], *, shift: bool
     given = case(x, feature_shape, shift=shift)
     tensors = (given.x, given.mem, *given.coefficients)
     leaves = [None if t is None else t.detach().requires_grad_() for t in tensors]
-    return (*leaves, "subtract", "exact", True, False, "atan", 2.0, False, output_mem, True)
+    return (*leaves, "subtract", "exact", True, False, "atan", 2.0, False, output_mem, True, True)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +329,7 @@ def test_operators_keep_the_rules_of_the_dispatcher(
 ) -> None:
     arguments = operator_arguments(images(2, layout), feature_shape, shift=output_mem, output_mem=output_mem)
     torch.library.opcheck(triton_ops.forward, arguments)
-    *tensors, mechanism, reset, previous, current, kind, shape, closed, _, _ = arguments
+    *tensors, mechanism, reset, previous, current, kind, shape, closed, _, _, _ = arguments
     spikes, mem, checkpoints = (t.detach() for t in triton_ops.forward(*arguments))
     for wants in ([True] * 8, [False, True] * 4):
         wants[-1] = wants[-1] and tensors[7] is not None
@@ -411,12 +426,35 @@ def test_an_interpreter_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch
     assert "triton 3.7 or later" in str(kernels.missing.__wrapped__("cpu"))
 
 
-def test_kernels_compile_without_a_gpu_and_once_for_any_number_of_steps(tmp_path: Path) -> None:
+def run_without_interpreter(tmp_path: Path, script: Path, *arguments: str) -> str:
+    """What a script prints that needs Triton's compiler."""
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
-    script = Path(__file__).with_name("compile_for_hopper.py")
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [[1, 1], [2, 2], *[[3, 3]] * 5]
+    command = [sys.executable, str(script), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_kernels_compile_without_a_gpu_and_once_for_any_number_of_steps(tmp_path: Path) -> None:
+    printed = run_without_interpreter(tmp_path, Path(__file__).with_name("compile_for_hopper.py"))
+    assert json.loads(printed) == [[1, 1], [2, 2], *[[3, 3]] * 5]
+
+
+@pytest.mark.parametrize("cases", [("--sample", "8"), ("--filter", "bfloat16")], ids=["sample", "main"])
+def test_kernels_compile_with_the_types_of_every_caller_and_spill_nothing(
+    tmp_path: Path, cases: tuple[str, ...]
+) -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "triton_offline.py"
+    rows = [json.loads(line) for line in run_without_interpreter(tmp_path, script, *cases).splitlines()]
+    assert len(rows) >= 14
+    assert all(row["registers"] <= 255 and row["instructions_per_element"] < 200 for row in rows)
+
+
+def test_at_most_two_graphs_for_all_batch_sizes(tmp_path: Path) -> None:
+    printed = run_without_interpreter(tmp_path, Path(__file__).with_name("trace_batches.py"))
+    graphs = json.loads(printed.splitlines()[-1])
+    assert len(graphs) == 10
+    assert all(count <= 2 for counts in graphs.values() for count in counts), graphs
 
 
 @cuda

@@ -34,13 +34,14 @@ def run(
     rule: Rule,
     *,
     output_mem: bool,
+    keep_mem: bool = True,
     impl: Impl,
     affine: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """:func:`~.api.adaptive_leaky` for arguments that are known to fit.
 
     ``affine`` is a factor and an offset of the input, ``[T, *features]`` or ``[1, *features]``, in the dtype
-    of the state.
+    of the state. Without ``keep_mem`` the caller drops the membrane: an implementation need not compute it.
     """
     chosen = choose(impl, x, rule)
     mem = None if mem is None else mem.to(coefficients.beta.dtype)
@@ -55,7 +56,14 @@ def run(
     if chosen == "triton":
         strict = impl == "triton"
         return triton.sequence(
-            x, mem, coefficients, rule, output_mem=output_mem, strict=strict, affine=affine
+            x,
+            mem,
+            coefficients,
+            rule,
+            output_mem=output_mem,
+            keep_mem=keep_mem,
+            strict=strict,
+            affine=affine,
         )
     coefficients = coefficients if affine is None else coefficients.after(*affine)
     if chosen == "reference":
@@ -127,7 +135,7 @@ def _missing(impl: Runnable, x: Tensor) -> str | None:
 
 
 def _fastest(x: Tensor, rule: Rule) -> Runnable:
-    if not rule.is_fusable or x.numel() == 0:
+    if not rule.is_fusable or x.numel() == 0 or x.is_meta:
         return "reference"
     on_gpu = triton.takes(x)
     if torch.compiler.is_compiling():

@@ -60,12 +60,14 @@ def sequence(
     rule: Rule,
     *,
     output_mem: bool,
+    keep_mem: bool = True,
     strict: bool = True,
     affine: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As :func:`..reference.sequence`, for a rule that is fusable and ``x`` of one of :data:`DTYPES`.
 
-    With ``affine`` it is that of ``coefficients.after(*affine)``.
+    With ``affine`` it is that of ``coefficients.after(*affine)``. Without ``keep_mem`` nothing is promised of
+    the second result, which spares the kernel a write.
 
     The kernels know nothing of :mod:`torch.func`, and an exported program would need this package. Unless
     ``strict``, the loops of ``compiled.py`` stand in for them there.
@@ -83,12 +85,13 @@ def sequence(
     if not is_traced and is_real(x):
         from snntorch_asnn.ops.adaptive_leaky import triton_eager
 
-        return triton_eager.sequence(x, mem, coefficients, rule, output_mem=output_mem, affine=affine)
+        given = x, mem, coefficients, rule
+        return triton_eager.sequence(*given, output_mem=output_mem, keep_mem=keep_mem, affine=affine)
     coefficients = coefficients if affine is None else coefficients.after(*affine)
     needs_grad = torch.is_grad_enabled() and any(
         t is not None and t.requires_grad for t in (x, mem, *coefficients)
     )
-    return _in_graph(x, mem, *coefficients, compiled.rule_key(rule), output_mem, needs_grad, strict)
+    return _in_graph(x, mem, *coefficients, compiled.rule_key(rule), output_mem, keep_mem, needs_grad, strict)
 
 
 # Dynamo cannot ask whether a transform is active; within its graph, this function can.
@@ -104,6 +107,7 @@ def _in_graph(
     shift: Tensor | None,
     key: compiled.RuleKey,
     output_mem: bool,
+    keep_mem: bool,
     needs_grad: bool,
     strict: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -115,6 +119,6 @@ def _in_graph(
     from snntorch_asnn.ops.adaptive_leaky import triton_ops
 
     spikes, mem_out, _ = triton_ops.forward(
-        x, mem, *coefficients, *compiled.rule_of(key).options, output_mem, needs_grad
+        x, mem, *coefficients, *compiled.rule_of(key).options, output_mem, keep_mem, needs_grad
     )
     return spikes, mem_out

@@ -49,14 +49,16 @@ def sequence(
     rule: Rule,
     *,
     output_mem: bool,
+    keep_mem: bool = True,
     affine: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As :func:`..reference.sequence`, for a rule that is fusable, outside of graphs and transforms.
 
-    With ``affine`` it is that of ``coefficients.after(*affine)``.
+    With ``affine`` it is that of ``coefficients.after(*affine)``. Without ``keep_mem`` the second result is
+    empty.
     """
     factor, offset = affine or (None, None)
-    constants = rule.options, output_mem, torch.is_grad_enabled()
+    constants = rule.options, output_mem, keep_mem, torch.is_grad_enabled()
     spikes, mem_out = _Sequence.apply(x, mem, *coefficients, factor, offset, *constants)
     return spikes, mem_out
 
@@ -123,6 +125,12 @@ class _View:
     def empty_state(self, device: torch.device) -> Tensor:
         return torch.empty_strided(self.shape[1:], self.state_strides, dtype=torch.float32, device=device)
 
+    def empty_mem(self, device: torch.device, output_mem: bool, keep_mem: bool) -> Tensor:
+        """A place for the membrane of every or of the last step, if it is wanted."""
+        if not keep_mem:
+            return torch.empty(0, dtype=torch.float32, device=device)
+        return self.empty_sequence(torch.float32, device) if output_mem else self.empty_state(device)
+
     def table(self, coefficients: Coefficients) -> Tensor:
         """The coefficients ``[T, 5 or 6, C]``, ``C`` left out where it is 1."""
         steps, channels = self.shape[0], self.folding.folded[1]
@@ -157,6 +165,7 @@ def _forward_of(
     has_mem: bool,
     has_shift: bool,
     output_mem: bool,
+    keep_mem: bool,
     needs_grad: bool,
 ) -> Prepared:
     how = forward_launch(
@@ -168,6 +177,7 @@ def _forward_of(
         has_mem=has_mem,
         has_shift=has_shift,
         output_mem=output_mem,
+        keep_mem=keep_mem,
         needs_grad=needs_grad,
     )
     return Prepared(forward_kernel, how)
@@ -207,20 +217,22 @@ class _Sequence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        x, mem, *given, factor, offset, rule, output_mem, grad_enabled = inputs
+        x, mem, *given, factor, offset, rule, output_mem, keep_mem, grad_enabled = inputs
         own = Coefficients(*given)
         features = own.feature_shape if factor is None else own.features_after(factor)
         view = _View.of(x.shape, x.stride(), features)
         table = _table(view, own, factor, offset)
         needs_grad = grad_enabled and any(ctx.needs_input_grad)
         spikes = view.empty_sequence(x.dtype, x.device)
-        mem_out = view.empty_sequence(torch.float32, x.device) if output_mem else view.empty_state(x.device)
+        mem_out = view.empty_mem(x.device, output_mem, keep_mem)
         kept = kept_membranes(x.shape[0], needs_grad)
         checkpoints = x.new_empty((kept, *view.folding.folded), dtype=torch.float32) if kept else None
         if x.numel():
             seen = view.sequence(x)
             has_shift = factor is not None or own.shift is not None
-            launch = _forward_of(view, x.dtype, rule, mem is not None, has_shift, output_mem, needs_grad)
+            launch = _forward_of(
+                view, x.dtype, rule, mem is not None, has_shift, output_mem, keep_mem, needs_grad
+            )
             state = seen if mem is None else view.state(mem)
             launch(seen, state, table, spikes, mem_out, seen if checkpoints is None else checkpoints)
         ctx.set_materialize_grads(False)
@@ -256,13 +268,13 @@ class _Sequence(torch.autograd.Function):
         remaining = iter(() if totals is None else view.gradients(totals))
         of = [next(remaining) if want else None for want in wants[2:]]
         if factor is None:
-            return grad_x, grad_mem, *of, *(None,) * 5
+            return grad_x, grad_mem, *of, *(None,) * 6
         of[_GAIN], *of_affine = back_through_affine(of[_GAIN], of[_SHIFT], own.gain, factor, offset)
         of = [
             None if grad is None or shape is None else summed_to(grad, shape)
             for grad, shape in zip(of, ctx.shapes, strict=True)
         ]
-        return grad_x, grad_mem, *of, *of_affine, *(None,) * 3
+        return grad_x, grad_mem, *of, *of_affine, *(None,) * 4
 
 
 def _launch_backward(

@@ -97,19 +97,21 @@ def kept_membranes(num_steps: int, needs_grad: bool) -> int:
 
 
 def _outputs(
-    x: Tensor, folding: Folding, output_mem: bool, needs_grad: bool
+    x: Tensor, folding: Folding, output_mem: bool, keep_mem: bool, needs_grad: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes, membrane and checkpoints, all folded and yet to be filled."""
     num_steps = x.shape[0]
     steps = (num_steps,) if output_mem else ()
     kept = kept_membranes(num_steps, needs_grad)
     spikes = x.new_empty((num_steps, *folding.folded))
-    mem_out = x.new_empty((*steps, *folding.folded), dtype=torch.float32)
+    mem_out = x.new_empty((*steps, *folding.folded) if keep_mem else (0,), dtype=torch.float32)
     checkpoints = x.new_empty((kept, *folding.folded) if kept else (0,), dtype=torch.float32)
     return spikes, mem_out, checkpoints
 
 
-def _unfolded_mem(folding: Folding, mem: Tensor, output_mem: bool) -> Tensor:
+def _unfolded_mem(folding: Folding, mem: Tensor, output_mem: bool, keep_mem: bool) -> Tensor:
+    if not keep_mem:
+        return mem
     return folding.unfold(mem) if output_mem else folding.unfold_state(mem)
 
 
@@ -131,6 +133,7 @@ def forward_launch(
     has_mem: bool,
     has_shift: bool,
     output_mem: bool,
+    keep_mem: bool,
     needs_grad: bool,
 ) -> Launch:
     """How the forward kernel runs over ``[T, B, C, M]`` with the given strides of T and B."""
@@ -159,8 +162,8 @@ def forward_launch(
         "AT_THRESHOLD": rule.fires_at_threshold,
         "HAS_MEM": has_mem,
         "HAS_SHIFT": has_shift,
-        "OUTPUT_MEM": output_mem,
-        "LAST_MEM": not output_mem,
+        "OUTPUT_MEM": output_mem and keep_mem,
+        "LAST_MEM": keep_mem and not output_mem,
         "CHECKPOINTS": kept_membranes(num_steps, needs_grad) > 0,
         "PTX": _PTX,
         "num_warps": tile.warps,
@@ -185,10 +188,11 @@ def _forward(
     surrogate_shape: float,
     fires_at_threshold: bool,
     output_mem: bool,
+    keep_mem: bool,
     needs_grad: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     folding = folding_of(x, beta.shape[1:])
-    spikes, mem_out, checkpoints = _outputs(x, folding, output_mem, needs_grad)
+    spikes, mem_out, checkpoints = _outputs(x, folding, output_mem, keep_mem, needs_grad)
     if x.numel():
         folded = dense_samples(folding.sequence(x))
         rule = RuleOptions(
@@ -209,6 +213,7 @@ def _forward(
             has_mem=mem is not None,
             has_shift=shift is not None,
             output_mem=output_mem,
+            keep_mem=keep_mem,
             needs_grad=needs_grad,
         )
         with torch.cuda.device_of(x):
@@ -222,7 +227,7 @@ def _forward(
                 *how.numbers,
                 **how.constants,
             )
-    return folding.unfold(spikes), _unfolded_mem(folding, mem_out, output_mem), checkpoints
+    return folding.unfold(spikes), _unfolded_mem(folding, mem_out, output_mem, keep_mem), checkpoints
 
 
 def by_coefficient(sums: Tensor, folding: Folding) -> Tensor:
@@ -307,7 +312,9 @@ def backward_launch(
         "PTX": _PTX,
         "num_warps": tile.warps,
     }
-    partials = blocks[0] * blocks[2], num_steps, rows, sizes.columns
+    programs = blocks[0] * blocks[2]
+    # One more, of zeros, so that a compiler that keeps the batch open need not ask whether there is but one.
+    partials = programs if isinstance(programs, int) else programs + 1, num_steps, rows, sizes.columns
     return Launch((math.prod(blocks),), numbers, constants), partials
 
 
@@ -367,7 +374,8 @@ def _backward(
     )
     grad_x = x.new_empty((x.shape[0], *folding.folded) if wants[0] else (0,))
     grad_mem = x.new_empty(folding.folded if wants[1] else (0,), dtype=torch.float32)
-    sums = x.new_empty(partials, dtype=torch.float32)
+    new = x.new_empty if isinstance(partials[0], int) else x.new_zeros
+    sums = new(partials, dtype=torch.float32)
     if x.numel():
         if grad_mem_out is not None:
             folded_grad = folding.sequence(grad_mem_out) if output_mem else folding.state(grad_mem_out)
@@ -396,10 +404,10 @@ def _backward(
 
 
 def _forward_shapes(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    x, beta, output_mem, needs_grad = arguments[0], arguments[2], *arguments[-2:]
+    x, beta, output_mem, keep_mem, needs_grad = arguments[0], arguments[2], *arguments[-3:]
     folding = folding_of(x, beta.shape[1:])
-    spikes, mem_out, checkpoints = _outputs(x, folding, output_mem, needs_grad)
-    return folding.unfold(spikes), _unfolded_mem(folding, mem_out, output_mem), checkpoints
+    spikes, mem_out, checkpoints = _outputs(x, folding, output_mem, keep_mem, needs_grad)
+    return folding.unfold(spikes), _unfolded_mem(folding, mem_out, output_mem, keep_mem), checkpoints
 
 
 def _backward_shapes(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -430,7 +438,7 @@ _TENSORS = 8  # x, mem and the coefficients
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *_, checkpoints = output
-    ctx.options = inputs[_TENSORS:-1]
+    ctx.options = inputs[_TENSORS:-2]
     ctx.save_for_backward(*inputs[:_TENSORS], checkpoints)
     ctx.set_materialize_grads(False)
 
@@ -448,7 +456,7 @@ def _differentiate(
         grad_x if wants[0] else None,
         grad_mem if wants[1] else None,
         *(next(remaining) if want else None for want in wants[2:]),
-        *(None for _ in (*ctx.options, "needs_grad")),
+        *(None for _ in (*ctx.options, "keep_mem", "needs_grad")),
     )
 
 
