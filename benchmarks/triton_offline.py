@@ -35,6 +35,7 @@ from triton.compiler import ASTSource
 
 from snntorch_asnn.ops import batch_moments_triton as norms
 from snntorch_asnn.ops.adaptive_leaky import triton_affine, triton_kernels, triton_ops
+from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops.adaptive_leaky.rule import RuleOptions
 
 ARCHITECTURES = (80, 90, 100, 120)
@@ -103,13 +104,19 @@ class Options:
             )
         )
 
+    def _varying(self) -> int:
+        """Learned coefficients are those that differ between columns, and all do where none is learned."""
+        if self.sharing == "layer":
+            return 0
+        return sum((name in self.learned) << i for i, name in enumerate(Coefficients._fields)) or 0b111111
+
     def _folded(self) -> tuple[tuple[int, int, int], tuple[int, int]]:
         batch, channels, inner = SHARINGS[self.sharing]
         return (batch, channels, inner), (batch * channels * inner, channels * inner)
 
     def _forward(self, rule: RuleOptions) -> Case:
         folded, strides = self._folded()
-        has = {"has_mem": self.has_mem, "has_shift": self.has_shift}
+        has = {"has_mem": self.has_mem, "has_shift": self.has_shift, "varying": self._varying()}
         launch = triton_ops.forward_launch(
             self.num_steps,
             folded,
@@ -131,7 +138,12 @@ class Options:
         wants = [True, self.has_mem, *(name in self.learned for name in names)]
         incoming = triton_ops.Incoming(strides, False, self.output_mem)
         kept = triton_ops.kept_membranes(self.num_steps, True) > 0
-        has = {"has_mem": self.has_mem, "has_shift": self.has_shift, "has_checkpoints": kept}
+        has = {
+            "has_mem": self.has_mem,
+            "has_shift": self.has_shift,
+            "varying": self._varying(),
+            "has_checkpoints": kept,
+        }
         launch, _ = triton_ops.backward_launch(
             self.num_steps, folded, strides, self.dtype.itemsize, rule, incoming, wants, **has
         )

@@ -30,6 +30,7 @@ from snntorch_asnn.ops.adaptive_leaky.triton_ops import (
     forward_launch,
     kept_membranes,
 )
+from snntorch_asnn.ops.adaptive_leaky.triton_ops import varying as varying_of
 from snntorch_asnn.ops.first_derivative import first_derivative_only
 from snntorch_asnn.ops.spike_origin import Worth
 
@@ -164,6 +165,7 @@ def _forward_of(
     rule: RuleOptions,
     has_mem: bool,
     has_shift: bool,
+    varying: int,
     output_mem: bool,
     keep_mem: bool,
     needs_grad: bool,
@@ -176,6 +178,7 @@ def _forward_of(
         rule,
         has_mem=has_mem,
         has_shift=has_shift,
+        varying=varying,
         output_mem=output_mem,
         keep_mem=keep_mem,
         needs_grad=needs_grad,
@@ -192,6 +195,7 @@ def _backward_of(
     wants: tuple[bool, ...],
     has_mem: bool,
     has_shift: bool,
+    varying: int,
     has_checkpoints: bool,
 ) -> tuple[Prepared, tuple[int, int, int, int]]:
     how, partials = backward_launch(
@@ -204,6 +208,7 @@ def _backward_of(
         wants,
         has_mem=has_mem,
         has_shift=has_shift,
+        varying=varying,
         has_checkpoints=has_checkpoints,
     )
     return Prepared(backward_kernel, how), partials
@@ -222,6 +227,7 @@ class _Sequence(torch.autograd.Function):
         features = own.feature_shape if factor is None else own.features_after(factor)
         view = _View.of(x.shape, x.stride(), features)
         table = _table(view, own, factor, offset)
+        varying = _varying(view, own, factor)
         needs_grad = grad_enabled and any(ctx.needs_input_grad)
         spikes = view.empty_sequence(x.dtype, x.device)
         mem_out = view.empty_mem(x.device, output_mem, keep_mem)
@@ -230,13 +236,12 @@ class _Sequence(torch.autograd.Function):
         if x.numel():
             seen = view.sequence(x)
             has_shift = factor is not None or own.shift is not None
-            launch = _forward_of(
-                view, x.dtype, rule, mem is not None, has_shift, output_mem, keep_mem, needs_grad
-            )
+            options = mem is not None, has_shift, varying, output_mem, keep_mem, needs_grad
+            launch = _forward_of(view, x.dtype, rule, *options)
             state = seen if mem is None else view.state(mem)
             launch(seen, state, table, spikes, mem_out, seen if checkpoints is None else checkpoints)
         ctx.set_materialize_grads(False)
-        ctx.view, ctx.rule, ctx.output_mem = view, rule, output_mem
+        ctx.view, ctx.rule, ctx.output_mem, ctx.varying = view, rule, output_mem, varying
         is_number = own.scale.numel() == 1 or not any(own.scale.stride())
         if is_number and not ctx.needs_input_grad[_SCALE]:
             ctx.spike_worth = Worth(own.scale.detach(), x.dtype)
@@ -264,7 +269,7 @@ class _Sequence(torch.autograd.Function):
             merged = merged_gradients(totals, wants[2:], own, factor, offset)
             if merged is not None:
                 of_own, of_factor, of_offset = merged
-                return grad_x, grad_mem, *of_own, of_factor, of_offset, *(None,) * 3
+                return grad_x, grad_mem, *of_own, of_factor, of_offset, *(None,) * 4
         remaining = iter(() if totals is None else view.gradients(totals))
         of = [next(remaining) if want else None for want in wants[2:]]
         if factor is None:
@@ -302,7 +307,7 @@ def _launch_backward(
         grad_mem_out = view.dense(grad_mem_out) if ctx.output_mem else view.state(grad_mem_out)
     has_shift = has_affine or ctx.shapes[_SHIFT] is not None
     has_checkpoints = checkpoints is not None
-    options = x.dtype, ctx.rule, incoming, wants, mem is not None, has_shift, has_checkpoints
+    options = x.dtype, ctx.rule, incoming, wants, mem is not None, has_shift, ctx.varying, has_checkpoints
     launch, partials = _backward_of(view, *options)
     grad_x = view.empty_sequence(x.dtype, x.device) if wants[0] else None
     grad_mem = view.empty_state(x.device) if wants[1] else None
@@ -321,3 +326,11 @@ def _table(view: _View, own: Coefficients, factor: Tensor | None, offset: Tensor
     channels = view.folding.folded[1]
     table = merged_table(own, factor, offset, channels) if view.is_by_channel else None
     return view.table(own.multiplied(factor, offset)) if table is None else table
+
+
+def _varying(view: _View, own: Coefficients, factor: Tensor | None) -> int:
+    """As :func:`.triton_ops.varying`, of what the table holds."""
+    if view.folding.folded[1] == 1:
+        return 0
+    bits = varying_of(own)
+    return bits | (1 << _GAIN | 1 << _SHIFT if factor is not None and varying_of((factor,)) else 0)

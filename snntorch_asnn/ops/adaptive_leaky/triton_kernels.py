@@ -70,19 +70,34 @@ def _surrogate(above, grad, SURROGATE: tl.constexpr, shape, PTX: tl.constexpr):
 
 
 @triton.jit
-def _coefficients(table, t, num_steps, channels, k, HAS_SHIFT: tl.constexpr):
-    """Those of step ``t`` numbered ``k``; zeros past the end. What a rule does not use is never loaded."""
+def _coefficient(
+    table, row: tl.constexpr, t, num_steps, rows: tl.constexpr, channels, k, VARYING: tl.constexpr
+):
+    """One coefficient of step ``t``, numbered ``k``, or one of all columns; zero past the end."""
+    at = table + (tl.cast(t, tl.int64) * rows + row) * channels
+    if VARYING >> row & 1:
+        return tl.load(at + k, (k < channels) & (t < num_steps), other=0)
+    else:
+        one = tl.zeros([1, 1, 1], tl.int64)
+        return tl.load(at + one, one + t < num_steps, other=0)
+
+
+@triton.jit
+def _coefficients(table, t, num_steps, channels, k, HAS_SHIFT: tl.constexpr, VARYING: tl.constexpr):
+    """Those of step ``t`` numbered ``k``; zeros past the end. What a rule does not use is never loaded.
+
+    The bits of ``VARYING`` say which are not the same for all columns.
+    """
     channels = tl.cast(channels, tl.int64)
-    at = table + tl.cast(t, tl.int64) * ((5 + HAS_SHIFT) * channels) + k
-    mask = (k < channels) & (t < num_steps)
-    beta = tl.load(at, mask, other=0)
-    gain = tl.load(at + channels, mask, other=0)
-    threshold = tl.load(at + 2 * channels, mask, other=0)
-    previous = tl.load(at + 3 * channels, mask, other=0)
-    scale = tl.load(at + 4 * channels, mask, other=0)
+    rows: tl.constexpr = 5 + HAS_SHIFT
+    beta = _coefficient(table, 0, t, num_steps, rows, channels, k, VARYING)
+    gain = _coefficient(table, 1, t, num_steps, rows, channels, k, VARYING)
+    threshold = _coefficient(table, 2, t, num_steps, rows, channels, k, VARYING)
+    previous = _coefficient(table, 3, t, num_steps, rows, channels, k, VARYING)
+    scale = _coefficient(table, 4, t, num_steps, rows, channels, k, VARYING)
     shift = beta
     if HAS_SHIFT:
-        shift = tl.load(at + 5 * channels, mask, other=0)
+        shift = _coefficient(table, 5, t, num_steps, rows, channels, k, VARYING)
     return beta, gain, threshold, previous, scale, shift
 
 
@@ -187,6 +202,7 @@ def forward_kernel(
     AT_THRESHOLD: tl.constexpr,
     HAS_MEM: tl.constexpr,
     HAS_SHIFT: tl.constexpr,
+    VARYING: tl.constexpr,
     OUTPUT_MEM: tl.constexpr,
     LAST_MEM: tl.constexpr,
     CHECKPOINTS: tl.constexpr,
@@ -221,7 +237,7 @@ def forward_kernel(
             t = first + i
             live = t < num_steps
             beta, gain, threshold, previous, scale, shift = _coefficients(
-                table, t, num_steps, channels, k, HAS_SHIFT
+                table, t, num_steps, channels, k, HAS_SHIFT, VARYING
             )
             u, reset, _ = _integrate(
                 inputs[i].to(tl.float32),
@@ -263,6 +279,7 @@ def _recompute(
     RESET: tl.constexpr,
     AT_THRESHOLD: tl.constexpr,
     HAS_SHIFT: tl.constexpr,
+    VARYING: tl.constexpr,
     PTX: tl.constexpr,
 ):
     """``SEGMENT`` steps from ``first`` on: the membrane after them, every input, and every membrane.
@@ -277,7 +294,7 @@ def _recompute(
     membranes = ()
     for i in tl.static_range(SEGMENT):
         beta, gain, threshold, previous, _, shift = _coefficients(
-            table, first + i, num_steps, channels, k, HAS_SHIFT
+            table, first + i, num_steps, channels, k, HAS_SHIFT, VARYING
         )
         x = inputs[i].to(tl.float32)
         u, reset, _ = _integrate(
@@ -380,6 +397,7 @@ def _walk_back(
     CUTS_PREVIOUS: tl.constexpr,
     CUTS_CURRENT: tl.constexpr,
     HAS_SHIFT: tl.constexpr,
+    VARYING: tl.constexpr,
     HAS_GRAD_SPIKES: tl.constexpr,
     HAS_GRAD_TRACE: tl.constexpr,
     GRAD_X: tl.constexpr,
@@ -411,10 +429,11 @@ def _walk_back(
         RESET,
         AT_THRESHOLD,
         HAS_SHIFT,
+        VARYING,
         PTX,
     )
     summed = ()
-    earlier = _coefficients(table, first + SEGMENT - 1, num_steps, channels, k, HAS_SHIFT)
+    earlier = _coefficients(table, first + SEGMENT - 1, num_steps, channels, k, HAS_SHIFT, VARYING)
     for group in tl.static_range(SEGMENT // UNROLL):
         spike_grads = ()
         for i in tl.static_range(UNROLL):
@@ -431,7 +450,7 @@ def _walk_back(
             u = membranes[SEGMENT - 1 - group * UNROLL - i]
             before = start
             if group * UNROLL + i < SEGMENT - 1:
-                earlier = _coefficients(table, t - 1, num_steps, channels, k, HAS_SHIFT)
+                earlier = _coefficients(table, t - 1, num_steps, channels, k, HAS_SHIFT, VARYING)
                 if RESET != "immediate":
                     above = membranes[SEGMENT - 2 - group * UNROLL - i]
                     fired_before = _fires(above, earlier[2], AT_THRESHOLD)
@@ -546,6 +565,7 @@ def backward_kernel(
     CUTS_CURRENT: tl.constexpr,
     HAS_MEM: tl.constexpr,
     HAS_SHIFT: tl.constexpr,
+    VARYING: tl.constexpr,
     HAS_GRAD_SPIKES: tl.constexpr,
     HAS_GRAD_TRACE: tl.constexpr,
     HAS_GRAD_LAST: tl.constexpr,
@@ -637,6 +657,7 @@ def backward_kernel(
                         RESET,
                         AT_THRESHOLD,
                         HAS_SHIFT,
+                        VARYING,
                         PTX,
                     )
             g, sums = _walk_back(
@@ -670,6 +691,7 @@ def backward_kernel(
                 CUTS_PREVIOUS,
                 CUTS_CURRENT,
                 HAS_SHIFT,
+                VARYING,
                 HAS_GRAD_SPIKES,
                 HAS_GRAD_TRACE,
                 GRAD_X,

@@ -38,6 +38,7 @@ __all__ = [
     "forward",
     "forward_launch",
     "kept_membranes",
+    "varying",
 ]
 
 _UNSAVED = 32  # a sequence of up to so many steps saves no membranes
@@ -91,6 +92,15 @@ def _interval(num_steps: int) -> int:
     return max(16, _padded(math.isqrt(num_steps - 1) + 1, SEGMENT))
 
 
+def varying(coefficients: Sequence[Tensor | None]) -> int:
+    """A bit for each coefficient that is not the same for all neurons of a step, at least by its strides."""
+    bits = 0
+    for i, coefficient in enumerate(coefficients):
+        if coefficient is not None:
+            bits |= (coefficient.numel() != coefficient.shape[0] and any(coefficient.stride()[1:])) << i
+    return bits
+
+
 def kept_membranes(num_steps: int, needs_grad: bool) -> int:
     """How many membranes a forward pass saves for its backward pass."""
     return (num_steps - 1) // _interval(num_steps) if needs_grad else 0
@@ -132,6 +142,7 @@ def forward_launch(
     *,
     has_mem: bool,
     has_shift: bool,
+    varying: int,
     output_mem: bool,
     keep_mem: bool,
     needs_grad: bool,
@@ -162,6 +173,7 @@ def forward_launch(
         "AT_THRESHOLD": rule.fires_at_threshold,
         "HAS_MEM": has_mem,
         "HAS_SHIFT": has_shift,
+        "VARYING": varying,
         "OUTPUT_MEM": output_mem and keep_mem,
         "LAST_MEM": keep_mem and not output_mem,
         "CHECKPOINTS": kept_membranes(num_steps, needs_grad) > 0,
@@ -212,6 +224,7 @@ def _forward(
             rule,
             has_mem=mem is not None,
             has_shift=shift is not None,
+            varying=varying((beta, gain, threshold, previous_threshold, scale, shift)),
             output_mem=output_mem,
             keep_mem=keep_mem,
             needs_grad=needs_grad,
@@ -254,6 +267,7 @@ def backward_launch(
     *,
     has_mem: bool,
     has_shift: bool,
+    varying: int,
     has_checkpoints: bool,
 ) -> tuple[Launch, tuple[int, int, int, int]]:
     """How the backward kernel runs, and the shape ``[programs, T, rows, columns]`` of its partial sums.
@@ -301,6 +315,7 @@ def backward_launch(
         "CUTS_CURRENT": rule.cuts_current_reset,
         "HAS_MEM": has_mem,
         "HAS_SHIFT": has_shift,
+        "VARYING": varying,
         "HAS_GRAD_SPIKES": incoming.spikes is not None,
         "HAS_GRAD_TRACE": incoming.trace,
         "HAS_GRAD_LAST": incoming.last,
@@ -312,7 +327,7 @@ def backward_launch(
         "PTX": _PTX,
         "num_warps": tile.warps,
     }
-    programs = blocks[0] * blocks[2]
+    programs: Any = blocks[0] * blocks[2]
     # One more, of zeros, so that a compiler that keeps the batch open need not ask whether there is but one.
     partials = programs if isinstance(programs, int) else programs + 1, num_steps, rows, sizes.columns
     return Launch((math.prod(blocks),), numbers, constants), partials
@@ -370,11 +385,13 @@ def _backward(
         wants,
         has_mem=mem is not None,
         has_shift=shift is not None,
+        varying=varying((beta, gain, threshold, previous_threshold, scale, shift)),
         has_checkpoints=checkpoints.numel() > 0,
     )
     grad_x = x.new_empty((x.shape[0], *folding.folded) if wants[0] else (0,))
     grad_mem = x.new_empty(folding.folded if wants[1] else (0,), dtype=torch.float32)
-    new = x.new_empty if isinstance(partials[0], int) else x.new_zeros
+    programs: Any = partials[0]
+    new = x.new_empty if isinstance(programs, int) else x.new_zeros
     sums = new(partials, dtype=torch.float32)
     if x.numel():
         if grad_mem_out is not None:
