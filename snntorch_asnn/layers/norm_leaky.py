@@ -66,8 +66,8 @@ class NormLeaky(RunsNorms, nn.Module):
 
     What cannot be fused runs as the pair: a surrogate that is not from :mod:`snntorch_asnn.surrogate`,
     ``inhibition``, ``state_quant``, a neuron other than ``AdaptiveLeaky``, a norm or neuron with hooks, and
-    whatever runs under :mod:`torch.func` transforms. So does an input of float32 or float64 on a CPU with
-    fewer than 131,072 elements, for which the two are faster.
+    whatever runs under :mod:`torch.func` transforms. So does what is faster as two: an input of float32 or
+    float64 on a CPU with fewer than 131,072 elements, and training on a GPU without Triton or in float64.
 
     Args:
         norm: ``nn.BatchNorm1d``, ``2d``, ``3d`` or ``nn.SyncBatchNorm``, over the channels of one step's
@@ -212,8 +212,11 @@ def _fuses(norm: nn.Module, neuron: nn.Module, x: Tensor, channel_dim: int, over
 
 def _pays(norm: nn.Module, x: Tensor) -> bool:
     """Whether norm and neuron in one are faster than the two; in half precision they are also more exact."""
-    if torch.compiler.is_compiling() or is_synchronised(norm) or x.device.type != "cpu":
+    if torch.compiler.is_compiling() or is_synchronised(norm):
         return True
+    if x.device.type != "cpu":
+        # Without its kernels a norm's backward pass takes more traffic than fusing saves.
+        return gpu_kernels(x) is not None or not takes_batch_statistics(norm)
     return x.numel() >= SMALL or x.dtype not in (torch.float32, torch.float64)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,3 +119,22 @@ def test_norms_of_each_step(kind: str, momentum: float | None, last: bool) -> No
             value, expected = value.detach().double(), wanted[name].detach().double()
             close = {"rtol": 1e-4, "atol": 1e-4 * max(1.0, float(expected.abs().max()))}
             torch.testing.assert_close(value, expected, msg=lambda m, n=name: f"{n}: {m}", **close)
+
+
+@pytest.mark.skipif(DEVICE != "cpu", reason="counts a GPU's traffic on a CPU")
+def test_norm_and_neuron_in_one_move_fewer_bytes() -> None:
+    """As benchmarks/norm_traffic.py counts them, which the documentation quotes."""
+    path = Path(asnn.__file__).parents[1] / "benchmarks"
+    program = f"""
+import sys, torch
+sys.path.insert(0, {str(path)!r})
+import norm_traffic
+for dtype in norm_traffic.DTYPES:
+    print(*(sum(norm_traffic.eager("maps", dtype, form).values()) for form in norm_traffic.FORMS))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = [tuple(map(float, line.split())) for line in done.stdout.splitlines()]
+    wanted = [(53, 73, 37), (27, 61, 19)]
+    for counts, quoted in zip(found, wanted, strict=True):
+        assert counts == pytest.approx(quoted, abs=1)
