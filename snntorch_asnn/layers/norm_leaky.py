@@ -177,8 +177,8 @@ def normed_spikes(
     Returns:
         What the neuron returns.
     """
-    fused = fused and (process_group is not None or _pays(norm, x))
     fused = fused and _fuses(norm, neuron, x, channel_dim, over_time)
+    fused = fused and (process_group is not None or _pays(cast(BatchNorm, norm), x))
     if not fused and process_group is None:
         return neuron(normed(norm, x, channel_dim, over_time, norm_step), **options)
     x, factor, offset = _as_affine(cast(BatchNorm, norm), x, channel_dim, over_time, norm_step, process_group)
@@ -210,7 +210,7 @@ def _fuses(norm: nn.Module, neuron: nn.Module, x: Tensor, channel_dim: int, over
     return not torch._C._are_functorch_transforms_active()
 
 
-def _pays(norm: nn.Module, x: Tensor) -> bool:
+def _pays(norm: BatchNorm, x: Tensor) -> bool:
     """Whether norm and neuron in one are faster than the two; in half precision they are also more exact."""
     if torch.compiler.is_compiling() or is_synchronised(norm):
         return True
