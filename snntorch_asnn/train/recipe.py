@@ -108,7 +108,7 @@ def override(recipe: str | Path | None, given: Mapping[str, Any]) -> dict[str, A
 
 def _of_run(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of the run that is to be continued, with its folder; nothing for another run."""
-    if not settings.get("resume"):
+    if not settings.get("resume") or settings.get("overwrite"):  # both at once are refused for themselves
         return {}
     folder = RunFolder(TrainConfig.folder_of(settings))
     folder.check_has_run()
