@@ -441,7 +441,7 @@ def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match=r"x must have 3 channels in dimension 2, .*got shape \(2, 2, 4"):
         NormLeaky(3, neuron)(torch.rand(2, 2, 4, 5, 5))
     with pytest.raises(ValueError, match="expected 4D input"):
-        NormLeaky(3, neuron)(torch.rand(2, 2, 3))
+        NormLeaky(nn.BatchNorm2d(3), neuron)(torch.rand(2, 2, 3))
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         NormLeaky(nn.BatchNorm1d(3), neuron)(torch.rand(1, 1, 3))
     with pytest.raises(ValueError, match="affine must be None with sequence=False"):
