@@ -2,7 +2,7 @@
 
 Every operation reads its inputs and writes its outputs once; PyTorch's batch norm reads its input once more
 for the statistics, and its backward pass reads input and gradient once more for the sums. Kernels do not run.
-Under ``torch.compile`` the count is the compiler's own, of few channels::
+Under ``torch.compile`` the count is the compiler's own, of inputs with four channels::
 
     python benchmarks/norm_traffic.py --json benchmarks/results/norm_traffic.json
 """
