@@ -256,8 +256,8 @@ def test_dtypes(name, dtype):
     ("name", "encoding"), [(name, "hybrid") for name in TINY] + [("lenet", "temporal"), ("lenet", "none")]
 )
 def test_compiles_as_one_graph(name, encoding):
-    model = build(name, encoding=encoding, num_steps=2)
-    images = inputs_for(model)
+    model = build(name, encoding=encoding, num_steps=2).double()
+    images = inputs_for(model).double()
     eager = copy.deepcopy(model)
     wanted = eager(images)
     wanted.square().sum().backward()
