@@ -71,7 +71,7 @@ def _networks(rows: list[Row]) -> list[str]:
     head = f"  {'':64}{'images/s':>9}{'step ms':>9}{'host ms':>9}{'peak MiB':>10}{'first s':>9}"
     return [head] + [
         f"  {row['name']:64}{row['images_per_second']:9.0f}{row['step_ms']:9.2f}{row['host_ms']:9.2f}"
-        f"{row['peak_mib']:10.0f}{row['first_step_s']:9.1f}"
+        f"{row['peak_mib']:10.0f}{row.get('first_step_s', float('nan')):9.1f}"
         for row in rows
     ]
 
