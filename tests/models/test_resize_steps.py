@@ -59,6 +59,12 @@ def test_every_family(name: str, steps: int) -> None:
     }
 
 
+def named(settings: dict[str, Any]) -> str:
+    """A name without addresses, which would differ between pytest's workers."""
+    plain = {k: v if isinstance(v, str | bool | tuple) else type(v).__name__ for k, v in settings.items()}
+    return "-".join(f"{key}={value}" for key, value in plain.items())
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -76,7 +82,7 @@ def test_every_family(name: str, steps: int) -> None:
         {"fused": True},
         {"readout": TimeWeightedReadout(4, learn_scale=False)},
     ],
-    ids=str,
+    ids=named,
 )
 def test_every_setting(settings: Any) -> None:
     model = build(**settings)
@@ -189,6 +195,7 @@ def other_readout(model: Any) -> None:
         (resize_readout, "readout"),
         (other_readout, "readout"),
     ],
+    ids=lambda settings: "-".join(settings),
 )
 def test_parts_that_do_not_fit_together_raise(change: Any, name: str) -> None:
     model = build()
