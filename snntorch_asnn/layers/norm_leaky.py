@@ -189,9 +189,9 @@ def normed_spikes(
 
 def folded_spikes(layers: nn.Module, neuron: nn.Module, x: Tensor, *, fused: bool) -> Tensor:
     """Run a neuron behind ``layers``; if ``fused``, in one with the norm at the end of a ``TimeFolded``."""
-    if not fused or not isinstance(layers, TimeFolded):
+    *before, norm = layers if isinstance(layers, TimeFolded) else [None]
+    if not fused or not isinstance(norm, nn.modules.batchnorm._BatchNorm):
         return neuron(layers(x))  # type: ignore[no-any-return]
-    *before, norm = layers
     for layer in before:
         x = fold_time_of(layer, x, layers.norm_over_time, layers.only_step)
     over_time, step = layers.norm_over_time, layers.only_step

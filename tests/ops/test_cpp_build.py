@@ -238,7 +238,7 @@ def test_the_kernel_that_is_built_first_is_the_one_that_runs(
 
     x, rule = leaf("x", 1.0, 3, 2, 40), Rule(Surrogate("atan"))
     named = [leaf(name, 1.0, 3, 1) for name in ("beta", "gain", "threshold", "previous_threshold", "scale")]
-    given = (leaf("factor", 1.0, 40), leaf("offset", 0.5, 40)) if affine else None
+    given = (leaf("factor", 1.0, 1, 40), leaf("offset", 0.5, 1, 40)) if affine else None
     asked: list[Any] = []
     monkeypatch.setattr(cpp_kernels, "lack", lambda *key: asked.append(key))
     monkeypatch.setattr(cpp_kernels, "forward", lambda *given: None)
