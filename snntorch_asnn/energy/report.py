@@ -123,10 +123,9 @@ class EnergyReport:
 
     def __str__(self) -> str:
         """Return a table, with what it counts above and the totals below."""
-        parts = [self._about(), self._table(), self._against_ann()]
-        if silence := describe_silence(self.firing_rates):
-            parts.append(f"Warning: {silence}.")
-        return "\n\n".join(parts)
+        silence = describe_silence(self.firing_rates)
+        warning = [] if silence is None else [f"Warning: {silence}."]
+        return "\n\n".join([self._about(), self._table(), *warning, self._against_ann()])
 
     def _about(self) -> str:
         over = "given rates" if self.images is None else f"mean over {self.images:,} images"

@@ -221,7 +221,7 @@ def _build(name: str, settings: dict[str, Any]) -> SpikingModel:
             raise
         unknown = found[1]
         known = _arguments_of(build)
-        nearest = [_SAME[unknown]] if unknown in _SAME else get_close_matches(unknown, known, n=1, cutoff=0.5)
+        nearest = [_SAME[unknown]] if unknown in _SAME else get_close_matches(unknown, known, n=1)
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"it takes {', '.join(known)}"
         raise TypeError(f"{unknown} is no argument of the model {name!r}; {hint}") from error
 
