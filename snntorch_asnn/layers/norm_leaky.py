@@ -189,8 +189,10 @@ def normed_spikes(
 
 def folded_spikes(layers: nn.Module, neuron: nn.Module, x: Tensor, *, fused: bool) -> Tensor:
     """Run a neuron behind ``layers``; if ``fused``, in one with the norm at the end of a ``TimeFolded``."""
-    *before, norm = layers if isinstance(layers, TimeFolded) else [None]
-    if not fused or not isinstance(norm, nn.modules.batchnorm._BatchNorm):
+    if not fused or not isinstance(layers, TimeFolded):
+        return neuron(layers(x))  # type: ignore[no-any-return]
+    *before, norm = layers
+    if not isinstance(norm, nn.modules.batchnorm._BatchNorm):
         return neuron(layers(x))  # type: ignore[no-any-return]
     for layer in before:
         x = fold_time_of(layer, x, layers.norm_over_time, layers.only_step)
