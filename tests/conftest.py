@@ -16,6 +16,9 @@ from hypothesis import HealthCheck, settings
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+collect_ignore = ["nir_consumer.py"]
+"""A script that a test runs in an environment of other simulators."""
+
 # A first call under torch.compile takes seconds, and a shared machine is slow at times.
 settings.register_profile(
     "ci",

@@ -10,7 +10,6 @@ import pytest
 import snntorch as snn
 import torch
 from torch import nn
-from typer.testing import CliRunner
 
 from snntorch_asnn import AdaptiveLeaky, energy
 from snntorch_asnn.models import create_model
@@ -91,9 +90,12 @@ def test_rates_given_by_hand_are_no_measurement() -> None:
 
 
 def test_the_command_says_so() -> None:
+    for package in ("sklearn", "matplotlib"):
+        pytest.importorskip(package)
+    testing = pytest.importorskip("typer.testing")
     from snntorch_asnn.cli.app import app
 
     options = ["--num-steps", "1", "--encoding", "direct", "--images", "4", "--neuron", "lif"]
-    done = CliRunner().invoke(app, ["energy", "spikformer_tiny", *options])
+    done = testing.CliRunner().invoke(app, ["energy", "spikformer_tiny", *options])
     assert done.exit_code == 0, done.output
     assert "layers of neurons fired at no step of the images" in done.output

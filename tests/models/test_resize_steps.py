@@ -195,7 +195,6 @@ def other_readout(model: Any) -> None:
         (resize_readout, "readout"),
         (other_readout, "readout"),
     ],
-    ids=lambda settings: "-".join(settings),
 )
 def test_parts_that_do_not_fit_together_raise(change: Any, name: str) -> None:
     model = build()
