@@ -6,18 +6,21 @@ import json
 
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
-from torchvision import transforms
 
-from snntorch_asnn import spikegen
-from snntorch_asnn.train.config import TrainConfig
-from snntorch_asnn.train.data.images import TensorImages, to_unit_range
-from snntorch_asnn.train.network import build_model
-from snntorch_asnn.train.normalization import moments_of
-from snntorch_asnn.train.recipe import make_config
-from snntorch_asnn.train.run_folder import RunFolder
-from snntorch_asnn.train.unused import unused_settings
+transforms = pytest.importorskip("torchvision.transforms")
+pytest.importorskip("lightning_fabric")
+pytest.importorskip("sklearn")
+Image = pytest.importorskip("PIL.Image")
+
+from snntorch_asnn import spikegen  # noqa: E402
+from snntorch_asnn.train.config import TrainConfig  # noqa: E402
+from snntorch_asnn.train.data.images import TensorImages, to_unit_range  # noqa: E402
+from snntorch_asnn.train.network import build_model  # noqa: E402
+from snntorch_asnn.train.normalization import moments_of  # noqa: E402
+from snntorch_asnn.train.recipe import make_config  # noqa: E402
+from snntorch_asnn.train.run_folder import RunFolder  # noqa: E402
+from snntorch_asnn.train.unused import unused_settings  # noqa: E402
 
 CIFAR = transforms.Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 IMAGENET = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
