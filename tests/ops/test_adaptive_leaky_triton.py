@@ -32,7 +32,12 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if lack := kernels.missing(DEVICE):
     pytest.skip(f"misses {lack}", allow_module_level=True)
 
-from snntorch_asnn.ops.adaptive_leaky import triton_kernels, triton_ops, triton_tiles  # noqa: E402
+from snntorch_asnn.ops.adaptive_leaky import (  # noqa: E402
+    triton_eager,
+    triton_kernels,
+    triton_ops,
+    triton_tiles,
+)
 
 without_gpu = pytest.mark.skipif(DEVICE == "cuda", reason="compiles or traces for a GPU that is not there")
 cuda = pytest.mark.cuda
@@ -222,6 +227,40 @@ def test_infinities_and_nan_pass_as_in_the_reference(reset: str, mechanism: Any)
 def test_a_long_sequence_goes_back_to_saved_membranes(output_mem: bool) -> None:
     given = case(torch.randn(37, 2, 3, device=DEVICE), (3,), output_mem=output_mem)
     assert_agrees(given)
+
+
+@pytest.mark.parametrize("steps", [3, 4])
+@pytest.mark.parametrize("shape", [(41, 3, 8), (67, 30, 1), (53, 3, 7), (2600,)])
+def test_sums_over_several_tiles_of_a_program(
+    shape: tuple[int, ...], steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launches = []
+
+    def launched(*arguments: Any, **options: Any) -> Any:
+        launches.append(backward_launch(*arguments, **options))
+        return launches[-1]
+
+    backward_launch = triton_ops.backward_launch
+    monkeypatch.setattr(triton_tiles, "_PROGRAMS", 1)
+    monkeypatch.setattr(triton_eager, "backward_launch", launched)
+    triton_eager._backward_of.cache_clear()
+    given = case(torch.randn(steps, *shape, device=DEVICE), (shape[1], 1) if len(shape) == 3 else ())
+    wanted = (given.x, given.coefficients.gain, given.coefficients.shift)
+    leaves = [t.detach().requires_grad_() for t in wanted if t is not None]
+    coefficients = given.coefficients._replace(gain=leaves[1], shift=leaves[2])
+    found = []
+    for sequence in (kernels.sequence, reference.sequence):
+        spikes, mem = sequence(leaves[0], given.mem, coefficients, given.rule, output_mem=False)
+        weights = torch.arange(spikes.numel(), device=DEVICE).reshape(spikes.shape).cos()
+        found.append(torch.autograd.grad((spikes * weights).sum() + mem.sin().sum(), leaves))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+    ((launch, _),) = launches
+    assert launch.numbers[2] > 2
+    assert launch.constants["REPEATS"]
+
+
+def test_sixteen_steps_at_a_time() -> None:
+    assert_agrees(case(torch.randn(16, 2, 3, 5, device=DEVICE), (3, 1), mem=False))
 
 
 def test_a_gradient_comes_without_saved_membranes_too() -> None:
@@ -442,14 +481,16 @@ def test_kernels_compile_without_a_gpu_and_once_for_any_number_of_steps(tmp_path
 
 
 @without_gpu
-@pytest.mark.parametrize("cases", [("--sample", "7"), ("--filter", "bfloat16")], ids=["sample", "main"])
+@pytest.mark.parametrize(
+    "cases", [("--sample", "7"), ("--filter", "('gain', 'shift')")], ids=["sample", "main"]
+)
 def test_kernels_compile_with_the_types_of_every_caller_and_spill_nothing(
     tmp_path: Path, cases: tuple[str, ...]
 ) -> None:
     script = Path(__file__).parents[2] / "benchmarks" / "triton_offline.py"
     rows = [json.loads(line) for line in run_without_interpreter(tmp_path, script, *cases).splitlines()]
-    assert len(rows) >= 14
-    assert {"adaptive_leaky forward", "adaptive_leaky backward"} <= {row["kernel"] for row in rows}
+    assert len(rows) >= 8
+    assert "adaptive_leaky backward" in {row["kernel"] for row in rows}
 
 
 @without_gpu

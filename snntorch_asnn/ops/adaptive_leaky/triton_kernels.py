@@ -78,8 +78,8 @@ def _coefficient(
     if VARYING >> row & 1:
         return tl.load(at + k, (k < channels) & (t < num_steps), other=0)
     else:
-        one = tl.zeros([1, 1, 1], tl.int64)
-        return tl.load(at + one, one + t < num_steps, other=0)
+        # As a scalar, for which Triton need not choose a layout: with many loads that takes seconds.
+        return tl.full([1, 1, 1], tl.load(at, t < num_steps, other=0), tl.float32)
 
 
 @triton.jit
@@ -605,7 +605,7 @@ def backward_kernel(
     p = tl.cast(block_b, tl.int64) * blocks_m + block_m
     sums = ()
     if REPEATS:
-        for _ in tl.static_range(SEGMENT * ROWS):
+        for slot in tl.static_range(SEGMENT * ROWS):  # noqa: B007
             sums += (tl.zeros([BB, BC, BM], tl.float32),)
     for repeat in range(0, repeats):
         # The tiles of one program follow each other among the samples, or where there is but one, inside it.
@@ -711,5 +711,5 @@ def backward_kernel(
         columns = tl.cast(inner, tl.int64) * ALIGNMENT if SHARE else tl.cast(channels, tl.int64)
         for i in tl.static_range(SEGMENT * ROWS):
             t = SEGMENT - 1 - i // ROWS
-            at_sum = partials + ((p * SEGMENT + t) * ROWS + i % ROWS) * columns + c
-            _reduce(at_sum, sums[i], c < columns)
+            at_sum = partials + ((p * num_steps + t) * ROWS + i % ROWS) * columns + c
+            _reduce(at_sum, sums[i], (c < columns) & (t < num_steps))

@@ -89,13 +89,21 @@ def backward_tile(sizes: Geometry, num_steps: int, itemsize: int, rows: int) -> 
     """The tile of the backward kernel, which sums the gradients of ``rows`` coefficients over it."""
     # Sums take registers, of which wider loads leave too few.
     vector = 4 if rows or num_steps > 4 else _VECTOR // itemsize
-    # Sixteen steps at a time, where they are all or half of all, spare the input from being read again.
-    steps = _power_of_two(num_steps, 2 * SEGMENT if SEGMENT < num_steps <= 4 * SEGMENT else SEGMENT)
-    elements = _WARPS * 32 * vector
+    # Sixteen steps at a time, where they are all or half of all, spare the input from being read again; with
+    # sums and coefficients of each column they would not fit in registers.
+    longer = SEGMENT < num_steps <= 4 * SEGMENT and (not rows or _is_one(sizes.columns))
+    steps = _power_of_two(num_steps, 2 * SEGMENT if longer else SEGMENT)
+    in_threads = rows > 0 and _sums_in_threads(num_steps, steps, rows, vector)
     if sizes.share:
-        columns = _width(sizes.columns, 32 * vector)
-        return Tile(_samples(sizes, elements // columns), columns, 1, _WARPS, steps)
-    return _rows(sizes, elements, _WARPS, steps)
+        # Where each step is summed over threads, many samples make the sums few.
+        lanes = 8 if rows and not in_threads else 32
+        if rows and num_steps > SEGMENT and sizes.share > 1:
+            vector = 2  # every column may have a coefficient of its own, in registers of its own
+        columns = _width(sizes.columns, lanes * vector)
+        return Tile(_samples(sizes, _WARPS * 32 * vector // columns), columns, 1, _WARPS, steps)
+    # Sums of each step within a warp need no shared memory.
+    warps = 1 if rows and not in_threads else _WARPS
+    return _rows(sizes, warps * 32 * vector, warps, steps)
 
 
 def repeats(sizes: Geometry, tile: Tile, num_steps: int, rows: int) -> tuple[str, int]:
@@ -104,8 +112,8 @@ def repeats(sizes: Geometry, tile: Tile, num_steps: int, rows: int) -> tuple[str
     It sums their gradients per thread first, if registers hold them, so that sums over threads are few.
     Programs stay as many as keep a GPU busy.
     """
-    held = tile.steps * rows * (tile.batch * tile.columns * tile.inner) // (32 * tile.warps)
-    if not rows or tile.steps != num_steps or held > _HELD:
+    elements = tile.batch * tile.columns * tile.inner // (32 * tile.warps)
+    if not rows or not _sums_in_threads(num_steps, tile.steps, rows, elements):
         return "", 1
     along = "inner" if _is_one(sizes.batch) else "batch"
     blocks = tile.blocks(sizes)
@@ -113,6 +121,11 @@ def repeats(sizes: Geometry, tile: Tile, num_steps: int, rows: int) -> tuple[str
     if not all(map(_is_static, blocks)):
         return along, 4
     return along, max(1, min(16, most, math.prod(blocks) // _PROGRAMS))
+
+
+def _sums_in_threads(num_steps: int, steps: int, rows: int, elements: int) -> bool:
+    """Whether a thread's registers hold the sums of all steps, for so many elements."""
+    return num_steps <= steps <= SEGMENT and steps * rows * elements <= _HELD
 
 
 def _rows(sizes: Geometry, elements: int, warps: int, steps: int) -> Tile:
