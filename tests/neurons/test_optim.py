@@ -121,10 +121,17 @@ def test_weights_of_the_zoo_are_those_that_are_matrices(name: str, options: dict
         for place, module in net.named_modules()
         for own in getattr(module, "time_parameters", ())
     }
+    norms = {
+        f"{place}.{own}"
+        for place, module in net.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for own, _ in module.named_parameters()
+    }
+    assert norms
     learned = {parameter_name for parameter_name, _ in net.named_parameters()}
     groups = names_in_groups(net)
     assert groups["time"] == timed & learned
-    assert groups["weights"] == {n for n, p in net.named_parameters() if p.ndim > 1} - timed
+    assert groups["weights"] == {n for n, p in net.named_parameters() if p.ndim > 1} - timed - norms
     assert groups["others"] == learned - groups["time"] - groups["weights"]
 
 
