@@ -87,6 +87,7 @@ class Options:
     has_shift: bool = False
     output_mem: bool = False
     keep_mem: bool = True
+    keep_spikes: bool = True
     style: str = "compiled"
     architecture: int = 90
 
@@ -125,6 +126,7 @@ class Options:
             rule,
             output_mem=self.output_mem,
             keep_mem=self.keep_mem,
+            keep_spikes=self.keep_spikes,
             needs_grad=True,
             **has,
         )
@@ -234,6 +236,7 @@ AXES: dict[str, tuple[Any, ...]] = {
     "has_shift": (False, True),
     "output_mem": (False, True),
     "keep_mem": (False, True),
+    "keep_spikes": (False, True),
     "style": STYLES,
     "architecture": ARCHITECTURES,
 }

@@ -81,7 +81,7 @@ def sequence(
     ones = torch.ones_like(gain)
     silent = replace(rule, reset_mechanism="none", exact_reset=False)
     synapse = Coefficients(alpha, gain, ones, ones, ones)
-    _, currents = run(x, syn, synapse, silent, output_mem=True, impl=impl)
+    _, currents = run(x, syn, synapse, silent, output_mem=True, keep_spikes=False, impl=impl)
     membrane = Coefficients(beta, ones, threshold, previous_threshold, scale)
     spikes, mem = run(currents, mem, membrane, rule, output_mem=output_states, impl=impl)
     return spikes.to(x.dtype), currents if output_states else currents[-1], mem

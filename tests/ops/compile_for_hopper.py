@@ -46,7 +46,7 @@ def launch(
 
     x, mem = torch.zeros(steps, 4, 8, 4, 4, dtype=dtype), torch.zeros(4, 8, 4, 4)
     inputs = (x, mem, *torch.zeros(6, steps, *feature_shape))
-    _, state, checkpoints = triton_ops._forward(*inputs, *rule, False, True, True)
+    _, state, checkpoints = triton_ops._forward(*inputs, *rule, False, True, True, True)
     triton_ops._backward(*inputs, checkpoints, x, state, *rule, False, wants)
 
 

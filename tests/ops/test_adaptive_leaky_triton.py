@@ -266,7 +266,7 @@ def test_sixteen_steps_at_a_time() -> None:
 def test_a_gradient_comes_without_saved_membranes_too() -> None:
     x = torch.randn(33, 3, device=DEVICE, requires_grad=True)
     ones = torch.ones(33, device=DEVICE)
-    options = ("subtract", "delayed", True, False, "atan", 2.0, False, False, True)
+    options = ("subtract", "delayed", True, False, "atan", 2.0, False, False, True, True)
     grads = []
     for needs_grad in (True, False):
         spikes, mem, kept = triton_ops.forward(x, None, *(ones * 0.9,) * 5, None, *options, needs_grad)
@@ -288,6 +288,24 @@ def test_a_membrane_that_is_dropped_is_not_written(steps: int) -> None:
         for run, options in ((kernels.sequence, {"keep_mem": False}), (reference.sequence, {}))
     ]
     torch.testing.assert_close(*both)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 5, 37])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_spikes_that_are_dropped_are_not_written(steps: int, dtype: torch.dtype) -> None:
+    given = case(torch.randn(steps, 3, 7, device=DEVICE).to(dtype), (7,), output_mem=True)
+    leaves = [given.x.requires_grad_(), *(c.requires_grad_() for c in given.coefficients[:4])]
+    found = []
+    for options in ({"keep_spikes": False}, {}):
+        spikes, mem = kernels.sequence(*given[:4], output_mem=True, **options)
+        assert spikes.numel() == (mem.numel() if not options else 0)
+        found.append((mem, *torch.autograd.grad((mem * mem).sum(), leaves)))
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+
+
+def test_an_operator_that_drops_spikes_keeps_the_rules_of_the_dispatcher() -> None:
+    arguments = operator_arguments(images(2, "channels last"), (3, 1, 1), shift=False, output_mem=True)
+    torch.library.opcheck(triton_ops.forward, (*arguments[:-2], False, True))
 
 
 @pytest.mark.parametrize("feature_shape", [(), (5,)])
@@ -357,7 +375,7 @@ def operator_arguments(x: Tensor, feature_shape: tuple[int, ...], *, shift: bool
     given = case(x, feature_shape, shift=shift)
     tensors = (given.x, given.mem, *given.coefficients)
     leaves = [None if t is None else t.detach().requires_grad_() for t in tensors]
-    return (*leaves, "subtract", "exact", True, False, "atan", 2.0, False, output_mem, True, True)
+    return (*leaves, "subtract", "exact", True, False, "atan", 2.0, False, output_mem, True, True, True)
 
 
 @pytest.mark.parametrize(
@@ -369,7 +387,7 @@ def test_operators_keep_the_rules_of_the_dispatcher(
 ) -> None:
     arguments = operator_arguments(images(2, layout), feature_shape, shift=output_mem, output_mem=output_mem)
     torch.library.opcheck(triton_ops.forward, arguments)
-    *tensors, mechanism, reset, previous, current, kind, shape, closed, _, _, _ = arguments
+    *tensors, mechanism, reset, previous, current, kind, shape, closed, _, _, _, _ = arguments
     spikes, mem, checkpoints = (t.detach() for t in triton_ops.forward(*arguments))
     for wants in ([True] * 8, [False, True] * 4):
         wants[-1] = wants[-1] and tensors[7] is not None

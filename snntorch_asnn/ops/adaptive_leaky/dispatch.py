@@ -35,13 +35,15 @@ def run(
     *,
     output_mem: bool,
     keep_mem: bool = True,
+    keep_spikes: bool = True,
     impl: Impl,
     affine: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """:func:`~.api.adaptive_leaky` for arguments that are known to fit.
 
     ``affine`` is a factor and an offset of the input, ``[T, *features]`` or ``[1, *features]``, in the dtype
-    of the state. Without ``keep_mem`` the caller drops the membrane: an implementation need not compute it.
+    of the state. Without ``keep_mem`` the caller drops the membrane, without ``keep_spikes`` the spikes: an
+    implementation need not compute them.
     """
     chosen = choose(impl, x, rule)
     mem = None if mem is None else mem.to(coefficients.beta.dtype)
@@ -62,6 +64,7 @@ def run(
             rule,
             output_mem=output_mem,
             keep_mem=keep_mem,
+            keep_spikes=keep_spikes,
             strict=strict,
             affine=affine,
         )

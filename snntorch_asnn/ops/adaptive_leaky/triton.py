@@ -61,13 +61,14 @@ def sequence(
     *,
     output_mem: bool,
     keep_mem: bool = True,
+    keep_spikes: bool = True,
     strict: bool = True,
     affine: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As :func:`..reference.sequence`, for a rule that is fusable and ``x`` of one of :data:`DTYPES`.
 
-    With ``affine`` it is that of ``coefficients.after(*affine)``. Without ``keep_mem`` nothing is promised of
-    the second result, which spares the kernel a write.
+    With ``affine`` it is that of ``coefficients.after(*affine)``. Without ``keep_spikes`` nothing is promised
+    of the first result, without ``keep_mem`` of the second: each spares the kernel a write.
 
     The kernels know nothing of :mod:`torch.func`, and an exported program would need this package. Unless
     ``strict``, the loops of ``compiled.py`` stand in for them there.
@@ -85,13 +86,22 @@ def sequence(
     if not is_traced and is_real(x):
         from snntorch_asnn.ops.adaptive_leaky import triton_eager
 
-        given = x, mem, coefficients, rule
-        return triton_eager.sequence(*given, output_mem=output_mem, keep_mem=keep_mem, affine=affine)
+        return triton_eager.sequence(
+            x,
+            mem,
+            coefficients,
+            rule,
+            output_mem=output_mem,
+            keep_mem=keep_mem,
+            keep_spikes=keep_spikes,
+            affine=affine,
+        )
     coefficients = coefficients if affine is None else coefficients.after(*affine)
     needs_grad = torch.is_grad_enabled() and any(
         t is not None and t.requires_grad for t in (x, mem, *coefficients)
     )
-    return _in_graph(x, mem, *coefficients, compiled.rule_key(rule), output_mem, keep_mem, needs_grad, strict)
+    keeps = output_mem, keep_mem, keep_spikes
+    return _in_graph(x, mem, *coefficients, compiled.rule_key(rule), *keeps, needs_grad, strict)
 
 
 # Dynamo cannot ask whether a transform is active; within its graph, this function can.
@@ -108,6 +118,7 @@ def _in_graph(
     key: compiled.RuleKey,
     output_mem: bool,
     keep_mem: bool,
+    keep_spikes: bool,
     needs_grad: bool,
     strict: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -118,7 +129,8 @@ def _in_graph(
         return compiled.sequence_in_graph(x, mem, coefficients, key, output_mem)
     from snntorch_asnn.ops.adaptive_leaky import triton_ops
 
+    keeps = output_mem, keep_mem, keep_spikes
     spikes, mem_out, _ = triton_ops.forward(
-        x, mem, *coefficients, *compiled.rule_of(key).options, output_mem, keep_mem, needs_grad
+        x, mem, *coefficients, *compiled.rule_of(key).options, *keeps, needs_grad
     )
     return spikes, mem_out

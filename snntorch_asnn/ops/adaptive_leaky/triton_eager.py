@@ -51,15 +51,16 @@ def sequence(
     *,
     output_mem: bool,
     keep_mem: bool = True,
+    keep_spikes: bool = True,
     affine: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As :func:`..reference.sequence`, for a rule that is fusable, outside of graphs and transforms.
 
-    With ``affine`` it is that of ``coefficients.after(*affine)``. Without ``keep_mem`` the second result is
-    empty.
+    With ``affine`` it is that of ``coefficients.after(*affine)``. Without ``keep_spikes`` the first result
+    is empty, without ``keep_mem`` the second.
     """
     factor, offset = affine or (None, None)
-    constants = rule.options, output_mem, keep_mem, torch.is_grad_enabled()
+    constants = rule.options, output_mem, keep_mem, keep_spikes, torch.is_grad_enabled()
     spikes, mem_out = _Sequence.apply(x, mem, *coefficients, factor, offset, *constants)
     return spikes, mem_out
 
@@ -168,6 +169,7 @@ def _forward_of(
     varying: int,
     output_mem: bool,
     keep_mem: bool,
+    keep_spikes: bool,
     needs_grad: bool,
 ) -> Prepared:
     how = forward_launch(
@@ -181,6 +183,7 @@ def _forward_of(
         varying=varying,
         output_mem=output_mem,
         keep_mem=keep_mem,
+        keep_spikes=keep_spikes,
         needs_grad=needs_grad,
     )
     return Prepared(forward_kernel, how)
@@ -222,21 +225,21 @@ class _Sequence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        x, mem, *given, factor, offset, rule, output_mem, keep_mem, grad_enabled = inputs
+        x, mem, *given, factor, offset, rule, output_mem, keep_mem, keep_spikes, grad_enabled = inputs
         own = Coefficients(*given)
         features = own.feature_shape if factor is None else own.features_after(factor)
         view = _View.of(x.shape, x.stride(), features)
         table = _table(view, own, factor, offset)
         varying = _varying(view, own, factor)
         needs_grad = grad_enabled and any(ctx.needs_input_grad)
-        spikes = view.empty_sequence(x.dtype, x.device)
+        spikes = view.empty_sequence(x.dtype, x.device) if keep_spikes else x.new_empty(0)
         mem_out = view.empty_mem(x.device, output_mem, keep_mem)
         kept = kept_membranes(x.shape[0], needs_grad)
         checkpoints = x.new_empty((kept, *view.folding.folded), dtype=torch.float32) if kept else None
         if x.numel():
             seen = view.sequence(x)
             has_shift = factor is not None or own.shift is not None
-            options = mem is not None, has_shift, varying, output_mem, keep_mem, needs_grad
+            options = mem is not None, has_shift, varying, output_mem, keep_mem, keep_spikes, needs_grad
             launch = _forward_of(view, x.dtype, rule, *options)
             state = seen if mem is None else view.state(mem)
             launch(seen, state, table, spikes, mem_out, seen if checkpoints is None else checkpoints)
@@ -269,17 +272,17 @@ class _Sequence(torch.autograd.Function):
             merged = merged_gradients(totals, wants[2:], own, factor, offset)
             if merged is not None:
                 of_own, of_factor, of_offset = merged
-                return grad_x, grad_mem, *of_own, of_factor, of_offset, *(None,) * 4
+                return grad_x, grad_mem, *of_own, of_factor, of_offset, *(None,) * 5
         remaining = iter(() if totals is None else view.gradients(totals))
         of = [next(remaining) if want else None for want in wants[2:]]
         if factor is None:
-            return grad_x, grad_mem, *of, *(None,) * 6
+            return grad_x, grad_mem, *of, *(None,) * 7
         of[_GAIN], *of_affine = back_through_affine(of[_GAIN], of[_SHIFT], own.gain, factor, offset)
         of = [
             None if grad is None or shape is None else summed_to(grad, shape)
             for grad, shape in zip(of, ctx.shapes, strict=True)
         ]
-        return grad_x, grad_mem, *of, *of_affine, *(None,) * 4
+        return grad_x, grad_mem, *of, *of_affine, *(None,) * 5
 
 
 def _launch_backward(

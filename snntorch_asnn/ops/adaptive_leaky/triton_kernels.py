@@ -203,12 +203,13 @@ def forward_kernel(
     HAS_MEM: tl.constexpr,
     HAS_SHIFT: tl.constexpr,
     VARYING: tl.constexpr,
+    STORE_SPIKES: tl.constexpr,
     OUTPUT_MEM: tl.constexpr,
     LAST_MEM: tl.constexpr,
     CHECKPOINTS: tl.constexpr,
     PTX: tl.constexpr,
 ):
-    """Reads ``x`` once and writes the spikes, and the membrane of every or of the last step if asked for.
+    """Reads ``x`` once and writes what is asked for: the spikes, the membrane of every or of the last step.
 
     With ``CHECKPOINTS`` that is also every ``interval`` steps, a multiple of ``UNROLL``.
     """
@@ -256,7 +257,8 @@ def forward_kernel(
             after, _ = _settle(u, fired, reset, threshold, MECHANISM, RESET)
             v = tl.where(live, after, v)
             to = tl.cast(t, tl.int64) * step + at
-            tl.store(spikes + to, tl.where(fired, scale, 0.0), valid & live)
+            if STORE_SPIKES:
+                tl.store(spikes + to, tl.where(fired, scale, 0.0), valid & live)
             if OUTPUT_MEM:
                 tl.store(mem_out + to, v, valid & live)
     if LAST_MEM:

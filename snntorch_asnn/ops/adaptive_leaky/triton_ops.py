@@ -107,22 +107,25 @@ def kept_membranes(num_steps: int, needs_grad: bool) -> int:
 
 
 def _outputs(
-    x: Tensor, folding: Folding, output_mem: bool, keep_mem: bool, needs_grad: bool
+    x: Tensor, folding: Folding, output_mem: bool, keep_mem: bool, keep_spikes: bool, needs_grad: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes, membrane and checkpoints, all folded and yet to be filled."""
     num_steps = x.shape[0]
     steps = (num_steps,) if output_mem else ()
     kept = kept_membranes(num_steps, needs_grad)
-    spikes = x.new_empty((num_steps, *folding.folded))
+    spikes = x.new_empty((num_steps, *folding.folded) if keep_spikes else (0,))
     mem_out = x.new_empty((*steps, *folding.folded) if keep_mem else (0,), dtype=torch.float32)
     checkpoints = x.new_empty((kept, *folding.folded) if kept else (0,), dtype=torch.float32)
     return spikes, mem_out, checkpoints
 
 
-def _unfolded_mem(folding: Folding, mem: Tensor, output_mem: bool, keep_mem: bool) -> Tensor:
-    if not keep_mem:
-        return mem
-    return folding.unfold(mem) if output_mem else folding.unfold_state(mem)
+def _unfolded(
+    folding: Folding, spikes: Tensor, mem: Tensor, output_mem: bool, keep_mem: bool, keep_spikes: bool
+) -> tuple[Tensor, Tensor]:
+    """Spikes and membrane in the shape of the input; one that is dropped stays empty."""
+    if keep_mem:
+        mem = folding.unfold(mem) if output_mem else folding.unfold_state(mem)
+    return folding.unfold(spikes) if keep_spikes else spikes, mem
 
 
 class Launch(NamedTuple):
@@ -145,6 +148,7 @@ def forward_launch(
     varying: int,
     output_mem: bool,
     keep_mem: bool,
+    keep_spikes: bool,
     needs_grad: bool,
 ) -> Launch:
     """How the forward kernel runs over ``[T, B, C, M]`` with the given strides of T and B."""
@@ -174,6 +178,7 @@ def forward_launch(
         "HAS_MEM": has_mem,
         "HAS_SHIFT": has_shift,
         "VARYING": varying,
+        "STORE_SPIKES": keep_spikes,
         "OUTPUT_MEM": output_mem and keep_mem,
         "LAST_MEM": keep_mem and not output_mem,
         "CHECKPOINTS": kept_membranes(num_steps, needs_grad) > 0,
@@ -201,10 +206,11 @@ def _forward(
     fires_at_threshold: bool,
     output_mem: bool,
     keep_mem: bool,
+    keep_spikes: bool,
     needs_grad: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     folding = folding_of(x, beta.shape[1:])
-    spikes, mem_out, checkpoints = _outputs(x, folding, output_mem, keep_mem, needs_grad)
+    spikes, mem_out, checkpoints = _outputs(x, folding, output_mem, keep_mem, keep_spikes, needs_grad)
     if x.numel():
         folded = dense_samples(folding.sequence(x))
         rule = RuleOptions(
@@ -227,6 +233,7 @@ def _forward(
             varying=varying((beta, gain, threshold, previous_threshold, scale, shift)),
             output_mem=output_mem,
             keep_mem=keep_mem,
+            keep_spikes=keep_spikes,
             needs_grad=needs_grad,
         )
         with torch.cuda.device_of(x):
@@ -240,7 +247,7 @@ def _forward(
                 *how.numbers,
                 **how.constants,
             )
-    return folding.unfold(spikes), _unfolded_mem(folding, mem_out, output_mem, keep_mem), checkpoints
+    return *_unfolded(folding, spikes, mem_out, output_mem, keep_mem, keep_spikes), checkpoints
 
 
 def by_coefficient(sums: Tensor, folding: Folding) -> Tensor:
@@ -421,10 +428,10 @@ def _backward(
 
 
 def _forward_shapes(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    x, beta, output_mem, keep_mem, needs_grad = arguments[0], arguments[2], *arguments[-3:]
+    x, beta, output_mem, keep_mem, keep_spikes, needs_grad = arguments[0], arguments[2], *arguments[-4:]
     folding = folding_of(x, beta.shape[1:])
-    spikes, mem_out, checkpoints = _outputs(x, folding, output_mem, keep_mem, needs_grad)
-    return folding.unfold(spikes), _unfolded_mem(folding, mem_out, output_mem, keep_mem), checkpoints
+    spikes, mem_out, checkpoints = _outputs(x, folding, output_mem, keep_mem, keep_spikes, needs_grad)
+    return *_unfolded(folding, spikes, mem_out, output_mem, keep_mem, keep_spikes), checkpoints
 
 
 def _backward_shapes(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -455,7 +462,7 @@ _TENSORS = 8  # x, mem and the coefficients
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *_, checkpoints = output
-    ctx.options = inputs[_TENSORS:-2]
+    ctx.options = inputs[_TENSORS:-3]
     ctx.save_for_backward(*inputs[:_TENSORS], checkpoints)
     ctx.set_materialize_grads(False)
 
@@ -464,6 +471,8 @@ def _differentiate(
     ctx: Any, grad_spikes: Tensor | None, grad_mem_out: Tensor | None, _: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     wants = ctx.needs_input_grad[:_TENSORS]
+    # An output that was dropped is empty, and so is its gradient.
+    grad_spikes, grad_mem_out = (g if g is None or g.numel() else None for g in (grad_spikes, grad_mem_out))
     grad_spikes, grad_mem_out = (g if g is None else g.resolve_neg() for g in (grad_spikes, grad_mem_out))
     grad_x, grad_mem, rows = backward(
         *ctx.saved_tensors, grad_spikes, grad_mem_out, *ctx.options, list(wants)
@@ -473,7 +482,7 @@ def _differentiate(
         grad_x if wants[0] else None,
         grad_mem if wants[1] else None,
         *(next(remaining) if want else None for want in wants[2:]),
-        *(None for _ in (*ctx.options, "keep_mem", "needs_grad")),
+        *(None for _ in (*ctx.options, "keep_mem", "keep_spikes", "needs_grad")),
     )
 
 
