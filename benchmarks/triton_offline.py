@@ -34,6 +34,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from snntorch_asnn.ops import batch_moments_triton as norms
+from snntorch_asnn.ops import triton_recurrent, triton_recurrent_kernels
 from snntorch_asnn.ops.adaptive_leaky import triton_affine, triton_kernels, triton_ops
 from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops.adaptive_leaky.rule import RuleOptions
@@ -222,6 +223,52 @@ def norm_cases() -> Iterator[Case]:
     yield Case("norm merged, backward", back.kernel, (wide,) * 6, back.how, 1, "eager")
 
 
+def recurrent_case(
+    kernel: str, sharing: str, dtype: torch.dtype, rule: RuleOptions, learned: tuple[str, ...]
+) -> Case:
+    """One step of the recurrent neuron, with gradients of all that a training step asks for."""
+    folded = SHARINGS[sharing]
+    is_learned = [name in learned for name in Coefficients._fields[:5]]
+    varying = 0 if sharing == "layer" else sum(flag << i for i, flag in enumerate(is_learned))
+    common = folded, folded[1] * folded[2], dtype.itemsize, rule, varying
+    state = torch.float32
+    if kernel == "forward":
+        launch = triton_recurrent.forward_launch(*common)
+        tensors = dtype, dtype, state, state, dtype, state
+    else:
+        incoming, wants = (True, True), (True, True, True, *is_learned)
+        launch, _ = triton_recurrent.backward_launch(*common, incoming, wants)
+        tensors = dtype, dtype, state, state, dtype, state, dtype, dtype, state, state
+    tile = math.prod(launch.constants[name] for name in ("BB", "BC", "BM"))
+    options = {
+        "sharing": sharing,
+        "dtype": str(dtype).removeprefix("torch."),
+        "learned": str(learned),
+        "mechanism_and_reset": str((rule.mechanism, rule.reset)),
+        "surrogate": rule.surrogate,
+    }
+    run = getattr(triton_recurrent_kernels, f"recurrent_{kernel}_kernel")
+    elements = tile // (32 * launch.constants["num_warps"])
+    return Case(f"recurrent {kernel}", run, tensors, launch, elements, "eager", options=options)
+
+
+def recurrent_cases(is_sample: bool = False) -> Iterator[Case]:
+    """Steps of a recurrent layer in training; as a sample, with every reset and surrogate."""
+    if not is_sample:
+        rule = RuleOptions("subtract", "delayed", True, False, "atan", 2.0, False)
+        for sharing, dtype, kernel in itertools.product(
+            ("layer", "channel", "neuron"), (torch.float32, torch.bfloat16), AXES["kernel"]
+        ):
+            yield recurrent_case(kernel, sharing, dtype, rule, ("beta", "gain"))
+        return
+    surrogates, sharings = itertools.cycle(SURROGATES), itertools.cycle(SHARINGS)
+    for reset in RESETS:
+        rule = RuleOptions(*reset, False, False, next(surrogates), 4.0, True)
+        sharing = next(sharings)
+        for kernel in AXES["kernel"]:
+            yield recurrent_case(kernel, sharing, torch.float16, rule, Coefficients._fields[:5])
+
+
 AXES: dict[str, tuple[Any, ...]] = {
     "kernel": ("forward", "backward"),
     "sharing": tuple(SHARINGS),
@@ -369,9 +416,9 @@ def main() -> None:
     cases = (
         all_cases()
         if arguments.all
-        else sampled_cases(arguments.sample)
+        else itertools.chain(sampled_cases(arguments.sample), recurrent_cases(is_sample=True))
         if arguments.sample
-        else itertools.chain(main_cases(), norm_cases())
+        else itertools.chain(main_cases(), norm_cases(), recurrent_cases())
     )
     rows = []
     for case in cases:

@@ -143,16 +143,25 @@ def test_single_steps_wait_for_nothing(init_hidden: bool, device: str, launches:
 
 @pytest.mark.parametrize("sequence", [False, True])
 @pytest.mark.parametrize(
-    "build",
+    ("build", "forward", "kernels_of_a_step"),
     [
-        lambda **options: asnn.AdaptiveSynaptic(0.9, 0.8, num_steps=3, **options),
-        lambda **options: asnn.AdaptiveRLeaky(0.9, linear_features=10, num_steps=3, **options),
-        lambda **options: asnn.AdaptiveLapicque(R=5, C=2, num_steps=3, **options),
+        (lambda **options: asnn.AdaptiveSynaptic(0.9, 0.8, num_steps=3, **options), "forward_kernel", 2),
+        (
+            lambda **options: asnn.AdaptiveRLeaky(0.9, linear_features=10, num_steps=3, **options),
+            "recurrent_forward_kernel",
+            1,
+        ),
+        (lambda **options: asnn.AdaptiveLapicque(R=5, C=2, num_steps=3, **options), "forward_kernel", 1),
     ],
     ids=["synaptic", "recurrent", "lapicque"],
 )
 def test_other_neurons_wait_for_nothing(
-    build: Callable[..., nn.Module], sequence: bool, device: str, launches: list[str]
+    build: Callable[..., nn.Module],
+    forward: str,
+    kernels_of_a_step: int,
+    sequence: bool,
+    device: str,
+    launches: list[str],
 ) -> None:
     neuron = build(init_hidden=True, sequence=sequence)
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -163,3 +172,8 @@ def test_other_neurons_wait_for_nothing(
             outputs = neuron(x) if sequence else torch.stack([neuron(current) for current in x])
             if device == "cpu":
                 outputs.sum().backward()
+    if not sequence:
+        assert launches.count(forward) == kernels_of_a_step * 3
+        assert launches.count(forward.replace("forward", "backward")) == (
+            launches.count(forward) if device == "cpu" else 0
+        )

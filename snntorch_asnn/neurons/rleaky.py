@@ -56,7 +56,7 @@ class AdaptiveRLeaky(AdaptiveNeuron, snn.RLeaky):
         learn_gain: whether ``gain`` is a Parameter.
         feature_shape, beta_constraint, detach_reset, exact_reset, on_overrun, sequence: see
             :class:`AdaptiveLeaky`.
-        impl: ``"auto"`` or ``"reference"``.
+        impl: ``"auto"`` or ``"reference"``. On a GPU, ``"auto"`` runs all but the feedback in one kernel.
 
     Shapes:
         As :class:`AdaptiveLeaky`'s; input ``[B, linear_features]`` or ``[B, conv2d_channels, H, W]``.
@@ -181,9 +181,10 @@ class AdaptiveRLeaky(AdaptiveNeuron, snn.RLeaky):
         spk, mem = state
 
         def feedback() -> Tensor:
-            return self._feed_back(spk.to(x.dtype)).to(mem.dtype)
+            return self._feed_back(spk.to(x.dtype))
 
-        spikes, mem = adaptive_rleaky.step(x.to(mem.dtype), feedback, mem, rule=rule, **parameters)
+        options = parameters, rule, self.feature_shape
+        spikes, mem = adaptive_rleaky.run_step(x, feedback, mem, *options, impl=self.impl)
         return spikes, (spikes.to(x.dtype), mem)
 
     def _feed_back(self, spk: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from snntorch_asnn.neurons.run_state import State
 from snntorch_asnn.neurons.stateful import state_property
 from snntorch_asnn.neurons.time_parameters import Overrun
 from snntorch_asnn.ops import adaptive_synaptic
-from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl
+from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl, takes_steps
 from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
 
 __all__ = ["AdaptiveSynaptic"]
@@ -174,7 +174,11 @@ class AdaptiveSynaptic(AdaptiveNeuron, snn.Synaptic):
         self, x: Tensor, state: State, parameters: dict[str, Tensor], rule: Rule
     ) -> tuple[Tensor, State]:
         syn, mem = state
-        spikes, *after = adaptive_synaptic.step(x.to(mem.dtype), syn, mem, rule=rule, **parameters)
+        if _is_two_runs(rule) and takes_steps(self.impl, x, rule):
+            given = x, syn, mem, parameters, rule, self.feature_shape
+            spikes, *after = adaptive_synaptic.run_step(*given, impl=self.impl)
+        else:
+            spikes, *after = adaptive_synaptic.step(x.to(mem.dtype), syn, mem, rule=rule, **parameters)
         return spikes, tuple(after)
 
     def _sequence_of(

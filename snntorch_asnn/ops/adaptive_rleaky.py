@@ -11,12 +11,42 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
-from snntorch_asnn.ops.adaptive_leaky import reference
+from snntorch_asnn.ops.adaptive_leaky import reference, triton
+from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
+from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl, takes_steps
 from snntorch_asnn.ops.adaptive_leaky.rule import Rule
 
-__all__ = ["step"]
+__all__ = ["run_step", "step"]
+
+
+def run_step(
+    x: Tensor,
+    feedback: Callable[[], Tensor],
+    mem: Tensor,
+    parameters: dict[str, Tensor],
+    rule: Rule,
+    feature_shape: tuple[int, ...],
+    *,
+    impl: Impl,
+) -> tuple[Tensor, Tensor]:
+    """:func:`step` with ``x`` of any dtype, on a GPU in one kernel.
+
+    ``parameters`` are :func:`step`'s, which broadcast to ``feature_shape``.
+    """
+    is_covered = mem.dtype == torch.float32 and mem.shape == x.shape and triton.is_real(x)
+    if not is_covered or not takes_steps(impl, x, rule):
+        state = mem.dtype
+        return step(x.to(state), lambda: feedback().to(state), mem, rule=rule, **parameters)
+    fed = feedback()
+    if fed.shape != x.shape or fed.dtype not in triton.DTYPES:
+        return step(x.to(mem.dtype), lambda: fed.to(mem.dtype), mem, rule=rule, **parameters)
+    from snntorch_asnn.ops import triton_recurrent
+
+    row = Coefficients(**parameters).map(lambda c: c.expand(1, *feature_shape))
+    return triton_recurrent.step(x, fed, mem, row, rule)
 
 
 def step(

@@ -21,7 +21,7 @@ from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl, run
 from snntorch_asnn.ops.adaptive_leaky.rule import Rule
 
-__all__ = ["sequence", "step"]
+__all__ = ["run_step", "sequence", "step"]
 
 
 def step(
@@ -79,9 +79,35 @@ def sequence(
     for rules without a quantiser and, unless the reset is exact, without a reset to zero.
     """
     ones = torch.ones_like(gain)
-    silent = replace(rule, reset_mechanism="none", exact_reset=False)
     synapse = Coefficients(alpha, gain, ones, ones, ones)
-    _, currents = run(x, syn, synapse, silent, output_mem=True, keep_spikes=False, impl=impl)
+    _, currents = run(x, syn, synapse, _silent(rule), output_mem=True, keep_spikes=False, impl=impl)
     membrane = Coefficients(beta, ones, threshold, previous_threshold, scale)
     spikes, mem = run(currents, mem, membrane, rule, output_mem=output_states, impl=impl)
     return spikes.to(x.dtype), currents if output_states else currents[-1], mem
+
+
+def run_step(
+    x: Tensor,
+    syn: Tensor,
+    mem: Tensor,
+    parameters: dict[str, Tensor],
+    rule: Rule,
+    feature_shape: tuple[int, ...],
+    *,
+    impl: Impl,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`step` as two sequences of one step, for the rules of :func:`sequence`.
+
+    ``parameters`` are :func:`step`'s, which broadcast to ``feature_shape``. Spikes have the dtype of ``mem``.
+    """
+    rows = {name: value.expand(1, *feature_shape) for name, value in parameters.items()}
+    ones = torch.ones_like(rows["gain"])
+    synapse = Coefficients(rows.pop("alpha"), rows.pop("gain"), ones, ones, ones)
+    _, syn = run(x[None], syn, synapse, _silent(rule), output_mem=False, keep_spikes=False, impl=impl)
+    spikes, mem = run(syn[None], mem, Coefficients(gain=ones, **rows), rule, output_mem=False, impl=impl)
+    return spikes[0], syn, mem
+
+
+def _silent(rule: Rule) -> Rule:
+    """The rule of the current, which is never reset."""
+    return replace(rule, reset_mechanism="none", exact_reset=False)

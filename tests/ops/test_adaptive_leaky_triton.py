@@ -508,7 +508,9 @@ def test_kernels_compile_with_the_types_of_every_caller_and_spill_nothing(
     script = Path(__file__).parents[2] / "benchmarks" / "triton_offline.py"
     rows = [json.loads(line) for line in run_without_interpreter(tmp_path, script, *cases).splitlines()]
     assert len(rows) >= 8
-    assert "adaptive_leaky backward" in {row["kernel"] for row in rows}
+    kernels_of = {row["kernel"] for row in rows}
+    assert "adaptive_leaky backward" in kernels_of
+    assert cases[0] != "--sample" or kernels_of >= {"recurrent forward", "recurrent backward"}
 
 
 @without_gpu

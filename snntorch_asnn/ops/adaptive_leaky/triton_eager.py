@@ -34,7 +34,7 @@ from snntorch_asnn.ops.adaptive_leaky.triton_ops import varying as varying_of
 from snntorch_asnn.ops.first_derivative import first_derivative_only
 from snntorch_asnn.ops.spike_origin import Worth
 
-__all__ = ["sequence"]
+__all__ = ["View", "sequence", "varying_in"]
 
 _SHARE = 64
 """The table of coefficients is kept for the backward pass where the input is so many times its size."""
@@ -66,7 +66,7 @@ def sequence(
 
 
 @dataclass(frozen=True, eq=False)
-class _View:
+class View:
     """How the kernels see the sequences of one shape and memory format."""
 
     shape: Size
@@ -84,13 +84,14 @@ class _View:
 
     @staticmethod
     @functools.lru_cache(maxsize=4096)
-    def of(shape: Size, strides: tuple[int, ...], features: Size) -> _View:
+    def of(shape: Size, strides: tuple[int, ...], features: Size) -> View:
+        """That of sequences ``[T, B, ...]`` for coefficients ``[T, *features]``."""
         like = torch.empty_strided(shape, strides, device="meta")
         folding = folding_of(like, features)
         folded = folding.sequence(like)
         seen = dense_samples(folded)
         result = torch.empty(shape[0], *folding.folded, device="meta")
-        return _View(
+        return View(
             shape,
             features,
             folding,
@@ -122,10 +123,12 @@ class _View:
         return mem if mem.stride() == self.state_strides else self.folding.state(mem).contiguous()
 
     def empty_sequence(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """A place for a result of every step."""
         return torch.empty_strided(self.shape, self.result_strides, dtype=dtype, device=device)
 
-    def empty_state(self, device: torch.device) -> Tensor:
-        return torch.empty_strided(self.shape[1:], self.state_strides, dtype=torch.float32, device=device)
+    def empty_state(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+        """A place for a result of one step."""
+        return torch.empty_strided(self.shape[1:], self.state_strides, dtype=dtype, device=device)
 
     def empty_mem(self, device: torch.device, output_mem: bool, keep_mem: bool) -> Tensor:
         """A place for the membrane of every or of the last step, if it is wanted."""
@@ -161,7 +164,7 @@ class _View:
 
 @functools.lru_cache(maxsize=4096)
 def _forward_of(
-    view: _View,
+    view: View,
     dtype: torch.dtype,
     rule: RuleOptions,
     has_mem: bool,
@@ -191,7 +194,7 @@ def _forward_of(
 
 @functools.lru_cache(maxsize=4096)
 def _backward_of(
-    view: _View,
+    view: View,
     dtype: torch.dtype,
     rule: RuleOptions,
     incoming: Incoming,
@@ -228,9 +231,9 @@ class _Sequence(torch.autograd.Function):
         x, mem, *given, factor, offset, rule, output_mem, keep_mem, keep_spikes, grad_enabled = inputs
         own = Coefficients(*given)
         features = own.feature_shape if factor is None else own.features_after(factor)
-        view = _View.of(x.shape, x.stride(), features)
+        view = View.of(x.shape, x.stride(), features)
         table = _table(view, own, factor, offset)
-        varying = _varying(view, own, factor)
+        varying = varying_in(view, own, factor)
         needs_grad = grad_enabled and any(ctx.needs_input_grad)
         spikes = view.empty_sequence(x.dtype, x.device) if keep_spikes else x.new_empty(0)
         mem_out = view.empty_mem(x.device, output_mem, keep_mem)
@@ -296,7 +299,7 @@ def _launch_backward(
     has_affine: bool,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of the input, of the first membrane, and ``[rows, T, C]`` of the coefficients with one."""
-    view: _View = ctx.view
+    view: View = ctx.view
     grad_spikes, grad_mem_out = (g if g is None else g.resolve_neg() for g in grad_outputs)
     spikes_strides = None
     if grad_spikes is not None:
@@ -323,7 +326,7 @@ def _launch_backward(
     return grad_x, grad_mem, None if sums is None else view.totals(sums)
 
 
-def _table(view: _View, own: Coefficients, factor: Tensor | None, offset: Tensor | None) -> Tensor:
+def _table(view: View, own: Coefficients, factor: Tensor | None, offset: Tensor | None) -> Tensor:
     if factor is None or offset is None:
         return view.table(own)
     channels = view.folding.folded[1]
@@ -331,7 +334,7 @@ def _table(view: _View, own: Coefficients, factor: Tensor | None, offset: Tensor
     return view.table(own.multiplied(factor, offset)) if table is None else table
 
 
-def _varying(view: _View, own: Coefficients, factor: Tensor | None) -> int:
+def varying_in(view: View, own: Coefficients, factor: Tensor | None = None) -> int:
     """As :func:`.triton_ops.varying`, of what the table holds."""
     if view.folding.folded[1] == 1:
         return 0

@@ -311,6 +311,7 @@ def _recompute(
 def _retreat(
     before,
     reset,
+    lost,
     u,
     fired,
     grad_fired,
@@ -326,7 +327,10 @@ def _retreat(
     CUTS_CURRENT: tl.constexpr,
     PTX: tl.constexpr,
 ):
-    """Gradients of one step's current, state, threshold and previous threshold: ``adjoint.retreat``."""
+    """Gradients of one step's membrane, state, threshold and previous threshold: ``adjoint.retreat``.
+
+    ``lost`` is what a delayed reset to zero takes away from the membrane.
+    """
     grad_u = g
     grad_threshold = tl.zeros_like(g)
     grad_reset = tl.zeros_like(g)
@@ -351,7 +355,7 @@ def _retreat(
             grad_reset -= previous * grad_u
             grad_previous = -reset.to(tl.float32) * grad_u
         else:
-            grad_reset -= beta * before * grad_u
+            grad_reset -= lost * grad_u
             grad_before = (1 - reset.to(tl.float32)) * grad_before
         if not CUTS_PREVIOUS:
             crossing = _surrogate(before - previous, grad_reset, SURROGATE, shape, PTX)
@@ -485,6 +489,7 @@ def _walk_back(
             grad_u, grad_before, grad_threshold, grad_previous = _retreat(
                 before,
                 reset,
+                beta * before,
                 u,
                 fired,
                 grad_fired,

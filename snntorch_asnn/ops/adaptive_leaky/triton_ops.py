@@ -28,6 +28,7 @@ from snntorch_asnn.ops.adaptive_leaky.triton_tiles import (
 )
 
 __all__ = [
+    "PTX",
     "Incoming",
     "Launch",
     "backward",
@@ -52,7 +53,7 @@ if _INTERPRETED:
 else:
     from torch.library import wrap_triton
 
-_PTX = torch.version.hip is None and not _INTERPRETED
+PTX = torch.version.hip is None and not _INTERPRETED
 
 
 def _padded(size: int, block: int) -> int:
@@ -182,7 +183,7 @@ def forward_launch(
         "OUTPUT_MEM": output_mem and keep_mem,
         "LAST_MEM": keep_mem and not output_mem,
         "CHECKPOINTS": kept_membranes(num_steps, needs_grad) > 0,
-        "PTX": _PTX,
+        "PTX": PTX,
         "num_warps": tile.warps,
     }
     return Launch((math.prod(blocks),), numbers, constants)
@@ -331,7 +332,7 @@ def backward_launch(
         "GRAD_MEM": wants[1],
         "ROWS": rows,
         **slots,
-        "PTX": _PTX,
+        "PTX": PTX,
         "num_warps": tile.warps,
     }
     programs: Any = blocks[0] * blocks[2]
