@@ -89,6 +89,82 @@ def test_single_steps_are_those_of_float64_on_the_cpu(name: str, device: str) ->
         assert_near({key: parameter.grad.double().cpu()}, {key: other.grad})
 
 
+STEPWISE: dict[str, tuple[Callable[[], Any], int]] = {
+    "synaptic": (lambda: asnn.AdaptiveSynaptic(0.5, 0.75, num_steps=STEPS, learn_threshold=True), 2),
+    "synaptic, exact": (
+        lambda: asnn.AdaptiveSynaptic(
+            0.5, 0.75, num_steps=STEPS, reset_mechanism="zero", reset_delay=False, exact_reset=True
+        ),
+        2,
+    ),
+    "recurrent layer": (lambda: recurrent(learn_threshold=True), 1),
+    "recurrent per feature": (lambda: recurrent(feature_shape=(32,), reset_delay=False), 1),
+    "recurrent, zero": (lambda: recurrent(reset_mechanism="zero", detach_reset=False), 1),
+    "recurrent, fixed": (lambda: recurrent(learn_beta=False, learn_gain=False, learn_recurrent=False), 1),
+}
+"""Neurons, and how many kernels a step of theirs takes on a GPU."""
+
+
+def recurrent(**options: Any) -> asnn.AdaptiveRLeaky:
+    """With weights for which float32 is exact."""
+    neuron = asnn.AdaptiveRLeaky(0.75, gain=0.5, linear_features=32, num_steps=STEPS, **options)
+    with torch.no_grad():
+        for parameter in neuron.recurrent.parameters():
+            parameter.copy_((parameter * 32).round() / 16)
+    return neuron
+
+
+def step_by_step(neuron: nn.Module, x: Tensor, grad: Tensor) -> dict[str, Tensor]:
+    """Spikes of all steps, the last state and every gradient, in float64 on the CPU."""
+    x = x.detach().requires_grad_()
+    state = neuron.reset_mem()
+    spikes = []
+    for current in x:
+        outputs = neuron(current, *state)
+        state = outputs if isinstance(neuron, asnn.AdaptiveRLeaky) else outputs[1:]
+        spikes.append(outputs[0])
+    stacked = torch.stack(spikes)
+    ((stacked * grad).sum() + sum((s * grad[0]).sum() for s in state)).backward()
+    found = {"spikes": stacked, "x": x.grad} | {f"state {i}": s for i, s in enumerate(state)}
+    found |= {key: p.grad for key, p in neuron.named_parameters()}
+    return {key: value.detach().double().cpu() for key, value in found.items() if value is not None}
+
+
+@pytest.mark.parametrize("name", STEPWISE)
+def test_fused_steps_are_those_of_float64_on_the_cpu(
+    name: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    build, kernels_of_a_step = STEPWISE[name]
+    neuron = build()
+    x = torch.randint(-48, 80, (STEPS, 6, 32)) / 32
+    grad = torch.randn(x.shape)
+    expected = step_by_step(copy.deepcopy(neuron).double(), x.double(), grad.double())
+    assert 0.05 < expected["spikes"].mean() < 0.95
+    launched = noted_launches(monkeypatch) if device == "cuda" else []
+    got = step_by_step(neuron.to(device), x.to(device), grad.to(device))
+    assert torch.equal(got["spikes"], expected["spikes"])
+    assert_near(got, expected)
+    if device == "cuda":
+        forward = [kernel for kernel in launched if kernel.endswith("forward_kernel")]
+        assert len(forward) == STEPS * kernels_of_a_step, launched
+
+
+def noted_launches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the kernels that are launched from now on."""
+    from snntorch_asnn.ops.adaptive_leaky.triton_launch import Prepared
+
+    names: list[str] = []
+    launch = Prepared.__call__
+
+    def noted(self: Any, *tensors: Tensor) -> None:
+        names.append(self.kernel.fn.__name__)
+        launch(self, *tensors)
+
+    monkeypatch.setattr(Prepared, "__call__", noted)
+    return names
+
+
 @neurons
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_has_a_state_in_float32(name: str, dtype: torch.dtype, device: str) -> None:
