@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -224,3 +225,16 @@ def test_a_checkpoint_of_a_later_version_is_refused(tmp_path):
 
 def test_versions_name_what_counts():
     assert {"python", "snntorch-asnn", "torch", "snntorch", "numpy"} <= set(versions())
+
+
+def test_versions_pass_over_what_is_not_installed(monkeypatch):
+    installed = metadata.version
+
+    def version(name):
+        if name == "torchvision":
+            raise metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    everything = versions()
+    monkeypatch.setattr(metadata, "version", version)
+    assert versions() == {name: number for name, number in everything.items() if name != "torchvision"}
