@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from snntorch_asnn.neurons.run_state import RunState, running_backward
 
-__all__ = ["check_export", "check_recomputation"]
+__all__ = ["check_export", "check_recomputation", "checked_step", "note_start", "started_step"]
+
+_RECOMPUTED = (
+    "init_hidden: activation checkpointing computes this step again in the backward pass, when the "
+    "neuron's state is that of a later step, so gradients would be wrong; pass the state and step= "
+    "by hand, use sequence=True without init_hidden, or start the sequence inside the checkpointed "
+    "function"
+)
 
 
 def check_export(*, init_hidden: bool, knows_step: bool) -> None:
@@ -33,9 +43,50 @@ def check_recomputation(state: RunState) -> None:
         RuntimeError: if a backward pass is running and the sequence of ``state`` did not start in it.
     """
     if running_backward() not in (-1, state.made_in_backward):
-        raise RuntimeError(
-            "init_hidden: activation checkpointing computes this step again in the backward pass, when the "
-            "neuron's state is that of a later step, so gradients would be wrong; pass the state and step= "
-            "by hand, use sequence=True without init_hidden, or start the sequence inside the checkpointed "
-            "function"
-        )
+        raise RuntimeError(_RECOMPUTED)
+
+
+class _Started:
+    """Where the last sequence of any neuron started."""
+
+    in_backward = -1
+    """The number of the backward pass; -1 where none was running."""
+
+
+def note_start() -> None:
+    """Note that a sequence starts now."""
+    _Started.in_backward = running_backward()
+
+
+def checked_step(step: Tensor) -> Tensor:
+    """``step``, from a graph that refuses at every call what :func:`check_recomputation` refuses.
+
+    A graph does not know whose state it gets, so it goes by whether any sequence has started in the
+    backward pass that is running.
+    """
+    return torch.ops.snntorch_asnn.checked_step(step)  # type: ignore[no-any-return]
+
+
+def started_step(step: Tensor) -> Tensor:
+    """``step``, from a graph that notes at every call that a sequence starts with it."""
+    return torch.ops.snntorch_asnn.started_step(step)  # type: ignore[no-any-return]
+
+
+def _checked_step(step: Tensor) -> Tensor:
+    if running_backward() not in (-1, _Started.in_backward):
+        raise RuntimeError(_RECOMPUTED)
+    return step.clone()
+
+
+def _started_step(step: Tensor) -> Tensor:
+    note_start()
+    return step.clone()
+
+
+_OPERATORS = torch.library.Library("snntorch_asnn", "FRAGMENT")
+for _function in (_checked_step, _started_step):
+    _name = _function.__name__.removeprefix("_")
+    # By this tag no compiler computes it again in the graph of the backward pass.
+    _OPERATORS.define(f"{_name}(Tensor step) -> Tensor", tags=(torch.Tag.nondeterministic_seeded,))
+    _OPERATORS.impl(_name, _function, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"snntorch_asnn::{_name}", torch.empty_like, lib=_OPERATORS)

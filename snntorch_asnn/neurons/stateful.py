@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch._C._functorch import is_batchedtensor
 
-from snntorch_asnn.neurons.lost_state import check_recomputation
+from snntorch_asnn._torch import is_exporting
+from snntorch_asnn.neurons.lost_state import check_recomputation, checked_step, note_start, started_step
 from snntorch_asnn.neurons.membrane_steps import MembraneSteps
 from snntorch_asnn.neurons.run_state import RunState, State, StepIndex
 from snntorch_asnn.neurons.time_indexed import TimeIndexed
@@ -66,6 +67,10 @@ class Stateful(TimeIndexed):
         """Start a new sequence from ``state``."""
         if not torch.compiler.is_compiling() and self._state.begun:
             self._remember()  # the caller may go on with it
+        if not torch.compiler.is_compiling():
+            note_start()
+        elif not is_exporting():
+            state.step = started_step(self._as_tensor(0))
         self._state = state
 
     def keep_samples(self, rows: Tensor) -> None:
@@ -118,14 +123,17 @@ class Stateful(TimeIndexed):
             else:
                 check_mem(before, x, name)
             state.append(as_dtype(before, dtype))
-        if reads_held:
-            check_recomputation(self._state)
         if fresh:
             return tuple(state), 0 if step is None else step
         mem = given[-1]
         if step is None and mem is not None and mem is not self._state.tensors[-1]:
             return tuple(state), self._locate(mem)
-        return tuple(state), self._position(step)
+        position = self._position(step)
+        if reads_held and not torch.compiler.is_compiling():
+            check_recomputation(self._state)
+        elif reads_held and isinstance(position, Tensor) and torch.is_grad_enabled() and not is_exporting():
+            position = checked_step(position)
+        return tuple(state), position
 
     def _locate(self, mem: Tensor) -> StepIndex:
         """The time step of a membrane that the caller passes, and that is not the last one.
