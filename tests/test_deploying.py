@@ -13,6 +13,8 @@ from snntorch_asnn.layers import NormLeaky, TimeFolded
 from snntorch_asnn.models import create_model
 from snntorch_asnn.ops.adaptive_leaky import compiled
 
+pytestmark = pytest.mark.slow
+
 ANY_BATCH = {"images": {0: torch.export.Dim("batch", min=1)}}
 
 

@@ -74,6 +74,7 @@ def test_the_op_compiles_with_dynamic_shapes(spike_grad: surrogate.Surrogate) ->
         assert_same(lambda x: compiled(x, spike_grad), lambda x: function(x, spike_grad), (STEPS, batch, 6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["leaky", "leaky step", "norm", "zoo"])
 def test_networks_compile_with_dynamic_shapes(name: str) -> None:
     make, shape = NETWORKS[name]

@@ -357,6 +357,7 @@ def test_under_function_transforms() -> None:
     torch.testing.assert_close(per_sample, leaf.grad)
 
 
+@pytest.mark.slow
 def test_compiles_to_one_graph() -> None:
     torch._dynamo.reset()
     x = maps(3, 4, CHANNELS, 5, 5)
@@ -482,6 +483,7 @@ def test_becomes_synchronised_as_the_pair_would() -> None:
     torch.testing.assert_close(net(data()), plain(data()))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not dist.is_available(), reason="torch is built without torch.distributed")
 def test_two_processes_train_as_one_with_the_joined_batch(tmp_path: Path) -> None:
     script = Path(__file__).with_name("norm_distributed_worker.py")
@@ -527,6 +529,7 @@ def test_hooks_on_the_neuron_see_the_normalised_current(kind: str) -> None:
     torch.testing.assert_close(found, wanted)
 
 
+@pytest.mark.slow
 def test_a_second_derivative_raises() -> None:
     x = maps(3, 4, CHANNELS, 5, 5).requires_grad_()
     layer = layer_for(x, impl="compile").double()

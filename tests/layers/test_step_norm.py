@@ -184,6 +184,7 @@ def test_half_precision(kind: str, dtype: torch.dtype) -> None:
         assert mem.dtype == torch.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", EACH)
 def test_compiled_in_one_graph(kind: str) -> None:
     torch._dynamo.reset()

@@ -251,6 +251,7 @@ def test_dtypes(name, dtype):
     assert all(p.grad.dtype == dtype for p in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "encoding"), [(name, "hybrid") for name in TINY] + [("lenet", "temporal"), ("lenet", "none")]
 )
@@ -271,6 +272,7 @@ def test_compiles_as_one_graph(name, encoding):
         compiled(images).sum().backward()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lenet"])
 def test_compiles_with_inductor(name):
     model = build(name).eval()
@@ -281,6 +283,7 @@ def test_compiles_with_inductor(name):
         torch.testing.assert_close(compiled, model(images), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lenet", "spiking_resnet_tiny"])
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_step_neurons_compile_as_one_graph(name):
@@ -293,6 +296,7 @@ def test_step_neurons_compile_as_one_graph(name):
     torch.testing.assert_close(compiled(images), wanted)
 
 
+@pytest.mark.slow
 def test_exports_for_any_batch(name):
     model = build(name, num_steps=2).eval()
     images = images_for(model)

@@ -31,6 +31,7 @@ def outcome(run: Any, *leaves: Tensor) -> list[Tensor]:
     return [spikes, mem, *(leaf.grad for leaf in leaves if leaf.grad is not None)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize(("shape", "features"), SHAPES, ids=str)
 def test_equals_what_it_stands_for(impl: str, shape: tuple[int, ...], features: tuple[int, ...]) -> None:

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from distributed_worker import DATA, STEPS, build, train
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not dist.is_available(), reason="torch is built without torch.distributed")
 @pytest.mark.parametrize("kind", ["DDP", "FSDP2"])
 def test_two_processes_train_as_one_with_the_joined_batch(kind: str, tmp_path: Path) -> None:
@@ -142,6 +143,7 @@ def test_compiles_to_one_graph(name: str, sequence: bool) -> None:
     assert torch.equal(got, expected)
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_a_thousand_networks() -> None:
     def cycle() -> list[weakref.ref[nn.Module]]:
         net = build()

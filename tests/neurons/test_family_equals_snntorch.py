@@ -188,6 +188,7 @@ def test_loads_the_state_dict_of_snntorch(kind: str, data: st.DataObject) -> Non
     assert torch.equal(spikes, got)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Synaptic", "Lapicque"])
 @pytest.mark.parametrize("output", [False, True])
 @pytest.mark.parametrize("init_hidden", [False, True])

@@ -128,6 +128,7 @@ def test_a_leak_of_several_steps_is_led_by_the_sum_of_their_gradients() -> None:
     assert neuron.beta.grad.item() == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # Dynamo of torch 2.11
 @pytest.mark.parametrize("spike_grad", [None, snn.surrogate.fast_sigmoid()])
 @pytest.mark.parametrize("sequence", [True, False])

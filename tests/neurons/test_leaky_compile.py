@@ -13,6 +13,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 import snntorch_asnn as asnn
 from snntorch_asnn import AdaptiveLeaky
 
+pytestmark = pytest.mark.slow
+
 STEPS = 6
 
 

@@ -71,6 +71,7 @@ def run_sequence(neuron: AdaptiveLeaky, x: Tensor, first: Tensor | None) -> tupl
     return spikes, list(mem) if neuron.output else [mem]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["step", "sequence"])
 @given(case=cases())
 @settings(max_examples=300)
@@ -140,6 +141,7 @@ def test_positional_arguments_are_snn_leakys() -> None:
     assert isinstance(ours.graded_spikes_factor, torch.nn.Parameter)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("impl", ["auto", "compile"])
 def test_fused_sequence_agrees_within_rounding(impl: Any) -> None:
     x = torch.randn(4, 8, 64, 8, 8)

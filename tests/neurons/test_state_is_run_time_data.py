@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import os
 import pickle
@@ -297,6 +298,46 @@ def test_checkpointing_a_whole_sequence_of_hidden_steps(kind: str, reentrant: bo
     assert all(map(torch.equal, *outcomes))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("depth", [1, STEPS])
+def test_checkpointing_compiled_steps_that_hide_their_state_raises(reentrant: bool, depth: int) -> None:
+    net = nn.Sequential(nn.Linear(3, 4), FAMILY["Leaky"](init_hidden=True))
+    compiled = torch.compile(net, backend="aot_eager")
+    x = (torch.rand(STEPS, 2, 3) * 3).requires_grad_()
+    for _ in range(2):  # the second sequence starts after a backward pass in which none has started
+        asnn.reset(net)
+        out = torch.stack([checkpoint(compiled, current, use_reentrant=reentrant) for current in x[:depth]])
+        with pytest.raises(RuntimeError, match="activation checkpointing computes this step again"):
+            out.sum().backward()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole", [False, True], ids=["steps compiled", "sequence compiled"])
+def test_checkpointing_a_whole_sequence_of_compiled_steps(whole: bool) -> None:
+    net = nn.Sequential(nn.Linear(3, 4), FAMILY["Leaky"](init_hidden=True))
+
+    def sequence_of(module: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def sequence(x: Tensor) -> Tensor:
+            asnn.reset(net)
+            return torch.stack([module(current) for current in x])
+
+        return sequence
+
+    def compiled(function: Any) -> Any:
+        return torch.compile(function, backend="aot_eager")
+
+    sequence = compiled(sequence_of(net)) if whole else sequence_of(compiled(net))
+    outcomes = []
+    for run in (sequence_of(net), sequence, functools.partial(checkpoint, sequence, use_reentrant=False)):
+        x = torch.linspace(0, 3, STEPS * 6).reshape(STEPS, 2, 3).requires_grad_()
+        net.zero_grad()
+        (run(x) * torch.arange(4.0)).sum().backward()
+        outcomes.append([x.grad, *(p.grad for p in net.parameters() if p.grad is not None)])
+    for outcome in outcomes[1:]:
+        torch.testing.assert_close(outcome, outcomes[0])
+
+
 def test_checkpointing_steps_by_hand_finds_their_steps(kind: str) -> None:
     neuron: Any = FAMILY[kind]()
     outcomes = []
@@ -384,6 +425,7 @@ def test_compiled_code_never_guesses_a_step() -> None:
         compiled(x, torch.rand(2, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not dist.is_available(), reason="torch is built without torch.distributed")
 def test_processes_do_not_share_states(tmp_path: Path) -> None:
     script = Path(__file__).with_name("state_worker.py")

@@ -109,6 +109,7 @@ def inputs(configuration: dict[str, Any], dtype: torch.dtype) -> tuple[Tensor, l
     return x, parameters, mem
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("uncompiled")
 @given(configurations())
 @settings(max_examples=300)
@@ -119,6 +120,7 @@ def test_fused_arithmetic_agrees_with_the_reference(configuration: dict[str, Any
     assert_agree(results(x, parameters, mem, impl="compile", **options), expected, 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reset", RESETS, ids=["delayed", "immediate", "exact"])
 @pytest.mark.parametrize(
     ("shape", "features"), [((3, 8, 6), ()), ((3, 4, 5, 3, 3), (5, 1, 1)), ((2, 4, 6), (6,))]
@@ -175,6 +177,7 @@ def assert_same(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         )
 
 
+@pytest.mark.slow
 def test_compiled_runs_long_sequences_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "CHUNK", 3)
     steps = 2 * compiled.CHUNK + 1
@@ -184,6 +187,7 @@ def test_compiled_runs_long_sequences_in_chunks(monkeypatch: pytest.MonkeyPatch)
     assert_agree(results(x, parameters, mem, impl="compile"), expected, 1e-4)
 
 
+@pytest.mark.slow
 def test_compiled_saves_nothing_but_the_input() -> None:
     x = torch.randn(8, 4, 32, 16, 16, requires_grad=True)
     saved: list[Tensor] = []
@@ -368,6 +372,7 @@ def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], mess
         adaptive_leaky(**{"x": X, "beta": 0.9, **arguments})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("impl", ["compile", "cpp"])
 def test_a_second_derivative_raises_where_there_is_none(impl: Any) -> None:
     if impl == "cpp" and cpp.missing():
@@ -400,6 +405,7 @@ def test_lazily_negated_gradients() -> None:
     assert torch.equal(found, torch.autograd.grad(spikes, x, grad.resolve_neg())[0])
 
 
+@pytest.mark.slow
 def test_more_lengths_than_dynamo_would_compile_anew() -> None:
     for steps in range(1, 12):
         x = torch.randn(steps, 2, 3, requires_grad=True)

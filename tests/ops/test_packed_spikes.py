@@ -187,6 +187,7 @@ def test_with_gradient_checkpointing() -> None:
     assert all(map(torch.equal, plain, gradients(net, x, packed=True)))
 
 
+@pytest.mark.slow
 def test_with_a_compiled_model() -> None:
     model = create_model("lenet", num_classes=10, num_steps=4, neuron=neuron)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
