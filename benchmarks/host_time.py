@@ -6,14 +6,15 @@ host's: modules, checks, autograd, allocation and what a launch needs. ``BatchNo
 is there for scale, and so is the C++ kernel on a small input.
 
 Usage: ``python benchmarks/host_time.py [--rounds 40] [--calls 25] [--note TEXT] [--json FILE]``. Contenders
-take turns; figures are the fastest round of each, in time of the process, since other processes only add to
-it. With ``--json`` a result is added to those that the file holds.
+take turns; figures are the fastest and the median round of each, in time of the process, to which other
+processes only add. With ``--json`` a result is added to those that the file holds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,12 +38,13 @@ Run = Callable[[], Any]
 class Stepwise(nn.Module):
     """One step of a new sequence."""
 
-    def __init__(self, neuron: asnn.AdaptiveLeaky) -> None:
+    def __init__(self, neuron: asnn.AdaptiveLeaky | asnn.AdaptiveSynaptic | asnn.AdaptiveRLeaky) -> None:
         super().__init__()
         self.neuron = neuron
 
     def forward(self, x: Tensor) -> Tensor:
-        spikes: Tensor = self.neuron(x, self.neuron.reset_mem())[0]
+        start = self.neuron.reset_mem()
+        spikes: Tensor = self.neuron(x, *(start if isinstance(start, tuple) else (start,)))[0]
         return spikes
 
 
@@ -56,6 +58,10 @@ def layers(impl: Any) -> dict[str, nn.Module]:
         "AdaptiveLeaky, learned per channel": asnn.AdaptiveLeaky(0.9, feature_shape=(CHANNELS,), **sequence),
         "NormLeaky": asnn.NormLeaky(nn.BatchNorm1d(CHANNELS), asnn.AdaptiveLeaky(0.9, **sequence)),
         "AdaptiveLeaky, one step": Stepwise(asnn.AdaptiveLeaky(0.9, **options)),
+        "AdaptiveSynaptic, one step": Stepwise(asnn.AdaptiveSynaptic(0.8, 0.9, **options)),
+        "AdaptiveRLeaky, one step": Stepwise(
+            asnn.AdaptiveRLeaky(0.9, V=0.5, all_to_all=False, num_steps=STEPS)
+        ),
     }
 
 
@@ -74,9 +80,9 @@ def passes(layer: nn.Module) -> tuple[Run, Run]:
     return forward, lambda: forward().backward(grad)
 
 
-def microseconds(runs: dict[str, Run], rounds: int, calls: int) -> dict[str, float]:
-    """Of each contender in its fastest round, all of them once in every round."""
-    best = dict.fromkeys(runs, float("inf"))
+def microseconds(runs: dict[str, Run], rounds: int, calls: int) -> dict[str, tuple[float, float]]:
+    """Of each contender in its fastest and in its median round, all of them once in every round."""
+    taken: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         for _ in range(5):
             run()
@@ -85,8 +91,8 @@ def microseconds(runs: dict[str, Run], rounds: int, calls: int) -> dict[str, flo
             start = time.process_time()
             for _ in range(calls):
                 run()
-            best[name] = min(best[name], (time.process_time() - start) / calls * 1e6)
-    return {name: round(value, 1) for name, value in best.items()}
+            taken[name].append((time.process_time() - start) / calls * 1e6)
+    return {name: (round(min(t), 1), round(statistics.median(t), 1)) for name, t in taken.items()}
 
 
 @contextmanager
@@ -116,7 +122,15 @@ def measured(impl: str, rounds: int, calls: int) -> dict[str, dict[str, float]]:
         del both["NormLeaky"]  # two layers on inputs of this size
     forward = microseconds({name: run for name, (run, _) in both.items()}, rounds, calls)
     whole = microseconds({name: run for name, (_, run) in both.items()}, rounds, calls)
-    return {name: {"forward_us": forward[name], "both_us": whole[name]} for name in both}
+    return {
+        name: {
+            "forward_us": forward[name][0],
+            "both_us": whole[name][0],
+            "median_forward_us": forward[name][1],
+            "median_both_us": whole[name][1],
+        }
+        for name in both
+    }
 
 
 def main() -> None:

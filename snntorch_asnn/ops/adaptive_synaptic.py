@@ -80,7 +80,7 @@ def sequence(
     """
     ones = torch.ones_like(gain)
     synapse = Coefficients(alpha, gain, ones, ones, ones)
-    _, currents = run(x, syn, synapse, _silent(rule), output_mem=True, keep_spikes=False, impl=impl)
+    _, currents = run(x, syn, synapse, _without_reset(rule), output_mem=True, keep_spikes=False, impl=impl)
     membrane = Coefficients(beta, ones, threshold, previous_threshold, scale)
     spikes, mem = run(currents, mem, membrane, rule, output_mem=output_states, impl=impl)
     return spikes.to(x.dtype), currents if output_states else currents[-1], mem
@@ -103,11 +103,14 @@ def run_step(
     rows = {name: value.expand(1, *feature_shape) for name, value in parameters.items()}
     ones = torch.ones_like(rows["gain"])
     synapse = Coefficients(rows.pop("alpha"), rows.pop("gain"), ones, ones, ones)
-    _, syn = run(x[None], syn, synapse, _silent(rule), output_mem=False, keep_spikes=False, impl=impl)
+    _, syn = run(x[None], syn, synapse, _without_reset(rule), output_mem=False, keep_spikes=False, impl=impl)
     spikes, mem = run(syn[None], mem, Coefficients(gain=ones, **rows), rule, output_mem=False, impl=impl)
     return spikes[0], syn, mem
 
 
-def _silent(rule: Rule) -> Rule:
+def _without_reset(rule: Rule) -> Rule:
     """The rule of the current, which is never reset."""
-    return replace(rule, reset_mechanism="none", exact_reset=False)
+    # Dynamo does not trace cached properties.
+    if torch.compiler.is_compiling():
+        return replace(rule, reset_mechanism="none", exact_reset=False)
+    return rule.without_reset

@@ -143,6 +143,17 @@ def test_feedback_that_is_not_learned_follows_the_module() -> None:
     assert not [name for name, _ in neuron.named_parameters() if "V" in name]
 
 
+def test_a_sequence_is_one_graph(kind: str) -> None:
+    neuron = FAMILY[kind](sequence=True)
+    x = torch.rand(STEPS, 3, 5, requires_grad=True)
+    found, expected = (
+        (*run(x), *torch.autograd.grad(run(x)[0].sum(), [x, neuron.gain]))
+        for run in (torch.compile(neuron, fullgraph=True, backend="aot_eager"), neuron)
+    )
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 @pytest.mark.parametrize(
     ("build", "arguments", "error", "message"),
     [

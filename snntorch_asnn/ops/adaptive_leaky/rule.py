@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor
@@ -90,6 +90,11 @@ class Rule:
     def is_fusable(self) -> bool:
         """Whether the fused implementations cover this rule; the reference covers all."""
         return isinstance(self.spike_grad, Surrogate) and not self.inhibition and self.state_quant is None
+
+    @functools.cached_property
+    def without_reset(self) -> Rule:
+        """The same for a state that is never reset, such as a synaptic current."""
+        return replace(self, reset_mechanism="none", exact_reset=False)
 
     @functools.cached_property
     def options(self) -> RuleOptions:
