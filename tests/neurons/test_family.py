@@ -143,6 +143,7 @@ def test_feedback_that_is_not_learned_follows_the_module() -> None:
     assert not [name for name, _ in neuron.named_parameters() if "V" in name]
 
 
+@pytest.mark.slow
 def test_a_sequence_is_one_graph(kind: str) -> None:
     neuron = FAMILY[kind](sequence=True)
     x = torch.rand(STEPS, 3, 5, requires_grad=True)
