@@ -53,7 +53,7 @@ PARTS = {
 COMPILED = ("triton_kernels.py", "batch_moments_kernels.py")
 """Files that Triton compiles, which Python's operators say nothing of."""
 
-TIMEOUT = 600  # seconds, after which a mutation counts as noticed: it made something endless
+TIMEOUT = 900  # seconds, after which a mutation has made something endless, or the machine is busy
 
 
 class Drawn(NamedTuple):
@@ -94,11 +94,12 @@ def draw(parts: Sequence[str], number: int, seed: int) -> list[Drawn]:
 
 
 def tests_of(drawn: Drawn) -> list[list[str]]:
-    """The tests to run, the likeliest to notice first."""
+    """The tests to run, the likeliest to notice first; of the others those that are not slow."""
     path = drawn.mutation.module_path
-    near = sorted(str(p) for p in Path("tests").rglob(f"test_*{path.stem.strip('_')}*.py"))
-    wide = sorted({str(p) for pattern in PARTS[drawn.part][1] for p in Path().glob(pattern)})
-    return [tests for tests in (near, [*wide, str(path)]) if tests]
+    near = {str(p) for p in Path("tests").rglob(f"test_*{path.stem.strip('_')}*.py")}
+    roots = [p for pattern in PARTS[drawn.part][1] for p in Path().glob(pattern)]
+    wide = {str(p) for root in roots for p in (root.rglob("test_*.py") if root.is_dir() else [root])} - near
+    return [tests for tests in (sorted(near), ["-m", "not slow", *sorted(wide), str(path)]) if tests]
 
 
 def outcome(drawn: Drawn) -> tuple[str, str]:
@@ -108,6 +109,8 @@ def outcome(drawn: Drawn) -> tuple[str, str]:
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests]
         result = mutate_and_test([drawn.mutation], shlex.join(command), TIMEOUT)
         diff = result.diff or ""
+        if result.output == "timeout":
+            return "timed out", diff
         if result.test_outcome is TestOutcome.KILLED:
             return "caught", diff
         if result.test_outcome is not TestOutcome.SURVIVED:
@@ -145,12 +148,12 @@ def main() -> None:
         for index, drawn in enumerate(todo, 1):
             begun = time.monotonic()
             how, diff = outcome(drawn)
-            survivors += how == "survived"
+            survivors += how != "caught"
             place = f"{drawn.mutation.module_path}:{drawn.mutation.start_pos[0]}"
             print(f"{index}/{len(todo)} {how} {place} ({time.monotonic() - begun:.0f} s)", flush=True)
             lines.write(json.dumps({"outcome": how, "place": place, "diff": diff}) + "\n")
             lines.flush()
-            if how == "survived":
+            if how != "caught":
                 print(diff, flush=True)
     caught = len(todo) - survivors
     print(f"{caught} of {len(todo)} mutations caught ({caught / max(len(todo), 1):.0%}); all of them: {out}")
