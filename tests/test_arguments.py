@@ -33,6 +33,7 @@ def test_numpy_integers_build_models(integer: Any, tmp_path: Any) -> None:
     assert {type(value) for value in (model.num_classes, model.num_steps, model.in_channels)} == {int}
     assert model(torch.rand(2, 1, 8, 16)).shape == (2, 5)
     json.dumps(model.recipe)
+    pytest.importorskip("safetensors")
     model.save_pretrained(tmp_path / "model.safetensors")
     assert from_pretrained(tmp_path / "model.safetensors").recipe == model.recipe
     assert LeNet(num_classes=integer(5), num_steps=integer(3)).num_steps == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -145,7 +146,14 @@ def neuron(impl: str) -> asnn.AdaptiveLeaky:
     return asnn.AdaptiveLeaky.paper(STEPS, sequence=True, impl=impl).double()
 
 
-@pytest.mark.parametrize("impl", ["compile", "triton"] + ([] if cpp.missing() else ["cpp"]))
+@pytest.mark.parametrize(
+    "impl",
+    [
+        pytest.param("compile", marks=pytest.mark.slow),
+        pytest.param("cpp", marks=pytest.mark.skipif(bool(cpp.missing()), reason="needs a C++ compiler")),
+        pytest.param("triton", marks=pytest.mark.skipif(not find_spec("triton"), reason="needs triton")),
+    ],
+)
 @pytest.mark.parametrize("kind", ["sequential", "step"])
 @pytest.mark.parametrize("last", [False, True])
 def test_fused_in_every_implementation(kind: str, impl: str, last: bool) -> None:

@@ -61,7 +61,7 @@ UNPUBLISHED = {
     "spiking_resnet_tiny": (78_042, 12_501_632),
     "spikingformer_tiny": (112_978, 16_605_824),
 }
-"""Parameters, and multiply-accumulates of one step, with ten classes: summed from the widths and map sizes."""
+"""Parameters and multiply-accumulates of one step, with ten classes: sums of widths and map sizes."""
 
 
 def parameters(name, num_classes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -12,7 +13,12 @@ import snntorch_asnn as asnn
 from snntorch_asnn.ops.adaptive_leaky import cpp
 
 STEPS, BATCH, CHANNELS, SIZE = 5, 3, 4, 6
-IMPLS = ["reference", "compile", "triton"] + ([] if cpp.missing() else ["cpp"])
+IMPLS = [
+    "reference",
+    pytest.param("compile", marks=pytest.mark.slow),
+    pytest.param("cpp", marks=pytest.mark.skipif(bool(cpp.missing()), reason="needs a C++ compiler")),
+    pytest.param("triton", marks=pytest.mark.skipif(not find_spec("triton"), reason="needs triton")),
+]
 # Of the affine, and of one step's parameters of the neuron.
 SHAPES = [
     ((CHANNELS, 1, 1), ()),
@@ -31,7 +37,6 @@ def outcome(run: Any, *leaves: Tensor) -> list[Tensor]:
     return [spikes, mem, *(leaf.grad for leaf in leaves if leaf.grad is not None)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize(("shape", "features"), SHAPES, ids=str)
 def test_equals_what_it_stands_for(impl: str, shape: tuple[int, ...], features: tuple[int, ...]) -> None:
