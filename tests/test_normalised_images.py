@@ -295,6 +295,7 @@ def test_moments_are_buffers_of_the_model() -> None:
 @pytest.mark.parametrize("argument", ["normalize", "unnormalize"])
 @pytest.mark.parametrize("moments", [MOMENTS, ONE, (torch.tensor(MEAN), np.array(STD))])
 def test_saved_and_read_with_the_model(argument: str, moments: Any, tmp_path: Any, images: Tensor) -> None:
+    pytest.importorskip("safetensors")
     model = build(**{argument: moments})
     model.save_pretrained(tmp_path / "model.safetensors")
     back = from_pretrained(tmp_path / "model.safetensors").eval()

@@ -116,6 +116,7 @@ def test_norms_of_each_step(kind: str, carry: bool) -> None:
 
 
 def test_saved_with_its_new_number(tmp_path: Any) -> None:
+    pytest.importorskip("safetensors")
     model = build().resize_steps(6)
     model.save_pretrained(tmp_path / "model.safetensors")
     back = from_pretrained(tmp_path / "model.safetensors").eval()
