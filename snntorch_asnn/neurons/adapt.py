@@ -48,7 +48,7 @@ class Description(NamedTuple):
     learned: tuple[str, ...]
     """Names of its time parameters that are learned, or computed from something learned."""
     leaks_at_bounds: tuple[LeaksAtBounds, ...] = ()
-    """Learned leaks that have reached 0 or 1, where any have; see :func:`leaks_at_bounds`."""
+    """Learned leaks that have reached 0 or 1, where any have."""
 
 
 def adapt(
