@@ -228,7 +228,7 @@ def test_one_logit_is_one_class_against_another(criterion: Any, zoo: bool) -> No
     images = torch.rand(12, 3, 8, 8) if zoo else 3 * torch.rand(12, 6)
     if zoo:
         model: nn.Module = create_model("lenet", num_classes=1, num_steps=STEPS, image_size=8).eval()
-        nn.init.normal_(model.fc2.bias, std=0.1)
+        nn.init.normal_(model.head.bias, std=0.1)
         wake(model, images)
     else:
         neuron = asnn.AdaptiveLeaky(0.9, init_hidden=True, num_steps=STEPS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar, Self
 
 import torch
@@ -19,7 +19,7 @@ from snntorch_asnn.layers.norm_over_time import RunsNorms, num_steps_of
 from snntorch_asnn.models import tensor_file
 from snntorch_asnn.models.encodings import EncodingLike, ImageEncoder
 from snntorch_asnn.models.readouts import ReadoutLike, build_readout
-from snntorch_asnn.models.rebuilding import check_finite, unlike
+from snntorch_asnn.models.rebuilding import check_finite, rename_earlier_keys, unlike
 from snntorch_asnn.models.resizing import check_steps, resize_model
 
 __all__ = ["Copies", "Place", "SpikingModel"]
@@ -41,7 +41,8 @@ In :class:`Copies` each key takes it whole.
 class SpikingModel(nn.Module, ABC):
     """Image classifier over time: encode, run every step through the network, read out.
 
-    Every call is a new sequence: no state outlives it. A subclass gives :meth:`step_logits`.
+    Every call is a new sequence: no state outlives it. A subclass gives :meth:`step_features`, and its last
+    layer as ``head``.
 
     Args:
         num_classes: number of classes.
@@ -56,6 +57,7 @@ class SpikingModel(nn.Module, ABC):
         norm_over_time: see :func:`~snntorch_asnn.models.create_model`; None for the class's default.
 
     Attributes:
+        head: the last layer, from features to the logits of each step.
         default_norm_over_time: the class's default, what its reference does.
         recipe: name and settings that :func:`~snntorch_asnn.models.create_model` made the model from;
             None where it did not.
@@ -66,16 +68,15 @@ class SpikingModel(nn.Module, ABC):
         >>> class Linear(SpikingModel):
         ...     def __init__(self, **settings):
         ...         super().__init__(image_size=8, **settings)
-        ...         self.fc = torch.nn.Linear(3 * 8 * 8, self.num_classes)
-        ...     def step_logits(self, planes):
-        ...         return self.fc(planes.flatten(2))
+        ...         self.head = torch.nn.Linear(3 * 8 * 8, self.num_classes)
+        ...     def step_features(self, planes):
+        ...         return planes.flatten(2)
         >>> model = Linear(num_classes=10, num_steps=4)
         >>> model(torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 10])
     """
 
-    classifier: ClassVar[str] = "head"
-    """Name of the last linear layer."""
+    head: nn.Module
 
     default_norm_over_time: ClassVar[NormOverTime] = "pooled"
 
@@ -132,11 +133,46 @@ class SpikingModel(nn.Module, ABC):
             ValueError: ``images`` has another shape than the model was built for, or values on the CPU
                 that its code cannot take; or parts of the model are for another number of steps.
         """
-        if not torch.compiler.is_compiling():
-            check_steps(self)
-        logits = self.step_logits(self.encode(images))
+        logits = self.step_logits(self._encoded(images))
         weighed: Tensor = self.readout.weigh(logits) if return_steps else self.readout(logits)
         return weighed
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Compute the input of the head at each step.
+
+        Args:
+            images: see :meth:`forward`.
+
+        Returns:
+            Features ``[T, B, F]``.
+
+        Raises:
+            TypeError, ValueError: as :meth:`forward`.
+
+        Example::
+
+            >>> import torch
+            >>> from snntorch_asnn.models import create_model
+            >>> model = create_model("lenet", num_classes=10, num_steps=4)
+            >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
+            torch.Size([4, 2, 256])
+        """
+        return self.step_features(self._encoded(images))
+
+    def _encoded(self, images: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling():
+            check_steps(self)
+        planes: Tensor = self.encode(images)
+        return planes
+
+    @abstractmethod
+    def step_features(self, planes: Tensor) -> Tensor:
+        """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, F]``."""
+
+    def step_logits(self, planes: Tensor) -> Tensor:
+        """Map encoded images, ``[T, B, C, H, W]``, to logits, ``[T, B, num_classes]``."""
+        logits: Tensor = self.head(self.step_features(planes))
+        return logits
 
     @property
     def num_steps(self) -> int:
@@ -188,10 +224,6 @@ class SpikingModel(nn.Module, ABC):
     def analog_steps(self) -> AnalogSteps:
         """What the first layer must know of the code."""
         return AnalogSteps(self.direct_steps, self.num_steps - self.direct_steps if self.carried else 0)
-
-    @abstractmethod
-    def step_logits(self, planes: Tensor) -> Tensor:
-        """Map encoded images, ``[T, B, C, H, W]``, to logits, ``[T, B, num_classes]``."""
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
         """Write weights and settings to one safetensors file, to be read by ``from_pretrained``.
@@ -247,52 +279,53 @@ class SpikingModel(nn.Module, ABC):
             )
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Put a fresh last layer in the place of the model's, to train it on other classes.
+        """Replace the head by a fresh one, to train the model on other classes.
 
         Args:
             num_classes: number of classes.
 
         Raises:
             TypeError: ``num_classes`` is not an integer.
-            ValueError: ``num_classes`` is below 1, or the model does not say which layer is its last.
+            ValueError: ``num_classes`` is below 1, or ``head`` is not an ``nn.Linear``.
 
         Example::
 
             >>> from snntorch_asnn.models import create_model
             >>> model = create_model("lenet", num_classes=10, num_steps=4)
             >>> model.reset_classifier(3)
-            >>> model.fc2
+            >>> model.head
             Linear(in_features=256, out_features=3, bias=True)
         """
         num_classes = check_count("num_classes", num_classes)
-        old = getattr(self, self.classifier, None)
+        old = getattr(self, "head", None)
         if not isinstance(old, nn.Linear):
             raise ValueError(
-                "model must name its last linear layer in the class attribute classifier;"
-                f" {type(self).__name__} has {self.classifier!r}"
+                f"head must be an nn.Linear to be replaced; got {type(old).__name__}: override"
+                f" reset_classifier in {type(self).__name__}"
             )
         new = nn.Linear(
             old.in_features, num_classes, old.bias is not None, old.weight.device, old.weight.dtype
         )
         self.init_classifier(new)
-        setattr(self, self.classifier, new.train(old.training))
+        self.head = new.train(old.training)
         self.num_classes = num_classes
         if self.recipe is not None:
             self.recipe["settings"]["num_classes"] = num_classes
 
     @staticmethod
     def init_classifier(model: nn.Module) -> None:
-        """Draw the weights of a fresh last layer; PyTorch's stay unless a class does otherwise."""
+        """Draw the weights of a fresh head; PyTorch's stay unless a class does otherwise."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was given by hand: a function of the user's own may not be pickled."""
         return self.__dict__ | {"_by_hand": {}}
 
     def _load_from_state_dict(
-        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+        self, state_dict: MutableMapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Say what is wrong where the file has norms of each step, and the model one for all."""
+        """Take keys of earlier versions; say what is wrong where the file has norms of each step."""
         errors: list[str] = args[-1]
+        rename_earlier_keys(state_dict, self.earlier_keys(), prefix)
         for name, norm in self.named_modules():
             given = state_dict.get(f"{prefix}{name}.running_mean")
             if isinstance(norm, _BatchNorm) and num_steps_of(norm) is None and getattr(given, "ndim", 1) == 2:
@@ -303,6 +336,13 @@ class SpikingModel(nn.Module, ABC):
                 )
                 break
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def earlier_keys(self) -> Mapping[str, str]:
+        """Return keys of files of earlier versions, or beginnings that end in a dot, and today's.
+
+        Every way of loading takes both.
+        """
+        return {}
 
     def reference_keys(self) -> Mapping[str, Place]:
         """Return where each key of the reference's checkpoint goes, for ``load_reference_weights``.

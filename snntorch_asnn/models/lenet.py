@@ -71,7 +71,6 @@ class LeNet(SpikingModel):
         torch.Size([4, 2, 10])
     """
 
-    classifier = "fc2"
     fused = False
     default_norm_over_time = "sequential"
 
@@ -127,17 +126,20 @@ class LeNet(SpikingModel):
         features = third * (height // 8) * (width // 8)
         self.fc1 = TimeFolded(nn.Linear(features, hidden), nn.BatchNorm1d(hidden))
         self.spike4 = spiking(channel_shape=(hidden,))
-        self.fc2 = nn.Linear(hidden, self.num_classes)
+        self.head = nn.Linear(hidden, self.num_classes)
         set_norm_over_time(self, self.norm_over_time)
 
-    def step_logits(self, planes: Tensor) -> Tensor:
-        """Map encoded images, ``[T, B, C, H, W]``, to logits, ``[T, B, num_classes]``."""
+    def step_features(self, planes: Tensor) -> Tensor:
+        """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, F]``."""
         spiking = partial(folded_spikes, fused=self.fused)
         x = self.pool(spiking(self.stem, self.spike1, planes))
         x = self.pool(spiking(self.conv2, self.spike2, x))
         x = self.pool(spiking(self.conv3, self.spike3, x))
-        logits: Tensor = self.fc2(spiking(self.fc1, self.spike4, x.flatten(2)))
-        return logits
+        return spiking(self.fc1, self.spike4, x.flatten(2))
+
+    def earlier_keys(self) -> dict[str, str]:
+        """Return the key of the head in files of version 0.0, and today's."""
+        return {"fc2.": "head."}
 
     def reference_keys(self) -> dict[str, Place]:
         """Return where each key of the reference code's checkpoint goes."""
@@ -153,7 +155,7 @@ class LeNet(SpikingModel):
                 keys[f"{layer}.{suffix}"] = block and f"{block}.0.{suffix}"
             for suffix in _NORM:
                 keys[f"{norm}.{suffix}"] = block and f"{block}.1.{suffix}"
-        keys |= {f"lin2.{suffix}": f"fc2.{suffix}" for suffix in _AFFINE}
+        keys |= {f"lin2.{suffix}": f"head.{suffix}" for suffix in _AFFINE}
         weighted = isinstance(self.readout, TimeWeightedReadout)
         keys["scale"] = "readout.scale" if weighted else None
         keys["leakelayers"] = self._time_parameters("beta")

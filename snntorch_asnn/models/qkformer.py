@@ -108,8 +108,8 @@ class QKFormer(SpikingModel):
         init_linear(self)
         set_norm_over_time(self, self.norm_over_time)
 
-    def step_logits(self, planes: Tensor) -> Tensor:
-        """Map encoded images, ``[T, B, C, H, W]``, to logits, ``[T, B, num_classes]``."""
+    def step_features(self, planes: Tensor) -> Tensor:
+        """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, F]``."""
         x = planes
         for index in (1, 2, 3):
             x = getattr(self, f"patch_embed{index}")(x)
@@ -118,8 +118,7 @@ class QKFormer(SpikingModel):
             for block in getattr(self, f"stage{index}"):
                 tokens = block(tokens)
             x = to_maps(tokens, (height, width))
-        logits: Tensor = self.head(tokens.mean(2))
-        return logits
+        return tokens.mean(2)
 
     def reference_keys(self) -> dict[str, Place]:
         """Return where each key of the reference code's checkpoint goes: to the same key."""

@@ -81,8 +81,6 @@ class SpikingResNet(ConvLayers, SpikingModel):
         torch.Size([2, 10])
     """
 
-    classifier = "fc"
-
     def __init__(
         self,
         *,
@@ -117,7 +115,7 @@ class SpikingResNet(ConvLayers, SpikingModel):
         if hidden is not None:
             check_count("hidden", hidden)
             self.hidden = nn.Sequential(nn.Linear(features, hidden), spiking(channel_shape=(hidden,)))
-        self.fc = nn.Linear(features if hidden is None else hidden, self.num_classes)
+        self.head = nn.Linear(features if hidden is None else hidden, self.num_classes)
         init_convolutions(self)
         set_norm_over_time(self, self.norm_over_time)
 
@@ -141,16 +139,19 @@ class SpikingResNet(ConvLayers, SpikingModel):
             self.add_module(name, nn.Sequential(*stage))
         return channels
 
-    def step_logits(self, planes: Tensor) -> Tensor:
-        """Map encoded images, ``[T, B, C, H, W]``, to logits, ``[T, B, num_classes]``."""
+    def step_features(self, planes: Tensor) -> Tensor:
+        """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, F]``."""
         x = self._run_first(planes, self.sn1)
         x = x if self.maxpool is None else fold_time(self.maxpool, x)
         for name in self.stages:
             x = getattr(self, name)(x)
         x = x if self.sn_last is None else self.sn_last(x)
         x = x.mean((3, 4))
-        logits: Tensor = self.fc(x if self.hidden is None else self.hidden(x))
-        return logits
+        return x if self.hidden is None else self.hidden(x)
+
+    def earlier_keys(self) -> dict[str, str]:
+        """Return the key of the head in files of version 0.0, and today's."""
+        return {"fc.": "head."}
 
     def reference_keys(self) -> dict[str, Place]:
         """Return where each key of a published checkpoint goes.
@@ -159,7 +160,7 @@ class SpikingResNet(ConvLayers, SpikingModel):
         convolution of a block with its norm, and its checkpoints have that in their key names, in a form
         that depends on SpikingJelly's version.
         """
-        places = same_keys(self, "")
+        places = {re.sub(r"^head\.", "fc.", key): place for key, place in same_keys(self, "").items()}
         wrapped = {
             _in_container(key, container): place
             for container in (".module", "")

@@ -112,13 +112,12 @@ class Spikingformer(SpikingModel):
         init_linear(self)
         set_norm_over_time(self, self.norm_over_time)
 
-    def step_logits(self, planes: Tensor) -> Tensor:
-        """Map encoded images, ``[T, B, C, H, W]``, to logits, ``[T, B, num_classes]``."""
+    def step_features(self, planes: Tensor) -> Tensor:
+        """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, F]``."""
         x = to_tokens(self.patch_embed(planes))
         for block in self.block:
             x = block(x)
-        logits: Tensor = self.head(x.mean(2))
-        return logits
+        return x.mean(2)
 
     def reference_keys(self) -> dict[str, Place]:
         """Return where each key of the reference code's checkpoint goes: to the same key.

@@ -90,7 +90,7 @@ def test_saves_over_an_older_file_at_once(path, monkeypatch):
         lenet().save_pretrained(path)
     monkeypatch.undo()
     assert [entry.name for entry in path.parent.iterdir()] == [NAME]
-    assert torch.equal(from_pretrained(path).fc2.weight, first.fc2.weight)
+    assert torch.equal(from_pretrained(path).head.weight, first.head.weight)
 
 
 def test_file_has_the_permissions_of_any_other(path):
@@ -132,9 +132,9 @@ def test_refuses_tensors_that_do_not_fit(path):
     model.save_pretrained(path)
     own = {key: value.clone() for key, value in model.state_dict().items()}
     for spoil, message in (
-        (own | {"fc2.bias": torch.zeros(3)}, r"'fc2.bias' is of shape \(10,\), .*; got of shape \(3,\)"),
+        (own | {"head.bias": torch.zeros(3)}, r"'head.bias' is of shape \(10,\), .*; got of shape \(3,\)"),
         (own | {"more": torch.zeros(3)}, r"'more' is missing in the model; got of shape \(3,\)"),
-        ({key: value for key, value in own.items() if key != "fc2.bias"}, r"'fc2.bias' .*; got missing"),
+        ({key: value for key, value in own.items() if key != "head.bias"}, r"'head.bias' .*; got missing"),
     ):
         rewrite(path, spoil)
         with pytest.raises(ValueError, match=message):

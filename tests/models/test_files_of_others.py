@@ -25,7 +25,8 @@ safetensors = pytest.importorskip("safetensors")
 save_file = pytest.importorskip("safetensors.torch").save_file
 
 TINY = [name for name in list_models() if name.endswith("_tiny") or name == "lenet"]
-HEADS = {"lenet": "fc2", "spiking_resnet_tiny": "fc"}
+PYTORCHS_HEADS = ("lenet", "spiking_resnet_tiny")
+"""Models whose last layer starts as PyTorch draws it."""
 
 
 def build(name: str = "lenet", **settings: Any) -> Any:
@@ -51,17 +52,12 @@ def rewrite(path: Any, recipe: Any = None, tensors: Any = None, **settings: Any)
 # What is saved can be loaded
 
 
-def replaced_head(model: Any, name: str) -> str:
-    head = HEADS.get(name, "head")
-    setattr(model, head, nn.Linear(getattr(model, head).in_features, 3))
-    return f"{head}.(bias|weight)"
-
-
 @pytest.mark.parametrize("name", TINY)
 def test_a_head_that_was_replaced_is_refused_with_the_cure(name: str, path: Any) -> None:
     model = build(name)
-    key = replaced_head(model, name)
-    with pytest.raises(ValueError, match=rf"'{key}' is of shape .*10.* got of shape .*3.*reset_classifier"):
+    model.head = nn.Linear(model.head.in_features, 3)
+    message = r"'head.(bias|weight)' is of shape .*10.* got of shape .*3.*reset_classifier"
+    with pytest.raises(ValueError, match=message):
         model.save_pretrained(path)
     assert not path.exists()
 
@@ -74,7 +70,7 @@ def test_a_head_that_was_replaced_is_refused_with_the_cure(name: str, path: Any)
         lambda model: delattr(model, "conv2"),
         lambda model: setattr(model.spike1.neuron, "gain", nn.Parameter(torch.ones(5))),
         lambda model: setattr(model, "spike2", nn.Identity()),
-        lambda model: prune.l1_unstructured(model.fc2, "weight", amount=0.5),
+        lambda model: prune.l1_unstructured(model.head, "weight", amount=0.5),
     ],
     ids=["norm", "more", "less", "longer", "other", "pruned"],
 )
@@ -115,10 +111,10 @@ def test_a_reset_classifier_is_recorded(name: str, path: Any) -> None:
     model = build(name).double().eval()
     before = dict(model.state_dict())
     model.reset_classifier(np.int64(3))
-    head = getattr(model, HEADS.get(name, "head"))
+    head = model.head
     assert (head.out_features, model.num_classes, head.weight.dtype) == (3, 3, torch.float64)
     assert not head.training
-    if name not in HEADS:
+    if name not in PYTORCHS_HEADS:
         assert head.weight.std() < 0.03
         assert not head.bias.any()
     model.save_pretrained(path)
@@ -137,11 +133,10 @@ def test_another_number_of_classes_gets_a_fresh_head(name: str, path: Any) -> No
     images = images.expand(3, *images.shape) if "dvs" in name else images
     assert back(images).shape == (2, 4)
     own, other = model.state_dict(), back.state_dict()
-    head = HEADS.get(name, "head")
-    assert all(torch.equal(own[key], other[key]) for key in own if not key.startswith(head))
+    assert all(torch.equal(own[key], other[key]) for key in own if not key.startswith("head."))
     assert back.recipe["settings"]["num_classes"] == 4
     same = from_pretrained(path, num_classes=10)
-    assert torch.equal(getattr(same, head).weight, getattr(model, head).weight)
+    assert torch.equal(same.head.weight, model.head.weight)
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 2.5, "3", True])
@@ -157,7 +152,7 @@ def test_wrong_numbers_of_classes(wrong: Any, path: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("key", ["fc2.weight", "conv2.1.running_var", "spike1.neuron.gain"])
+@pytest.mark.parametrize("key", ["head.weight", "conv2.1.running_var", "spike1.neuron.gain"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_weights_that_are_not_finite(value: float, key: str, dtype: torch.dtype, path: Any) -> None:
     model = build().to(dtype)
@@ -175,7 +170,7 @@ def test_weights_that_are_not_finite(value: float, key: str, dtype: torch.dtype,
     [
         ({"num_classes": 10**12}, r"settings of its own size; got num_classes=1000000000000"),
         ({"num_classes": 1e12}, r"settings of its own size; got num_classes=1000000000000.0"),
-        ({"num_classes": 20}, r"'fc2.bias' is of shape \(20,\)"),
+        ({"num_classes": 20}, r"'head.bias' is of shape \(20,\)"),
         ({"hidden": 60000}, "ask for more weights than it holds"),
         ({"num_steps": 10**9}, r"settings of its own size; got num_steps="),
         ({"image_size": [16, 10**7]}, r"settings of its own size; got 1=10000000"),
@@ -237,8 +232,8 @@ def test_weights_of_another_kind(dtype: torch.dtype, path: Any) -> None:
     model = build()
     model.save_pretrained(path)
     state = {key: value.clone() for key, value in model.state_dict().items()}
-    rewrite(path, tensors=state | {"fc2.weight": state["fc2.weight"].to(dtype)})
-    with pytest.raises(ValueError, match=rf"'fc2.weight' is of shape .* floating point .*got .* {dtype}"):
+    rewrite(path, tensors=state | {"head.weight": state["head.weight"].to(dtype)})
+    with pytest.raises(ValueError, match=rf"'head.weight' is of shape .* floating point .*got .* {dtype}"):
         from_pretrained(path)
 
 

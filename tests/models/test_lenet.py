@@ -66,7 +66,7 @@ def test_lif_follows_its_equation():
             x = norm(block, conv2d(x, w[f"{block}.0.weight"], w[f"{block}.0.bias"], padding=1))
             x = max_pool2d(fire(layer, x), 2)
         x = norm("fc1", linear(x.flatten(1), w["fc1.0.weight"], w["fc1.0.bias"]))
-        logits.append(linear(fire(3, x), w["fc2.weight"], w["fc2.bias"]))
+        logits.append(linear(fire(3, x), w["head.weight"], w["head.bias"]))
     torch.testing.assert_close(model.eval()(images), torch.stack(logits).mean(0))
     assert torch.stack(logits).std(0).max() > 0
 

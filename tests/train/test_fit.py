@@ -234,7 +234,7 @@ def test_a_damaged_result_is_named(finished, tmp_path):
 
 
 def spoil_weights(checkpoint, value):
-    checkpoint["model"]["fc2.weight"].view(-1)[3] = value
+    checkpoint["model"]["head.weight"].view(-1)[3] = value
 
 
 def as_large_model(checkpoint):
@@ -245,17 +245,17 @@ def as_large_model(checkpoint):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: spoil_weights(c, float("nan")), "finite weights; .*model: fc2.weight holds NaN"),
-        (lambda c: spoil_weights(c, -float("inf")), "finite weights; .*model: fc2.weight holds NaN or inf"),
-        (lambda c: c["model"].update({"fc2.weight": 3}), "model: 'fc2.weight' must name a tensor"),
+        (lambda c: spoil_weights(c, float("nan")), "finite weights; .*model: head.weight holds NaN"),
+        (lambda c: spoil_weights(c, -float("inf")), "finite weights; .*model: head.weight holds NaN or inf"),
+        (lambda c: c["model"].update({"head.weight": 3}), "model: 'head.weight' must name a tensor"),
         (lambda c: c["model"].update({7: torch.zeros(1)}), "model: 7 must name a tensor"),
-        (lambda c: c["model"].pop("fc2.weight"), "a checkpoint of lenet; .*fc2.weight"),
+        (lambda c: c["model"].pop("head.weight"), "a checkpoint of lenet; .*head.weight"),
         (lambda c: c.update(in_channels=10**12), "checkpoint.pt: in_channels cannot be 1000000000000"),
         (lambda c: c.update(image_size=-1), "checkpoint.pt: image_size cannot be -1"),
         (lambda c: c["config"].update(num_steps=10**12), "checkpoint.pt: num_steps cannot be 10000"),
         (lambda c: c["config"].update(epochs="many"), "checkpoint.pt, config: epochs must be an integer"),
         (lambda c: c["config"].update(model="lenett"), "checkpoint.pt, config: model must be"),
-        (lambda c: c["classes"].append("11"), "a checkpoint of lenet; .*'fc2.bias' is of shape"),
+        (lambda c: c["classes"].append("11"), "a checkpoint of lenet; .*'head.bias' is of shape"),
         (as_large_model, "ask for more weights than it holds"),
     ],
     ids=[str(number) for number in range(12)],

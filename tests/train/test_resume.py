@@ -93,9 +93,9 @@ def test_without_a_whole_checkpoint_nothing_is_touched(copy):
 
 def test_a_checkpoint_of_another_model_is_refused(copy):
     state = torch.load(copy / "last.pt", weights_only=True)
-    state["learner"]["model"]["fc2.weight"] = torch.zeros(3, 3)
+    state["learner"]["model"]["head.weight"] = torch.zeros(3, 3)
     torch.save(state, copy / "last.pt")
-    with pytest.raises(ValueError, match=r"(?s)run must have a checkpoint of lenet; .*fc2\.weight"):
+    with pytest.raises(ValueError, match=r"(?s)run must have a checkpoint of lenet; .*head\.weight"):
         train(copy)
 
 
