@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, cast
+from contextlib import AbstractContextManager
+from typing import Literal, NamedTuple, Protocol
 
 import torch
-from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_choice, check_count
-from snntorch_asnn.layers import AnalogCarry, OverTime
-from snntorch_asnn.layers.hybrid_stem import TwoCopies
-from snntorch_asnn.layers.norm_over_time import RunsNorms
-from snntorch_asnn.layers.over_time import snntorch_neurons, spikes_of, takes_sequence
+from snntorch_asnn.layers.over_time import neurons_alone, takes_sequence
+from snntorch_asnn.layers.stepping import Stepping, keep_rows, private_copy
 from snntorch_asnn.models.base import SpikingModel
-from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 from snntorch_asnn.neurons.network import check_net
 
 __all__ = ["AnytimeResult", "anytime"]
@@ -83,25 +79,25 @@ def anytime(
     model = getattr(model, "_orig_mod", model)
     if model.training:
         raise ValueError("model must be in evaluation mode; call model.eval()")
-    stepper = _stepper(model, images, num_steps, encode)
-    active = torch.arange(stepper.batch, device=images.device)
-    logits = total = steps = None
-    for t in range(stepper.num_steps):
-        now = stepper(t, active)
-        total = now if total is None else total + now
-        mean = total / (t + 1)
-        if logits is None or steps is None:
-            logits = mean.new_zeros(stepper.batch, *mean.shape[1:])
-            steps = torch.zeros_like(active)
-        logits[active] = mean
-        steps[active] = t + 1
-        unsure = ~_is_sure(mean, threshold, criterion)
-        if not bool(unsure.any()):
-            break
-        active, total = active[unsure], total[unsure]
-        stepper.keep(unsure)
+    steps_of_model, planes = _steps_of(model, images, num_steps, encode)
+    active = torch.arange(planes.shape[1], device=images.device)
+    steps = torch.zeros_like(active)
+    logits = total = None
+    with steps_of_model as run_step:
+        for t, plane in enumerate(planes):
+            now = run_step(plane[active])
+            total = now if total is None else total + now
+            mean = total / (t + 1)
+            if logits is None:
+                logits = mean.new_zeros(len(steps), *mean.shape[1:])
+            logits[active] = mean
+            steps[active] = t + 1
+            unsure = ~_is_sure(mean, threshold, criterion)
+            if not bool(unsure.any()):
+                break
+            active, total = active[unsure], total[unsure]
+            run_step.keep(unsure)
     assert logits is not None
-    assert steps is not None
     return AnytimeResult(logits, steps)
 
 
@@ -116,93 +112,45 @@ def _is_sure(logits: Tensor, threshold: float, criterion: Criterion) -> Tensor:
     return entropy <= threshold
 
 
-class _Stepper:
-    """A network that runs one step at a time, on the images that are still in."""
+class _Steps(Protocol):
+    """A network that runs one step at a time."""
 
-    def __init__(self, net: nn.Module, inputs: Callable[[int, Tensor], Tensor], num_steps: int, batch: int):
-        self.net = _view(net)
-        self.inputs = inputs
-        self.num_steps = num_steps
-        self.batch = batch
-        self.neurons = snntorch_neurons(self.net)
-        self.advanced = [module for module in self.net.modules() if isinstance(module, _Advanced)]
-        for neuron in self.neurons:
-            neuron.reset_mem()
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Logits of the next step, ``[B, classes]``."""
 
-    def __call__(self, t: int, active: Tensor) -> Tensor:
-        """Logits ``[B, classes]`` of step ``t``."""
-        out = self.net(self.inputs(t, active))
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some samples of the batch only."""
+
+
+class _NetSteps(Stepping):
+    """Any other network, which is called with one step's input: a copy of it, with states of its own."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net = private_copy(net)
+        super().__init__(self.net)
+        for name, neuron in neurons_alone(self.net):
+            if not neuron.init_hidden or takes_sequence(neuron):
+                raise ValueError(
+                    f"model: {name} must hide its state (init_hidden=True) and take one step at a time"
+                )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.run(self._logits, x)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        out = self.net(x)
         logits: Tensor = out[0] if isinstance(out, tuple) else out
         return logits
 
     def keep(self, rows: Tensor) -> None:
-        """Drop the others from the states of the neurons."""
-        for neuron in self.neurons:
-            if isinstance(neuron, AdaptiveNeuron):
-                neuron.keep_samples(rows)
-                continue
-            for name in neuron._non_persistent_buffers_set:
-                state = getattr(neuron, name)
-                if state.ndim > 0 and len(state) == len(rows):
-                    neuron._buffers[name] = state[rows]
-        for layer in self.advanced:
-            layer.state = layer.state[rows]
-
-
-class _ZooStepper(_Stepper):
-    """A model of the zoo, whose layers take sequences: here of one step each."""
-
-    net: SpikingModel
-
-    def __init__(self, model: SpikingModel, planes: Tensor, num_steps: int):
-        super().__init__(model, lambda t, active: planes[t, active], num_steps, planes.shape[1])
-        modules = list(self.net.modules())
-        self.in_time = [module for module in modules if isinstance(module, RunsNorms)]
-        self.carries = []
-        for layer in modules:
-            whole = getattr(layer, "carry", None) if isinstance(layer, TwoCopies) else None
-            if isinstance(whole, AnalogCarry):
-                layer._modules["carry"] = carry = _StepCarry(whole)
-                self.carries.append(carry)
-
-    def __call__(self, t: int, active: Tensor) -> Tensor:
-        for layer in self.in_time:
-            layer.only_step = t
-        logits = self.net.step_logits(self.inputs(t, active)[None])
-        # The readout weighs every step on its own, so the other steps may hold anything.
-        weighed: Tensor = self.net.readout.weigh(logits.expand(self.net.num_steps, *logits.shape[1:]))
-        return weighed[t]
-
-    def keep(self, rows: Tensor) -> None:
         super().keep(rows)
-        for carry in self.carries:
-            carry.keep(rows)
+        keep_rows(self.net, rows)
 
 
-class _StepCarry(nn.Module):
-    """:class:`AnalogCarry`, called for one step at a time."""
-
-    analog: Tensor
-
-    def __init__(self, whole: AnalogCarry) -> None:
-        super().__init__()
-        self.weight = whole.weight
-        self.step = 0
-
-    def forward(self, analog: Tensor, spikes: Tensor) -> Tensor:
-        if len(analog):
-            self.analog = analog
-            return spikes
-        self.step += 1
-        return torch.addcmul(spikes, self.weight[self.step - 1].to(spikes.dtype), self.analog)
-
-    def keep(self, rows: Tensor) -> None:
-        self.analog = self.analog[:, rows]
-
-
-def _stepper(
+def _steps_of(
     model: nn.Module, images: Tensor, num_steps: int | None, encode: Callable[[Tensor], Tensor] | None
-) -> _Stepper:
+) -> tuple[AbstractContextManager[_Steps], Tensor]:
+    """What runs the model step by step, and the inputs of all steps, ``[T, B, ...]``."""
     if num_steps is not None:
         num_steps = check_count("num_steps", num_steps)
     if isinstance(model, SpikingModel):
@@ -210,62 +158,12 @@ def _stepper(
             raise ValueError("encode must be None: a model of the zoo has its own encoding")
         if num_steps is not None and num_steps > model.num_steps:
             raise ValueError(f"num_steps must be at most the model's, {model.num_steps}; got {num_steps}")
-        return _ZooStepper(model, model.encode(images), num_steps or model.num_steps)
+        return model.stepping(), model.encode(images)[:num_steps]
     if encode is None:
         if num_steps is None:
             raise ValueError("num_steps must be given for a model that is not of the zoo")
-        return _Stepper(model, lambda _, active: images[active], num_steps, len(images))
+        return _NetSteps(model), images.expand(num_steps, *images.shape)
     planes = encode(images)
     if num_steps is not None and num_steps > len(planes):
         raise ValueError(f"num_steps must be at most what encode gives, {len(planes)}; got {num_steps}")
-    return _Stepper(model, lambda t, active: planes[t, active], num_steps or len(planes), planes.shape[1])
-
-
-class _Continued(OverTime):
-    """:class:`OverTime`, but the state goes on from one call to the next."""
-
-    by_step: bool
-
-    def forward(self, x: Tensor, **options: Any) -> Tensor:
-        spikes = spikes_of(self.neuron(x[0] if self.by_step else x, **options))
-        return spikes[None] if self.by_step else spikes
-
-
-class _Advanced(OverTime):
-    """:class:`OverTime` of a neuron that is given its state and returns it, which goes on here."""
-
-    state: Any = None
-
-    def forward(self, x: Tensor, **options: Any) -> Tensor:
-        spikes, self.state = cast(Any, self.neuron).advance(x, self.state)
-        return cast(Tensor, spikes)
-
-
-def _view(net: nn.Module) -> nn.Module:
-    """``net`` with the same parameters, but with neurons that keep a state of their own between calls."""
-    # Whatever reaches a module, through a list too, must reach the copy's: only tensors are shared.
-    shared = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
-    view = copy.deepcopy(net, shared)
-    over_time = {name: module for name, module in view.named_modules() if isinstance(module, OverTime)}
-    in_time = {inner for module in over_time.values() for inner in module.modules()}
-    for name, module in view.named_modules():
-        if isinstance(module, SpikingNeuron):
-            _keep_state(module, name, in_time=module in in_time)
-    for name, module in over_time.items():
-        neurons = snntorch_neurons(module)
-        if hasattr(module.neuron, "advance"):
-            module.__class__ = _Advanced
-            continue
-        if not neurons:
-            raise ValueError(f"model: {name} keeps no state, so it cannot run step by step")
-        module.__class__ = _Continued
-        cast(_Continued, module).by_step = not all(map(takes_sequence, neurons))
-    return view
-
-
-def _keep_state(neuron: Any, name: str, *, in_time: bool) -> None:
-    is_adaptive = isinstance(neuron, AdaptiveNeuron)
-    if is_adaptive and in_time:
-        neuron.init_hidden, neuron.output = True, False
-    elif not neuron.init_hidden or takes_sequence(neuron):
-        raise ValueError(f"model: {name} must hide its state (init_hidden=True) and take one step at a time")
+    return _NetSteps(model), planes[:num_steps]

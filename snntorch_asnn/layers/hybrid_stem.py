@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_count
 from snntorch_asnn.layers.norm_over_time import RunsNorms
+from snntorch_asnn.layers.stepping import StepAware, Stepping
 from snntorch_asnn.layers.time_folded import TimeFolded, fold_time_of
 from snntorch_asnn.neurons.resizing import resize_parameter
 
@@ -29,7 +30,7 @@ class AnalogSteps(NamedTuple):
     """Number of later steps that the analog current is carried to, 0 for none."""
 
 
-class AnalogCarry(nn.Module):
+class AnalogCarry(StepAware, nn.Module):
     r"""Carry the current of the analog step on to the steps of spikes.
 
     .. math:: I[t] = I_\mathrm{spike}[t] + w[t]\, I_\mathrm{analog}
@@ -83,7 +84,18 @@ class AnalogCarry(nn.Module):
 
     def forward(self, analog: Tensor, spikes: Tensor) -> Tensor:
         """Add the weighed analog current to the currents of the spikes."""
+        if (stepping := self.stepped_by) is not None:
+            return self._next_step(stepping, analog, spikes)
         weight = self.weight.to(analog.dtype).view(-1, *[1] * (analog.ndim - 1))
+        return torch.addcmul(spikes, weight, analog)
+
+    def _next_step(self, stepping: Stepping, analog: Tensor, spikes: Tensor) -> Tensor:
+        """One step: it has either an analog current, which is kept, or one of spikes."""
+        if len(analog):
+            stepping.store(self, (stepping.step, analog[-1]))
+            return spikes
+        analog_step, analog = stepping.kept(self)
+        weight = self.weight[stepping.step - analog_step - 1].to(spikes.dtype)
         return torch.addcmul(spikes, weight, analog)
 
     def extra_repr(self) -> str:

@@ -20,11 +20,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from snntorch_asnn.layers.stepping import StepAware
 from snntorch_asnn.ops.batch_moments import batch_moments
 
 __all__ = [
     "AnyBatchNorm",
     "NormOverTime",
+    "Rows",
     "RunsNorms",
     "Statistics",
     "check_channels",
@@ -60,22 +62,30 @@ class AnyBatchNorm(nn.BatchNorm2d):
 _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, AnyBatchNorm)
 
 
-class RunsNorms:
+class RunsNorms(StepAware):
     """Base of modules that run batch norms on sequences.
 
     Attributes:
         norm_over_time: which steps a norm takes its statistics from.
-        only_step: the one step that the input is of, where a network runs step by step; None for all steps.
     """
 
     norm_over_time: NormOverTime = "pooled"
-    only_step: int | None = None
     runs_any_module = False
     """Whether norms may stand anywhere in it, because it calls its children as they are."""
 
     def steps_of_norms(self, num_steps: int) -> dict[nn.Module, int]:
         """Return how many of all steps those of its norms see that do not see them all."""
         return {}
+
+
+class Rows(NamedTuple):
+    """Steps of a sequence, among those that a norm has something for.
+
+    Not a slice, for which a compiled graph would have to know the step.
+    """
+
+    first: int
+    steps: int
 
 
 class Statistics(NamedTuple):
@@ -264,11 +274,11 @@ def _in_a_loop(norm: nn.Module, x: Tensor, step: int | None) -> Tensor:
     if not has_steps(norm):
         return torch.stack([norm(x_t) for x_t in x.unbind()])
     rows = rows_of(cast(_BatchNorm, norm), "step", len(x), step)
-    first = 0 if rows is None else rows.start
+    first = 0 if rows is None else rows.first
     return torch.stack([norm(x_t, step=first + t) for t, x_t in enumerate(x.unbind())])
 
 
-def rows_of(norm: _BatchNorm, over_time: NormOverTime, steps: int, step: int | None) -> slice | None:
+def rows_of(norm: _BatchNorm, over_time: NormOverTime, steps: int, step: int | None) -> Rows | None:
     """The steps that a sequence is of, in what a norm has for each step; None if it has nothing.
 
     Raises:
@@ -290,20 +300,20 @@ def rows_of(norm: _BatchNorm, over_time: NormOverTime, steps: int, step: int | N
             f"x must have {known} steps, as its norm has; got {steps}"
             + ("" if step is None else f" from step {step} on")
         )
-    return slice(first, first + steps)
+    return Rows(first, steps)
 
 
-def row(p: Tensor, rows: slice | None) -> Tensor:
+def row(p: Tensor, rows: Rows | None) -> Tensor:
     """Of what a norm has for each step, that of the given steps."""
-    return p if rows is None or p.ndim < 2 or len(p) == rows.stop - rows.start else p[rows]
+    return p if rows is None or p.ndim < 2 or len(p) == rows.steps else p.narrow(0, *rows)
 
 
-def _momenta(norm: _BatchNorm, steps: int, rows: slice | None) -> list[float]:
+def _momenta(norm: _BatchNorm, steps: int, rows: Rows | None) -> list[float]:
     """The momentum of each step's move of the running averages; counts the moves."""
     counts = cast(Tensor, norm.num_batches_tracked)
     if rows is not None:
-        counts[rows] += 1
-        return (1 / counts[rows]).tolist() if norm.momentum is None else [norm.momentum] * steps
+        counts = counts.narrow(0, *rows).add_(1)
+        return (1 / counts).tolist() if norm.momentum is None else [norm.momentum] * steps
     counts += steps
     if norm.momentum is not None:
         return [norm.momentum] * steps
@@ -311,16 +321,16 @@ def _momenta(norm: _BatchNorm, steps: int, rows: slice | None) -> list[float]:
 
 
 @torch.no_grad()
-def move_running_averages(norm: _BatchNorm, mean: Tensor, variance: Tensor, rows: slice | None) -> None:
+def move_running_averages(norm: _BatchNorm, mean: Tensor, variance: Tensor, rows: Rows | None) -> None:
     """Move running averages towards moments ``[C]``, or ``[T, C]``: one pair in order, or each step's own."""
     counts = cast(Tensor, norm.num_batches_tracked)
     in_order = rows is None and variance.ndim == 2
     steps = len(variance) if in_order else 1
-    counts = counts if rows is None else counts[rows]
+    counts = counts if rows is None else counts.narrow(0, *rows)
     counts.add_(steps)
     for running, value in ((norm.running_mean, mean), (norm.running_var, variance)):
         assert running is not None
-        running, value = running if rows is None else running[rows], value.to(running.dtype)
+        running, value = running if rows is None else running.narrow(0, *rows), value.to(running.dtype)
         count = counts.to(running.dtype)
         if in_order:
             running.copy_(_moved_in_order(running, value, norm.momentum, count))

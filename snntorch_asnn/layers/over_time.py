@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
 from snntorch_asnn.layers.norm_over_time import has_hooks
+from snntorch_asnn.layers.stepping import StepAware, Stepping, private_copy
+from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 from snntorch_asnn.neurons.leaky import AdaptiveLeaky
 
-__all__ = ["OverTime", "snntorch_neurons", "spikes_of", "takes_sequence"]
+__all__ = ["OverTime", "neurons_alone", "snntorch_neurons", "spikes_of", "takes_sequence"]
 
 
-class OverTime(nn.Module):
+class OverTime(StepAware, nn.Module):
     """Run a neuron over a whole sequence, from its initial state, and leave no state behind.
 
     What takes whole sequences (:class:`~snntorch_asnn.AdaptiveLeaky` with ``sequence=True``, or any
@@ -55,6 +57,8 @@ class OverTime(nn.Module):
 
         ``options`` go to a neuron that takes whole sequences.
         """
+        if (stepping := self.stepped_by) is not None:
+            return self._next_step(stepping, x, **options)
         stateful = [neuron for neuron in snntorch_neurons(self.neuron) if neuron.init_hidden]
         _reset(stateful)
         if all(takes_sequence(neuron) for neuron in stateful):
@@ -67,6 +71,49 @@ class OverTime(nn.Module):
         _reset(stateful)
         return spikes
 
+    def before_first_step(self, name: str) -> Any:
+        """Return the neuron's state, or where it hides that, a neuron with a state of its own."""
+        neuron = self.neuron
+        if hasattr(neuron, "advance"):
+            return None
+        if isinstance(neuron, AdaptiveNeuron) and not neuron.init_hidden:
+            return (None,) * len(neuron.states)
+        if not snntorch_neurons(neuron):
+            raise ValueError(f"model: {name} keeps no state, so it cannot run step by step")
+        private = private_copy(neuron)
+        for inner in snntorch_neurons(private):
+            if inner.init_hidden:
+                continue
+            if not isinstance(inner, AdaptiveNeuron):
+                raise ValueError(f"model: {name} must hide its state (init_hidden=True) to run step by step")
+            inner.__dict__.update(init_hidden=True, output=True)  # it returns its membrane, as before
+        return private
+
+    def _next_step(self, stepping: Stepping, x: Tensor, **options: Any) -> Tensor:
+        """Go on from what the layer has kept; ``x`` is ``[1, B, ...]``."""
+        kept = stepping.kept(self)
+        if isinstance(kept, nn.Module):
+            by_step = not all(map(takes_sequence, snntorch_neurons(kept)))
+            spikes = spikes_of(kept(x[0] if by_step else x, **options))
+            return spikes[None] if by_step else spikes
+        if isinstance(self.neuron, AdaptiveNeuron):
+            spikes, kept = _advance(self.neuron, x, kept, stepping.step, **options)
+        else:
+            spikes, kept = cast(Any, self.neuron).advance(x, kept)
+        stepping.store(self, kept)
+        return spikes
+
+
+def _advance(
+    neuron: AdaptiveNeuron, x: Tensor, state: tuple[Tensor | None, ...], step: int, **options: Any
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Spikes of one step ``[1, B, ...]`` and the state after it, of a neuron that takes sequences."""
+    spikes, *after = neuron(x, *state, step=step, **options)
+    returned = dict(zip(neuron.returned_states, after, strict=True))
+    last = {name: value[-1] if neuron.output else value for name, value in returned.items()}
+    # A state that is not returned is the spikes themselves, which a recurrent neuron feeds back.
+    return spikes, tuple(last.get(name, spikes[-1]) for name in neuron.states)
+
 
 def _reset(neurons: list[SpikingNeuron]) -> None:
     for neuron in neurons:
@@ -76,6 +123,21 @@ def _reset(neurons: list[SpikingNeuron]) -> None:
 def snntorch_neurons(module: nn.Module) -> list[SpikingNeuron]:
     """The neurons of snnTorch, or derived from them, in a module."""
     return [inner for inner in module.modules() if isinstance(inner, SpikingNeuron)]
+
+
+def neurons_alone(network: nn.Module) -> list[tuple[str, SpikingNeuron]]:
+    """Names and neurons, those of snnTorch or derived from them, that are in no :class:`OverTime`."""
+    inside = {
+        neuron
+        for layer in network.modules()
+        if isinstance(layer, OverTime)
+        for neuron in snntorch_neurons(layer)
+    }
+    return [
+        (name, module)
+        for name, module in network.named_modules()
+        if isinstance(module, SpikingNeuron) and module not in inside
+    ]
 
 
 def takes_sequence(neuron: nn.Module) -> bool:

@@ -13,11 +13,13 @@ from snntorch_asnn.models.registry import create_model, list_models, register_mo
 from snntorch_asnn.models.resnet import SpikingResNet
 from snntorch_asnn.models.spikformer import Spikformer
 from snntorch_asnn.models.spikingformer import Spikingformer
+from snntorch_asnn.models.stepping import ModelStepping
 
 __all__ = [
     "LeNet",
     "LoadReport",
     "MaxFormer",
+    "ModelStepping",
     "QKFormer",
     "Spikformer",
     "SpikingModel",

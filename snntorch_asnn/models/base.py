@@ -21,6 +21,7 @@ from snntorch_asnn.models.encodings import EncodingLike, ImageEncoder
 from snntorch_asnn.models.readouts import ReadoutLike, build_readout
 from snntorch_asnn.models.rebuilding import check_finite, rename_earlier_keys, unlike
 from snntorch_asnn.models.resizing import check_steps, resize_model
+from snntorch_asnn.models.stepping import ModelStepping
 
 __all__ = ["Copies", "Place", "SpikingModel"]
 
@@ -173,6 +174,38 @@ class SpikingModel(nn.Module, ABC):
         """Map encoded images, ``[T, B, C, H, W]``, to logits, ``[T, B, num_classes]``."""
         logits: Tensor = self.head(self.step_features(planes))
         return logits
+
+    def stepping(self) -> ModelStepping:
+        """Run the model on one step after the other, such as planes of a sensor while they come.
+
+        The states of the neurons are held by what the ``with`` statement gives, not by the model, and end
+        with the block. So the model can run other sequences in between, several blocks can be open at once,
+        and :func:`torch.compile` takes the step function.
+
+        Returns:
+            A context manager that is called with the planes of the next step, ``[B, C, H, W]``, and gives
+            that step's share of the logits, ``[B, num_classes]``: the mean over all steps is the model's
+            output. Its ``keep(rows)`` goes on with some samples of the batch only, and its ``step`` is the
+            index of the next step.
+
+        Raises:
+            ValueError: a layer keeps no state or hides it, parts are for another number of steps, or norms
+                take their statistics from all steps together, as in training with
+                ``norm_over_time="pooled"``.
+
+        Example::
+
+            >>> import torch
+            >>> from snntorch_asnn.models import create_model
+            >>> model = create_model("lenet", num_classes=10, num_steps=4).eval()
+            >>> images = torch.rand(2, 3, 32, 32)
+            >>> with model.stepping() as step:
+            ...     logits = [step(planes) for planes in model.encode(images)]
+            >>> torch.allclose(sum(logits) / 4, model(images), atol=1e-5)
+            True
+        """
+        check_steps(self)
+        return ModelStepping(self)
 
     @property
     def num_steps(self) -> int:

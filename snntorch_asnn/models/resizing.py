@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from snntorch_asnn.layers import AnalogCarry
-from snntorch_asnn.layers.hybrid_stem import TwoCopies
+from snntorch_asnn.layers.norm_over_time import RunsNorms
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 
 if TYPE_CHECKING:
@@ -66,11 +66,9 @@ def _parts(model: SpikingModel, num_steps: int) -> Iterator[tuple[Any, int]]:
     """Each part of the network with something for each step, and the number of steps that it is to have."""
     direct = model.direct_steps
     of_copies: dict[nn.Module, int] = {}
-    for first in model.modules():
-        if isinstance(first, TwoCopies) and first.analog_planes:
-            own, *others = first.copies()
-            of_copies |= dict.fromkeys(own.modules(), first.analog_planes)
-            of_copies |= {m: num_steps - direct for other in others for m in other.modules()}
+    for layer in model.modules():
+        if isinstance(layer, RunsNorms):
+            of_copies |= layer.steps_of_norms(num_steps)
     encoding = set(model.encode.modules())
     for module in model.modules():
         if module in encoding or not hasattr(module, "resize_steps") or module is model:

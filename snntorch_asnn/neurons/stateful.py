@@ -103,7 +103,9 @@ class Stateful(TimeIndexed):
                     f"step: with {name} passed by hand and {x.shape[0]} of num_steps={self.num_steps} steps, "
                     "the time step of the first input is unknown; pass step="
                 )
-        return given, step or 0
+        if step is None or is_exporting():
+            return given, step or 0
+        return given, self._position(step)
 
     def _resume(
         self, x: Tensor, given: tuple[Tensor | None, ...], step: int | None

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import snntorch_asnn as asnn
-from snntorch_asnn.early_exit import _ZooStepper
 from snntorch_asnn.layers import StepBatchNorm, norm_leaky, set_norm_over_time
+from snntorch_asnn.layers.stepping import Stepping
 from snntorch_asnn.models import create_model, from_pretrained, list_models, load_reference_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -74,10 +74,10 @@ def assert_alive(model: Any, images: Tensor) -> None:
 
 def in_a_loop(model: Any, images: Tensor) -> Tensor:
     """Logits of the network run one step at a time, each layer on that step alone."""
-    planes = model.encode(images)
-    stepper = _ZooStepper(model, planes, STEPS)
-    everything = torch.arange(planes.shape[1])
-    return torch.stack([stepper(t, everything) for t in range(STEPS)]).mean(0)
+    with Stepping(model) as stepping:
+        steps = [stepping.run(model.step_logits, planes[None]) for planes in model.encode(images)]
+    logits: Tensor = model.readout(torch.cat(steps))
+    return logits
 
 
 @pytest.mark.parametrize(("name", "settings"), VARIANTS, ids=str)
@@ -117,16 +117,13 @@ def test_step_kinds_train_as_a_loop_with_averages_of_each_step(name: str, kind: 
 def statistics_in_a_loop(model: Any, images: Tensor) -> dict[str, list[Tensor]]:
     """The input of every norm at every step of a loop."""
     model = copy.deepcopy(model)
-    planes = model.encode(images)
-    stepper = _ZooStepper(model, planes, STEPS)
     seen: dict[str, list[Tensor]] = {}
-    for name, norm in stepper.net.named_modules():
+    for name, norm in model.named_modules():
         if isinstance(norm, _BatchNorm):
             norm.register_forward_hook(
                 lambda _, args, out, n=name: seen.setdefault(n, []).append(args[0].detach())
             )
-    for t in range(STEPS):
-        stepper(t, torch.arange(planes.shape[1]))
+    in_a_loop(model, images)
     return seen
 
 
