@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from numbers import Real
 from typing import Any, get_args
 
@@ -19,6 +20,7 @@ __all__ = [
     "check_number",
     "check_shape",
     "check_step",
+    "did_you_mean",
 ]
 
 
@@ -66,8 +68,36 @@ def check_shape(name: str, value: object) -> tuple[int, ...]:
 
 def check_choice(name: str, value: str, choices: Any) -> None:
     """Refuse what is not among a ``Literal``'s values."""
-    if value not in get_args(choices):
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(choices)))}; got {value!r}")
+    known = get_args(choices)
+    if value not in known:
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}{did_you_mean(value, known)}"
+        )
+
+
+def did_you_mean(
+    name: object, known: Iterable[str], *, other_names: Mapping[str, str] | None = None, count: int = 1
+) -> str:
+    """Return the end of an error message that names the nearest known names, or nothing.
+
+    Args:
+        name: what was given.
+        known: what there is.
+        other_names: what others call some of them.
+        count: the most names to give.
+
+    Example::
+
+        >>> did_you_mean("img_size", ["image_size", "num_steps"])
+        "; did you mean 'image_size'?"
+    """
+    if not isinstance(name, str):
+        return ""
+    nearest = get_close_matches(name, list(known), n=count)
+    if other_names and name in other_names:
+        nearest = [other_names[name]]
+    *others, last = map(repr, nearest or [""])
+    return f"; did you mean {' or '.join([*filter(None, [', '.join(others)]), last])}?" if nearest else ""
 
 
 def check_flags(**flags: bool) -> None:

@@ -11,14 +11,17 @@ from snntorch_asnn.models.qkformer import QKFormer
 from snntorch_asnn.models.reference_weights import LoadReport, load_reference_weights
 from snntorch_asnn.models.registry import create_model, list_models, register_model
 from snntorch_asnn.models.resnet import SpikingResNet
+from snntorch_asnn.models.settings import BaseSettings, ModelSettings
 from snntorch_asnn.models.spikformer import Spikformer
 from snntorch_asnn.models.spikingformer import Spikingformer
 from snntorch_asnn.models.stepping import ModelStepping
 
 __all__ = [
+    "BaseSettings",
     "LeNet",
     "LoadReport",
     "MaxFormer",
+    "ModelSettings",
     "ModelStepping",
     "QKFormer",
     "Spikformer",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, MutableMapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Never, Self
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from snntorch_asnn.models.encodings import EncodingLike, ImageEncoder
 from snntorch_asnn.models.readouts import ReadoutLike, build_readout
 from snntorch_asnn.models.rebuilding import check_finite, rename_earlier_keys, unlike
 from snntorch_asnn.models.resizing import check_steps, resize_model
+from snntorch_asnn.models.settings import refuse_unknown
 from snntorch_asnn.models.stepping import ModelStepping
 
 __all__ = ["Copies", "Place", "SpikingModel"]
@@ -48,14 +49,15 @@ class SpikingModel(nn.Module, ABC):
     Args:
         num_classes: number of classes.
         num_steps: T.
-        encoding: see :func:`~snntorch_asnn.models.create_model`.
+        encoding: see :func:`~snntorch_asnn.models.create_model`; None for ``"hybrid"``.
         readout: see :func:`~snntorch_asnn.models.create_model`.
-        in_channels: channels of the images.
-        image_size: height and width of the images, one number if they are equal.
+        in_channels: channels of the images; None for 3.
+        image_size: height and width of the images, one number if they are equal; None for 32.
         carry: see :func:`~snntorch_asnn.models.create_model`.
         normalize: see :func:`~snntorch_asnn.models.create_model`.
         unnormalize: see :func:`~snntorch_asnn.models.create_model`.
         norm_over_time: see :func:`~snntorch_asnn.models.create_model`; None for the class's default.
+        **unknown: any other argument raises TypeError, which names the nearest one.
 
     Attributes:
         head: the last layer, from features to the logits of each step.
@@ -66,13 +68,15 @@ class SpikingModel(nn.Module, ABC):
     Example::
 
         >>> import torch
+        >>> from typing import Unpack
+        >>> from snntorch_asnn.models import BaseSettings
         >>> class Linear(SpikingModel):
-        ...     def __init__(self, **settings):
-        ...         super().__init__(image_size=8, **settings)
+        ...     def __init__(self, **settings: Unpack[BaseSettings]) -> None:
+        ...         super().__init__(**settings)
         ...         self.head = torch.nn.Linear(3 * 8 * 8, self.num_classes)
         ...     def step_features(self, planes):
         ...         return planes.flatten(2)
-        >>> model = Linear(num_classes=10, num_steps=4)
+        >>> model = Linear(num_classes=10, num_steps=4, image_size=8)
         >>> model(torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 10])
     """
@@ -86,22 +90,25 @@ class SpikingModel(nn.Module, ABC):
         *,
         num_classes: int,
         num_steps: int,
-        encoding: EncodingLike = "hybrid",
+        encoding: EncodingLike | None = None,
         readout: ReadoutLike = "time_weighted",
-        in_channels: int = 3,
-        image_size: int | tuple[int, int] = 32,
+        in_channels: int | None = None,
+        image_size: int | tuple[int, int] | None = None,
         carry: bool = False,
         normalize: Moments | None = None,
         unnormalize: Moments | None = None,
         norm_over_time: NormOverTime | None = None,
+        **unknown: Never,
     ) -> None:
         super().__init__()
+        refuse_unknown(type(self), unknown)
+        encoding = "hybrid" if encoding is None else encoding
         self.recipe: dict[str, Any] | None = None
         self._by_hand: dict[str, Any] = {}
         self.num_classes = check_count("num_classes", num_classes)
         self._num_steps = check_count("num_steps", num_steps)
-        self.in_channels = check_count("in_channels", in_channels)
-        self.image_size = _height_and_width(image_size)
+        self.in_channels = check_count("in_channels", 3 if in_channels is None else in_channels)
+        self.image_size = _height_and_width(32 if image_size is None else image_size)
         self.encode = ImageEncoder(
             encoding,
             self.num_steps,

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from snntorch_asnn._arguments import did_you_mean
 from snntorch_asnn.encoding import HybridEncoder, Moments
 from snntorch_asnn.spikegen import CODES
 
@@ -133,7 +134,8 @@ def _encoder(encoding: EncodingLike, num_steps: int, **moments: Any) -> nn.Modul
         return None
     if isinstance(encoding, str) and encoding not in CODES:
         names = ", ".join(map(repr, [*CODES, "none"]))
-        raise ValueError(f"encoding must be one of {names}, or a callable; got {encoding!r}")
+        hint = did_you_mean(encoding, [*CODES, "none"])
+        raise ValueError(f"encoding must be one of {names}, or a callable; got {encoding!r}{hint}")
     if not (isinstance(encoding, str) or callable(encoding)):
         raise TypeError(f"encoding must be a name or a callable; got {type(encoding).__name__}")
     if not isinstance(encoding, nn.Module):

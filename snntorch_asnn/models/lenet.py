@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_count
-from snntorch_asnn.encoding import Moments
 from snntorch_asnn.layers import (
     HybridStem,
-    NormOverTime,
     OverTime,
     TimeFolded,
     TimeWeightedReadout,
@@ -19,16 +17,22 @@ from snntorch_asnn.layers import (
 )
 from snntorch_asnn.layers.norm_leaky import folded_spikes
 from snntorch_asnn.models.base import Place, SpikingModel
-from snntorch_asnn.models.encodings import EncodingLike
 from snntorch_asnn.models.neurons import NeuronLike, Sharing, build_neuron
-from snntorch_asnn.models.readouts import ReadoutLike
 from snntorch_asnn.models.registry import register_model
+from snntorch_asnn.models.settings import BaseSettings, ModelSettings
 from snntorch_asnn.neurons import AdaptiveLeaky
 
 __all__ = ["LeNet", "lenet"]
 
 _AFFINE = ("weight", "bias")
 _NORM = (*_AFFINE, "running_mean", "running_var", "num_batches_tracked")
+
+
+class LeNetSettings(ModelSettings, total=False):
+    """Arguments of :class:`LeNet`."""
+
+    channels: tuple[int, int, int]
+    hidden: int
 
 
 class LeNet(SpikingModel):
@@ -42,20 +46,12 @@ class LeNet(SpikingModel):
     and moves one pair of running averages T times: ``norm_over_time="sequential"``, the default here.
 
     Args:
-        num_classes: number of classes.
-        num_steps: T.
-        neuron: see :func:`~snntorch_asnn.models.create_model`.
-        sharing: see :func:`~snntorch_asnn.models.create_model`.
-        encoding: see :func:`~snntorch_asnn.models.create_model`.
-        readout: see :func:`~snntorch_asnn.models.create_model`.
-        in_channels: channels of the images.
-        image_size: height and width of the images, each at least 8.
         channels: output channels of the three convolutions.
         hidden: width of the first linear layer.
-        carry: see :func:`~snntorch_asnn.models.create_model`.
-        normalize: see :func:`~snntorch_asnn.models.create_model`.
-        unnormalize: see :func:`~snntorch_asnn.models.create_model`.
-        norm_over_time: see :func:`~snntorch_asnn.models.create_model`.
+        neuron: see :func:`~snntorch_asnn.models.create_model`.
+        sharing: see :func:`~snntorch_asnn.models.create_model`.
+        **settings: the other arguments of :func:`~snntorch_asnn.models.create_model`; images of 8×8 pixels or
+            more.
 
     Raises:
         TypeError: an argument has a wrong type.
@@ -77,36 +73,16 @@ class LeNet(SpikingModel):
     def __init__(
         self,
         *,
-        num_classes: int,
-        num_steps: int,
-        neuron: NeuronLike = "asnn",
-        sharing: Sharing = "layer",
-        encoding: EncodingLike = "hybrid",
-        readout: ReadoutLike = "time_weighted",
-        in_channels: int = 3,
-        image_size: int | tuple[int, int] = 32,
         channels: tuple[int, int, int] = (32, 48, 64),
         hidden: int = 256,
-        carry: bool = False,
-        normalize: Moments | None = None,
-        unnormalize: Moments | None = None,
-        norm_over_time: NormOverTime | None = None,
+        neuron: NeuronLike = "asnn",
+        sharing: Sharing = "layer",
+        **settings: Unpack[BaseSettings],
     ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            num_steps=num_steps,
-            encoding=encoding,
-            readout=readout,
-            in_channels=in_channels,
-            image_size=image_size,
-            carry=carry,
-            normalize=normalize,
-            unnormalize=unnormalize,
-            norm_over_time=norm_over_time,
-        )
+        super().__init__(**settings)
         height, width = self.image_size
         if min(height, width) < 8:
-            raise ValueError(f"image_size must be at least 8, for three poolings; got {image_size!r}")
+            raise ValueError(f"image_size must be at least 8, for three poolings; got {self.image_size}")
         if len(channels) != 3:
             raise ValueError(f"channels must be three numbers; got {channels!r}")
         for count in channels:
@@ -183,6 +159,6 @@ def _conv_norm(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 @register_model
-def lenet(**settings: Any) -> LeNet:
+def lenet(**settings: Unpack[LeNetSettings]) -> LeNet:
     """LeNet of the method's published code, for CIFAR."""
     return LeNet(**settings)

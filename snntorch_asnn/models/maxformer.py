@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 from torch import Tensor, nn
 
@@ -25,8 +25,20 @@ from snntorch_asnn.models.initialisation import init_linear, init_truncated
 from snntorch_asnn.models.neurons import NeuronLike, Sharing, build_neuron
 from snntorch_asnn.models.reference_keys import same_keys
 from snntorch_asnn.models.registry import register_model
+from snntorch_asnn.models.settings import BaseSettings, ModelSettings
 
 __all__ = ["MaxFormer"]
+
+
+class MaxFormerSettings(ModelSettings, total=False):
+    """Arguments of :class:`MaxFormer`."""
+
+    dim: int
+    depths: tuple[int, int, int]
+    kernel_sizes: tuple[int, int]
+    num_heads: int
+    mlp_ratio: int
+    small_images: bool
 
 
 class MaxFormer(SpikingModel):
@@ -79,7 +91,7 @@ class MaxFormer(SpikingModel):
         small_images: bool = True,
         neuron: NeuronLike = "asnn",
         sharing: Sharing = "layer",
-        **settings: Any,
+        **settings: Unpack[BaseSettings],
     ) -> None:
         super().__init__(**settings)
         _check_stages(depths, kernel_sizes)
@@ -266,45 +278,58 @@ class _MaxEmbedding(nn.Module):
         return out
 
 
-def _imagenet(dim: int, settings: dict[str, Any]) -> MaxFormer:
-    defaults: dict[str, Any] = {
+def _imagenet(dim: int, settings: MaxFormerSettings) -> MaxFormer:
+    filled: MaxFormerSettings = {
         "dim": dim,
         "depths": (1, 2, 7),
         "kernel_sizes": (7, 5),
         "num_heads": dim // 64,
         "small_images": False,
         "image_size": 224,
+        **settings,
     }
-    return MaxFormer(**(defaults | settings))
+    return MaxFormer(**filled)
 
 
 @register_model
-def maxformer_tiny(**settings: Any) -> MaxFormer:
+def maxformer_tiny(**settings: Unpack[MaxFormerSettings]) -> MaxFormer:
     """Max-Former of one block a stage at width 64, for tests and tutorials."""
-    defaults: dict[str, Any] = {"dim": 64, "depths": (1, 1, 1), "kernel_sizes": (0, 3), "num_heads": 2}
-    return MaxFormer(**(defaults | settings))
+    filled: MaxFormerSettings = {
+        "dim": 64,
+        "depths": (1, 1, 1),
+        "kernel_sizes": (0, 3),
+        "num_heads": 2,
+        **settings,
+    }
+    return MaxFormer(**filled)
 
 
 @register_model
-def maxformer_cifar(**settings: Any) -> MaxFormer:
+def maxformer_cifar(**settings: Unpack[MaxFormerSettings]) -> MaxFormer:
     """Max-Former for CIFAR, 4 blocks at width 384."""
-    defaults: dict[str, Any] = {"dim": 384, "depths": (1, 1, 2), "kernel_sizes": (0, 3), "num_heads": 8}
-    return MaxFormer(**(defaults | settings))
+    filled: MaxFormerSettings = {
+        "dim": 384,
+        "depths": (1, 1, 2),
+        "kernel_sizes": (0, 3),
+        "num_heads": 8,
+        **settings,
+    }
+    return MaxFormer(**filled)
 
 
 @register_model
-def maxformer_10_384(**settings: Any) -> MaxFormer:
+def maxformer_10_384(**settings: Unpack[MaxFormerSettings]) -> MaxFormer:
     """Max-Former for ImageNet, 10 blocks at width 384."""
     return _imagenet(384, settings)
 
 
 @register_model
-def maxformer_10_512(**settings: Any) -> MaxFormer:
+def maxformer_10_512(**settings: Unpack[MaxFormerSettings]) -> MaxFormer:
     """Max-Former for ImageNet, 10 blocks at width 512."""
     return _imagenet(512, settings)
 
 
 @register_model
-def maxformer_10_768(**settings: Any) -> MaxFormer:
+def maxformer_10_768(**settings: Unpack[MaxFormerSettings]) -> MaxFormer:
     """Max-Former for ImageNet, 10 blocks at width 768."""
     return _imagenet(768, settings)

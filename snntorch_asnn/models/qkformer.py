@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 from torch import Tensor, nn
 
@@ -27,8 +27,19 @@ from snntorch_asnn.models.initialisation import init_linear
 from snntorch_asnn.models.neurons import NeuronLike, Sharing, build_neuron
 from snntorch_asnn.models.reference_keys import same_keys
 from snntorch_asnn.models.registry import register_model
+from snntorch_asnn.models.settings import BaseSettings, ModelSettings
 
 __all__ = ["QKFormer"]
+
+
+class QKFormerSettings(ModelSettings, total=False):
+    """Arguments of :class:`QKFormer`."""
+
+    dim: int
+    depths: tuple[int, int, int]
+    num_heads: int
+    mlp_ratio: int
+    small_images: bool
 
 
 class QKFormer(SpikingModel):
@@ -78,7 +89,7 @@ class QKFormer(SpikingModel):
         small_images: bool = True,
         neuron: NeuronLike = "asnn",
         sharing: Sharing = "layer",
-        **settings: Any,
+        **settings: Unpack[BaseSettings],
     ) -> None:
         super().__init__(**settings)
         if len(depths) != 3:
@@ -199,42 +210,45 @@ def _between(width: int, small_images: bool, spiking: NeuronBuilder) -> _PatchEm
     return _PatchEmbedding(layers, 0, spiking)
 
 
-def _imagenet(dim: int, settings: dict[str, Any]) -> QKFormer:
-    defaults: dict[str, Any] = {
+def _imagenet(dim: int, settings: QKFormerSettings) -> QKFormer:
+    filled: QKFormerSettings = {
         "dim": dim,
         "depths": (1, 2, 7),
         "num_heads": dim // 64,
         "small_images": False,
         "image_size": 224,
+        **settings,
     }
-    return QKFormer(**(defaults | settings))
+    return QKFormer(**filled)
 
 
 @register_model
-def qkformer_tiny(**settings: Any) -> QKFormer:
+def qkformer_tiny(**settings: Unpack[QKFormerSettings]) -> QKFormer:
     """QKFormer of one block a stage at width 64, for tests and tutorials."""
-    return QKFormer(**{"dim": 64, "depths": (1, 1, 1), "num_heads": 4, **settings})
+    filled: QKFormerSettings = {"dim": 64, "depths": (1, 1, 1), "num_heads": 4, **settings}
+    return QKFormer(**filled)
 
 
 @register_model
-def qkformer_4_384(**settings: Any) -> QKFormer:
+def qkformer_4_384(**settings: Unpack[QKFormerSettings]) -> QKFormer:
     """QKFormer for CIFAR (HST-4-384), 4 blocks at width 384."""
-    return QKFormer(**{"dim": 384, "depths": (1, 1, 2), "num_heads": 8, **settings})
+    filled: QKFormerSettings = {"dim": 384, "depths": (1, 1, 2), "num_heads": 8, **settings}
+    return QKFormer(**filled)
 
 
 @register_model
-def qkformer_10_384(**settings: Any) -> QKFormer:
+def qkformer_10_384(**settings: Unpack[QKFormerSettings]) -> QKFormer:
     """QKFormer for ImageNet (HST-10-384), 10 blocks at width 384."""
     return _imagenet(384, settings)
 
 
 @register_model
-def qkformer_10_512(**settings: Any) -> QKFormer:
+def qkformer_10_512(**settings: Unpack[QKFormerSettings]) -> QKFormer:
     """QKFormer for ImageNet (HST-10-512), 10 blocks at width 512."""
     return _imagenet(512, settings)
 
 
 @register_model
-def qkformer_10_768(**settings: Any) -> QKFormer:
+def qkformer_10_768(**settings: Unpack[QKFormerSettings]) -> QKFormer:
     """QKFormer for ImageNet (HST-10-768), 10 blocks at width 768."""
     return _imagenet(768, settings)

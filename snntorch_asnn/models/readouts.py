@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from snntorch_asnn._arguments import did_you_mean
 from snntorch_asnn.layers import MeanReadout, TimeWeightedReadout
 
 __all__ = ["READOUTS", "ReadoutLike", "build_readout"]
@@ -23,5 +24,7 @@ def build_readout(readout: ReadoutLike, num_steps: int) -> MeanReadout:
     if not isinstance(readout, str):
         raise TypeError(f"readout must be a name or a MeanReadout; got {type(readout).__name__}")
     if readout not in READOUTS:
-        raise ValueError(f"readout must be one of {', '.join(map(repr, READOUTS))}; got {readout!r}")
+        names = ", ".join(map(repr, READOUTS))
+        hint = did_you_mean(readout, READOUTS)
+        raise ValueError(f"readout must be one of {names}; got {readout!r}{hint}")
     return READOUTS[readout](num_steps)

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from inspect import Parameter, signature
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, Unpack, overload
 
 import numpy as np
 from torch import Tensor
 
-from snntorch_asnn._arguments import check_choice
-from snntorch_asnn.encoding import Moments
+from snntorch_asnn._arguments import check_choice, check_flags, did_you_mean
 from snntorch_asnn.layers import NormOverTime, fuse_norm, set_norm_over_time
 from snntorch_asnn.models.base import SpikingModel
-from snntorch_asnn.models.encodings import EncodingLike
-from snntorch_asnn.models.neurons import NeuronLike, Sharing
-from snntorch_asnn.models.readouts import ReadoutLike
+from snntorch_asnn.models.settings import ModelSettings
 
 __all__ = ["builder", "create_model", "list_models", "register_model"]
 
@@ -42,10 +36,11 @@ def register_model(build: Builder) -> Builder:
 
     Example::
 
-        >>> from snntorch_asnn.models import LeNet
+        >>> from typing import Unpack
+        >>> from snntorch_asnn.models import LeNet, ModelSettings
         >>> @register_model
-        ... def narrow_lenet(**settings):
-        ...     return LeNet(channels=[4, 8, 8], hidden=32, **settings)
+        ... def narrow_lenet(**settings: Unpack[ModelSettings]) -> LeNet:
+        ...     return LeNet(channels=(4, 8, 8), hidden=32, **settings)
         >>> model = create_model("narrow_lenet", num_classes=10, num_steps=4)
         >>> _ = _BUILDERS.pop("narrow_lenet")  # for this example only
     """
@@ -77,32 +72,21 @@ def builder(name: str) -> Callable[..., SpikingModel]:
     if not isinstance(name, str):
         raise TypeError(f"name must be a string; got {name!r}")
     if name not in _BUILDERS:
-        nearest = get_close_matches(name, _BUILDERS, n=3, cutoff=0.0)
         raise ValueError(
-            f"name must be one of list_models(); got {name!r}, nearest: {', '.join(map(repr, nearest))}"
+            f"name must be one of list_models(); got {name!r}{did_you_mean(name, _BUILDERS, count=3)}"
         )
     return _BUILDERS[name]
 
 
+@overload
 def create_model(
-    name: str,
-    *,
-    num_classes: int,
-    num_steps: int,
-    neuron: NeuronLike = "asnn",
-    sharing: Sharing = "layer",
-    encoding: EncodingLike | None = None,
-    readout: ReadoutLike = "time_weighted",
-    in_channels: int | None = None,
-    image_size: int | tuple[int, int] | None = None,
-    normalize: Moments | None = None,
-    unnormalize: Moments | None = None,
-    carry: bool = False,
-    norm_over_time: NormOverTime | None = None,
-    step_norm: bool = False,
-    fused: bool = False,
-    **model_args: Any,
-) -> SpikingModel:
+    name: str, *, step_norm: bool = ..., fused: bool = ..., **settings: Unpack[ModelSettings]
+) -> SpikingModel: ...
+@overload  # what only one family takes
+def create_model(
+    name: str, *, num_classes: int, num_steps: int, step_norm: bool = ..., fused: bool = ..., **settings: Any
+) -> SpikingModel: ...
+def create_model(name: str, *, step_norm: bool = False, fused: bool = False, **settings: Any) -> SpikingModel:
     """Build a model of the zoo: ``model(images)`` gives logits ``[B, num_classes]``.
 
     Args:
@@ -145,13 +129,14 @@ def create_model(
         fused: whether each norm runs in one with the neuron behind it, see
             :class:`~snntorch_asnn.layers.NormLeaky`: in less memory, with the same weights; see the page on
             speed.
-        **model_args: what only this model takes: see its class.
+        **settings: what only this model takes: see its class.
 
     Returns:
         The model, with fresh weights.
 
     Raises:
-        TypeError: an argument of a wrong type, or one that this model does not take.
+        TypeError: an argument of a wrong type, or one that this model does not take; the message names the
+            nearest one.
         ValueError: an unknown name, or a value that is out of range.
 
     Example::
@@ -161,81 +146,32 @@ def create_model(
         >>> model(torch.rand(2, 1, 8, 8)).shape
         torch.Size([2, 10])
     """
-    optional = {
-        "encoding": encoding,
-        "in_channels": in_channels,
-        "image_size": image_size,
-        "normalize": _plain_moments(normalize),
-        "unnormalize": _plain_moments(unnormalize),
-    }
-    settings = {
-        "num_classes": num_classes,
-        "num_steps": num_steps,
-        "neuron": neuron,
-        "sharing": sharing,
-        "readout": readout,
-        **{key: value for key, value in optional.items() if value is not None},
-        **({"carry": carry} if carry else {}),
-        **model_args,
-    }
-    settings = with_tuples(settings)
-    for argument, value in {"step_norm": step_norm, "fused": fused}.items():
-        if not isinstance(value, bool):
-            raise TypeError(f"{argument} must be True or False; got {value!r}")
+    check_flags(step_norm=step_norm, fused=fused)
+    defaults = {"neuron": "asnn", "sharing": "layer", "readout": "time_weighted"}
+    given = {key: value for key, value in settings.items() if value is not None or key not in _OR_DEFAULT}
+    plain = with_tuples(
+        defaults | given | {key: _plain_moments(given[key]) for key in _MOMENTS & given.keys()}
+    )
+    norm_over_time = plain.pop("norm_over_time", None)
     if step_norm:
         norm_over_time = _of_step_norm(norm_over_time)
     if norm_over_time is not None:
         check_choice("norm_over_time", norm_over_time, NormOverTime)
-    model = _build(name, settings)
+    model = builder(name)(**plain)
     set_norm_over_time(model, norm_over_time or model.norm_over_time)
-    later = {"norm_over_time": model.norm_over_time, **({"fused": True} if fused else {})}
-    model.recipe = _recipe(name, settings | later)
-    model._by_hand = {key: settings[key] for key in model.recipe["by_hand"]}
+    plain["norm_over_time"] = model.norm_over_time
     if fused:
+        plain["fused"] = True
         fuse_norm(model)
+    model.recipe = _recipe(name, plain)
+    model._by_hand = {key: plain[key] for key in model.recipe["by_hand"]}
     return model
 
 
-_SAME = {
-    "T": "num_steps",
-    "time_steps": "num_steps",
-    "timesteps": "num_steps",
-    "time_step": "num_steps",
-    "num_channels": "in_channels",
-    "in_chans": "in_channels",
-    "mean": "normalize",
-    "code": "encoding",
-    "share": "sharing",
-}
-"""What other packages call an argument."""
+_OR_DEFAULT = ("encoding", "in_channels", "image_size", "normalize", "unnormalize", "norm_over_time")
+"""Arguments of which None is the model's default."""
 
-
-def _build(name: str, settings: dict[str, Any]) -> SpikingModel:
-    """Build a model; where it does not take an argument, say which one was probably meant."""
-    build = builder(name)
-    try:
-        return build(**settings)
-    except TypeError as error:
-        found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if found is None or found[1] not in settings:
-            raise
-        unknown = found[1]
-        known = _arguments_of(build)
-        nearest = [_SAME[unknown]] if unknown in _SAME else get_close_matches(unknown, known, n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"it takes {', '.join(known)}"
-        raise TypeError(f"{unknown} is no argument of the model {name!r}; {hint}") from error
-
-
-def _arguments_of(build: Callable[..., SpikingModel]) -> list[str]:
-    """Names of what :func:`create_model` takes for a model: its own arguments, and those of its class."""
-    names = dict.fromkeys(signature(create_model).parameters)
-    made = get_type_hints(build).get("return")
-    for owner in (build, *(made.__mro__ if isinstance(made, type) else ())):
-        parameters = signature(owner).parameters.values() if callable(owner) else ()
-        names |= {p.name: None for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
-        if isinstance(owner, type) and owner.__name__ == "SpikingModel":
-            break
-    return [name for name in names if name not in ("name", "model_args")]
+_MOMENTS = {"normalize", "unnormalize"}
 
 
 def _of_step_norm(norm_over_time: NormOverTime | None) -> NormOverTime:
@@ -261,7 +197,7 @@ def _plain_moments(moments: Any) -> Any:
 
 
 def with_tuples(value: Any) -> Any:
-    """Return settings as arguments: tuples for lists, which are all that JSON knows, and Python's numbers."""
+    """Return settings as arguments: tuples for lists, which are all that JSON knows, Python's numbers."""
     if isinstance(value, dict):
         return {key: with_tuples(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

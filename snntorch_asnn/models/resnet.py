@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 from torch import Tensor, nn
 
@@ -19,6 +19,7 @@ from snntorch_asnn.models.initialisation import init_convolutions
 from snntorch_asnn.models.neurons import NeuronLike, Sharing, build_neuron
 from snntorch_asnn.models.reference_keys import same_keys
 from snntorch_asnn.models.registry import register_model
+from snntorch_asnn.models.settings import BaseSettings, ModelSettings
 
 __all__ = ["SpikingResNet"]
 
@@ -29,6 +30,18 @@ _SEW: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "sew_and": sew_and,
     "sew_iand": sew_iand,
 }
+
+
+class SpikingResNetSettings(ModelSettings, total=False):
+    """Arguments of :class:`SpikingResNet`."""
+
+    blocks: tuple[int, ...]
+    widths: tuple[int, ...]
+    bottleneck: bool
+    stem_width: int
+    small_images: bool
+    hidden: int | None
+    shortcut: Shortcut
 
 
 class SpikingResNet(ConvLayers, SpikingModel):
@@ -93,7 +106,7 @@ class SpikingResNet(ConvLayers, SpikingModel):
         shortcut: Shortcut = "vanilla",
         neuron: NeuronLike = "asnn",
         sharing: Sharing = "layer",
-        **settings: Any,
+        **settings: Unpack[BaseSettings],
     ) -> None:
         super().__init__(**settings)
         check_choice("shortcut", shortcut, Shortcut)
@@ -237,125 +250,144 @@ def _bottleneck(
     return _Block(layers, shortcut, spiking)
 
 
-def _imagenet(blocks: tuple[int, ...], bottleneck: bool, settings: dict[str, Any]) -> SpikingResNet:
-    return SpikingResNet(**{"blocks": blocks, "bottleneck": bottleneck, "image_size": 224, **settings})
+def _imagenet(blocks: tuple[int, ...], bottleneck: bool, settings: SpikingResNetSettings) -> SpikingResNet:
+    filled: SpikingResNetSettings = {
+        "blocks": blocks,
+        "bottleneck": bottleneck,
+        "image_size": 224,
+        **settings,
+    }
+    return SpikingResNet(**filled)
 
 
 @register_model
-def spiking_resnet_tiny(**settings: Any) -> SpikingResNet:
+def spiking_resnet_tiny(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
     """Spiking ResNet of three blocks at widths 16, 32 and 64, for tests and tutorials."""
-    defaults: dict[str, Any] = {
+    filled: SpikingResNetSettings = {
         "blocks": (1, 1, 1),
         "widths": (16, 32, 64),
         "stem_width": 16,
         "small_images": True,
+        **settings,
     }
-    return SpikingResNet(**(defaults | settings))
+    return SpikingResNet(**filled)
 
 
 @register_model
-def spiking_resnet18_cifar(**settings: Any) -> SpikingResNet:
+def spiking_resnet18_cifar(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
     """Spiking ResNet-18 for CIFAR: the first layer is a 3×3 convolution, and nothing is pooled after it."""
-    return SpikingResNet(**{"blocks": (2, 2, 2, 2), "small_images": True, **settings})
+    filled: SpikingResNetSettings = {"blocks": (2, 2, 2, 2), "small_images": True, **settings}
+    return SpikingResNet(**filled)
 
 
 @register_model
-def spiking_resnet19(**settings: Any) -> SpikingResNet:
+def spiking_resnet19(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
     """Spiking ResNet-19 for CIFAR, the field's default: three stages and a spiking linear layer."""
-    defaults: dict[str, Any] = {
+    filled: SpikingResNetSettings = {
         "blocks": (3, 3, 2),
         "widths": (128, 256, 512),
         "small_images": True,
         "hidden": 256,
+        **settings,
     }
-    return SpikingResNet(**(defaults | settings))
+    return SpikingResNet(**filled)
 
 
 @register_model
-def spiking_resnet18(**settings: Any) -> SpikingResNet:
+def spiking_resnet18(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
     """Spiking ResNet-18 for ImageNet."""
     return _imagenet((2, 2, 2, 2), False, settings)
 
 
 @register_model
-def spiking_resnet34(**settings: Any) -> SpikingResNet:
+def spiking_resnet34(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
     """Spiking ResNet-34 for ImageNet."""
     return _imagenet((3, 4, 6, 3), False, settings)
 
 
 @register_model
-def spiking_resnet50(**settings: Any) -> SpikingResNet:
+def spiking_resnet50(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
     """Spiking ResNet-50 for ImageNet."""
     return _imagenet((3, 4, 6, 3), True, settings)
 
 
 @register_model
-def spiking_resnet101(**settings: Any) -> SpikingResNet:
+def spiking_resnet101(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
     """Spiking ResNet-101 for ImageNet."""
     return _imagenet((3, 4, 23, 3), True, settings)
 
 
 @register_model
-def spiking_resnet152(**settings: Any) -> SpikingResNet:
+def spiking_resnet152(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
     """Spiking ResNet-152 for ImageNet."""
     return _imagenet((3, 8, 36, 3), True, settings)
 
 
 @register_model
-def sew_resnet18(**settings: Any) -> SpikingResNet:
+def sew_resnet18(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
     """SEW-ResNet-18 for ImageNet, with added spikes."""
-    return spiking_resnet18(**{"shortcut": "sew_add", **settings})
+    filled: SpikingResNetSettings = {"shortcut": "sew_add", **settings}
+    return spiking_resnet18(**filled)
 
 
 @register_model
-def sew_resnet34(**settings: Any) -> SpikingResNet:
+def sew_resnet34(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
     """SEW-ResNet-34 for ImageNet, with added spikes."""
-    return spiking_resnet34(**{"shortcut": "sew_add", **settings})
+    filled: SpikingResNetSettings = {"shortcut": "sew_add", **settings}
+    return spiking_resnet34(**filled)
 
 
 @register_model
-def sew_resnet50(**settings: Any) -> SpikingResNet:
+def sew_resnet50(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
     """SEW-ResNet-50 for ImageNet, with added spikes."""
-    return spiking_resnet50(**{"shortcut": "sew_add", **settings})
+    filled: SpikingResNetSettings = {"shortcut": "sew_add", **settings}
+    return spiking_resnet50(**filled)
 
 
 @register_model
-def sew_resnet101(**settings: Any) -> SpikingResNet:
+def sew_resnet101(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
     """SEW-ResNet-101 for ImageNet, with added spikes."""
-    return spiking_resnet101(**{"shortcut": "sew_add", **settings})
+    filled: SpikingResNetSettings = {"shortcut": "sew_add", **settings}
+    return spiking_resnet101(**filled)
 
 
 @register_model
-def sew_resnet152(**settings: Any) -> SpikingResNet:
+def sew_resnet152(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
     """SEW-ResNet-152 for ImageNet, with added spikes."""
-    return spiking_resnet152(**{"shortcut": "sew_add", **settings})
+    filled: SpikingResNetSettings = {"shortcut": "sew_add", **settings}
+    return spiking_resnet152(**filled)
 
 
 @register_model
-def ms_resnet18(**settings: Any) -> SpikingResNet:
+def ms_resnet18(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
     """MS-ResNet-18 for ImageNet, with membrane shortcuts."""
-    return spiking_resnet18(**{"shortcut": "ms", **settings})
+    filled: SpikingResNetSettings = {"shortcut": "ms", **settings}
+    return spiking_resnet18(**filled)
 
 
 @register_model
-def ms_resnet34(**settings: Any) -> SpikingResNet:
+def ms_resnet34(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
     """MS-ResNet-34 for ImageNet, with membrane shortcuts."""
-    return spiking_resnet34(**{"shortcut": "ms", **settings})
+    filled: SpikingResNetSettings = {"shortcut": "ms", **settings}
+    return spiking_resnet34(**filled)
 
 
 @register_model
-def ms_resnet50(**settings: Any) -> SpikingResNet:
+def ms_resnet50(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
     """MS-ResNet-50 for ImageNet, with membrane shortcuts."""
-    return spiking_resnet50(**{"shortcut": "ms", **settings})
+    filled: SpikingResNetSettings = {"shortcut": "ms", **settings}
+    return spiking_resnet50(**filled)
 
 
 @register_model
-def ms_resnet101(**settings: Any) -> SpikingResNet:
+def ms_resnet101(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
     """MS-ResNet-101 for ImageNet, with membrane shortcuts."""
-    return spiking_resnet101(**{"shortcut": "ms", **settings})
+    filled: SpikingResNetSettings = {"shortcut": "ms", **settings}
+    return spiking_resnet101(**filled)
 
 
 @register_model
-def ms_resnet152(**settings: Any) -> SpikingResNet:
+def ms_resnet152(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
     """MS-ResNet-152 for ImageNet, with membrane shortcuts."""
-    return spiking_resnet152(**{"shortcut": "ms", **settings})
+    filled: SpikingResNetSettings = {"shortcut": "ms", **settings}
+    return spiking_resnet152(**filled)

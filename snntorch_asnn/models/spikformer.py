@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 from torch import Tensor, nn
 
@@ -24,11 +24,25 @@ from snntorch_asnn.models.initialisation import init_linear
 from snntorch_asnn.models.neurons import NeuronLike, Sharing, build_neuron
 from snntorch_asnn.models.reference_keys import same_keys
 from snntorch_asnn.models.registry import register_model
+from snntorch_asnn.models.settings import BaseSettings, ModelSettings
 
 __all__ = ["Spikformer"]
 
 CIFAR_POOLS = (False, False, True, True)
 ALL_POOLS = (True, True, True, True)
+
+
+class SpikformerSettings(ModelSettings, total=False):
+    """Arguments of :class:`Spikformer`."""
+
+    dim: int
+    depth: int
+    num_heads: int
+    mlp_ratio: int
+    pools: tuple[bool, bool, bool, bool]
+    scale: float
+    qkv_bias: bool
+    kernel_dims: tuple[int, int]
 
 
 class Spikformer(SpikingModel):
@@ -85,7 +99,7 @@ class Spikformer(SpikingModel):
         kernel_dims: tuple[int, int] = (0, 0),
         neuron: NeuronLike = "asnn",
         sharing: Sharing = "layer",
-        **settings: Any,
+        **settings: Unpack[BaseSettings],
     ) -> None:
         super().__init__(**settings)
         check_count("depth", depth)
@@ -162,13 +176,14 @@ class _Stem(ConvLayers):
         return x + self._run("rpe_conv", "rpe_bn", x, self.rpe_lif)
 
 
-def _cifar(depth: int, dim: int, num_heads: int, settings: dict[str, Any]) -> Spikformer:
-    return Spikformer(**{"depth": depth, "dim": dim, "num_heads": num_heads, **settings})
+def _cifar(depth: int, dim: int, num_heads: int, settings: SpikformerSettings) -> Spikformer:
+    filled: SpikformerSettings = {"depth": depth, "dim": dim, "num_heads": num_heads, **settings}
+    return Spikformer(**filled)
 
 
-def _imagenet(depth: int, dim: int, settings: dict[str, Any]) -> Spikformer:
+def _imagenet(depth: int, dim: int, settings: SpikformerSettings) -> Spikformer:
     """Heads of 64 channels, as in the 8-512 of the published code."""
-    defaults: dict[str, Any] = {
+    filled: SpikformerSettings = {
         "depth": depth,
         "dim": dim,
         "num_heads": dim // 64,
@@ -176,72 +191,73 @@ def _imagenet(depth: int, dim: int, settings: dict[str, Any]) -> Spikformer:
         "qkv_bias": False,
         "kernel_dims": (1, 2),
         "image_size": 224,
+        **settings,
     }
-    return Spikformer(**(defaults | settings))
+    return Spikformer(**filled)
 
 
 @register_model
-def spikformer_tiny(**settings: Any) -> Spikformer:
+def spikformer_tiny(**settings: Unpack[SpikformerSettings]) -> Spikformer:
     """Spikformer of one block at width 64, for tests and tutorials."""
     return _cifar(1, 64, 2, settings)
 
 
 @register_model
-def spikformer_2_256(**settings: Any) -> Spikformer:
+def spikformer_2_256(**settings: Unpack[SpikformerSettings]) -> Spikformer:
     """Spikformer for CIFAR, 2 blocks at width 256."""
     return _cifar(2, 256, 8, settings)
 
 
 @register_model
-def spikformer_4_256(**settings: Any) -> Spikformer:
+def spikformer_4_256(**settings: Unpack[SpikformerSettings]) -> Spikformer:
     """Spikformer for CIFAR, 4 blocks at width 256."""
     return _cifar(4, 256, 8, settings)
 
 
 @register_model
-def spikformer_2_384(**settings: Any) -> Spikformer:
+def spikformer_2_384(**settings: Unpack[SpikformerSettings]) -> Spikformer:
     """Spikformer for CIFAR, 2 blocks at width 384."""
     return _cifar(2, 384, 12, settings)
 
 
 @register_model
-def spikformer_4_384(**settings: Any) -> Spikformer:
+def spikformer_4_384(**settings: Unpack[SpikformerSettings]) -> Spikformer:
     """Spikformer for CIFAR, 4 blocks at width 384."""
     return _cifar(4, 384, 12, settings)
 
 
 @register_model
-def spikformer_8_384(**settings: Any) -> Spikformer:
+def spikformer_8_384(**settings: Unpack[SpikformerSettings]) -> Spikformer:
     """Spikformer for ImageNet, 8 blocks at width 384."""
     return _imagenet(8, 384, settings)
 
 
 @register_model
-def spikformer_6_512(**settings: Any) -> Spikformer:
+def spikformer_6_512(**settings: Unpack[SpikformerSettings]) -> Spikformer:
     """Spikformer for ImageNet, 6 blocks at width 512."""
     return _imagenet(6, 512, settings)
 
 
 @register_model
-def spikformer_8_512(**settings: Any) -> Spikformer:
+def spikformer_8_512(**settings: Unpack[SpikformerSettings]) -> Spikformer:
     """Spikformer for ImageNet, 8 blocks at width 512."""
     return _imagenet(8, 512, settings)
 
 
 @register_model
-def spikformer_10_512(**settings: Any) -> Spikformer:
+def spikformer_10_512(**settings: Unpack[SpikformerSettings]) -> Spikformer:
     """Spikformer for ImageNet, 10 blocks at width 512."""
     return _imagenet(10, 512, settings)
 
 
 @register_model
-def spikformer_8_768(**settings: Any) -> Spikformer:
+def spikformer_8_768(**settings: Unpack[SpikformerSettings]) -> Spikformer:
     """Spikformer for ImageNet, 8 blocks at width 768."""
     return _imagenet(8, 768, settings)
 
 
-def _event(depth: int, dim: int, num_heads: int, settings: dict[str, Any]) -> Spikformer:
-    defaults: dict[str, Any] = {
+def _event(depth: int, dim: int, num_heads: int, settings: SpikformerSettings) -> Spikformer:
+    filled: SpikformerSettings = {
         "depth": depth,
         "dim": dim,
         "num_heads": num_heads,
@@ -252,17 +268,18 @@ def _event(depth: int, dim: int, num_heads: int, settings: dict[str, Any]) -> Sp
         "encoding": "none",
         "in_channels": 2,
         "image_size": 128,
+        **settings,
     }
-    return Spikformer(**(defaults | settings))
+    return Spikformer(**filled)
 
 
 @register_model
-def spikformer_dvs_tiny(**settings: Any) -> Spikformer:
+def spikformer_dvs_tiny(**settings: Unpack[SpikformerSettings]) -> Spikformer:
     """Spikformer for event data of one block at width 64, 32×32 pixels, for tests and tutorials."""
     return _event(1, 64, 4, {"image_size": 32, **settings})
 
 
 @register_model
-def spikformer_dvs_2_256(**settings: Any) -> Spikformer:
+def spikformer_dvs_2_256(**settings: Unpack[SpikformerSettings]) -> Spikformer:
     """Spikformer for event data, 2 blocks at width 256; takes frames ``[T, B, 2, 128, 128]``."""
     return _event(2, 256, 16, settings)

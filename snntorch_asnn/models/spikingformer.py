@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 from torch import Tensor, nn
 
@@ -24,6 +24,7 @@ from snntorch_asnn.models.initialisation import init_linear
 from snntorch_asnn.models.neurons import NeuronLike, Sharing, build_neuron
 from snntorch_asnn.models.reference_keys import same_keys
 from snntorch_asnn.models.registry import register_model
+from snntorch_asnn.models.settings import BaseSettings, ModelSettings
 
 __all__ = ["Spikingformer"]
 
@@ -31,6 +32,17 @@ Pools = tuple[bool, bool, bool, bool]
 
 CIFAR_POOLS: Pools = (False, False, True, True)
 ALL_POOLS: Pools = (True, True, True, True)
+
+
+class SpikingformerSettings(ModelSettings, total=False):
+    """Arguments of :class:`Spikingformer`."""
+
+    dim: int
+    depth: int
+    num_heads: int
+    mlp_ratio: int
+    pools: Pools
+    stem: str
 
 
 class Spikingformer(SpikingModel):
@@ -84,7 +96,7 @@ class Spikingformer(SpikingModel):
         stem: str = "block",
         neuron: NeuronLike = "asnn",
         sharing: Sharing = "layer",
-        **settings: Any,
+        **settings: Unpack[BaseSettings],
     ) -> None:
         super().__init__(**settings)
         check_count("depth", depth)
@@ -163,55 +175,60 @@ class _Stem(ConvLayers):
         return x
 
 
-def _imagenet(dim: int, settings: dict[str, Any]) -> Spikingformer:
-    defaults: dict[str, Any] = {
+def _imagenet(dim: int, settings: SpikingformerSettings) -> Spikingformer:
+    filled: SpikingformerSettings = {
         "depth": 8,
         "dim": dim,
         "num_heads": 8,
         "pools": ALL_POOLS,
         "stem": "proj",
         "image_size": 224,
+        **settings,
     }
-    return Spikingformer(**(defaults | settings))
+    return Spikingformer(**filled)
 
 
 @register_model
-def spikingformer_tiny(**settings: Any) -> Spikingformer:
+def spikingformer_tiny(**settings: Unpack[SpikingformerSettings]) -> Spikingformer:
     """Spikingformer of one block at width 64, for tests and tutorials."""
-    return Spikingformer(**{"depth": 1, "dim": 64, "num_heads": 2, **settings})
+    filled: SpikingformerSettings = {"depth": 1, "dim": 64, "num_heads": 2, **settings}
+    return Spikingformer(**filled)
 
 
 @register_model
-def spikingformer_4_256(**settings: Any) -> Spikingformer:
+def spikingformer_4_256(**settings: Unpack[SpikingformerSettings]) -> Spikingformer:
     """Spikingformer for CIFAR, 4 blocks at width 256."""
-    return Spikingformer(**{"depth": 4, "dim": 256, "num_heads": 8, **settings})
+    filled: SpikingformerSettings = {"depth": 4, "dim": 256, "num_heads": 8, **settings}
+    return Spikingformer(**filled)
 
 
 @register_model
-def spikingformer_2_384(**settings: Any) -> Spikingformer:
+def spikingformer_2_384(**settings: Unpack[SpikingformerSettings]) -> Spikingformer:
     """Spikingformer for CIFAR, 2 blocks at width 384."""
-    return Spikingformer(**{"depth": 2, "dim": 384, "num_heads": 12, **settings})
+    filled: SpikingformerSettings = {"depth": 2, "dim": 384, "num_heads": 12, **settings}
+    return Spikingformer(**filled)
 
 
 @register_model
-def spikingformer_4_384(**settings: Any) -> Spikingformer:
+def spikingformer_4_384(**settings: Unpack[SpikingformerSettings]) -> Spikingformer:
     """Spikingformer for CIFAR, 4 blocks at width 384."""
-    return Spikingformer(**{"depth": 4, "dim": 384, "num_heads": 12, **settings})
+    filled: SpikingformerSettings = {"depth": 4, "dim": 384, "num_heads": 12, **settings}
+    return Spikingformer(**filled)
 
 
 @register_model
-def spikingformer_8_384(**settings: Any) -> Spikingformer:
+def spikingformer_8_384(**settings: Unpack[SpikingformerSettings]) -> Spikingformer:
     """Spikingformer for ImageNet, 8 blocks at width 384."""
     return _imagenet(384, settings)
 
 
 @register_model
-def spikingformer_8_512(**settings: Any) -> Spikingformer:
+def spikingformer_8_512(**settings: Unpack[SpikingformerSettings]) -> Spikingformer:
     """Spikingformer for ImageNet, 8 blocks at width 512."""
     return _imagenet(512, settings)
 
 
 @register_model
-def spikingformer_8_768(**settings: Any) -> Spikingformer:
+def spikingformer_8_768(**settings: Unpack[SpikingformerSettings]) -> Spikingformer:
     """Spikingformer for ImageNet, 8 blocks at width 768."""
     return _imagenet(768, settings)

@@ -18,10 +18,10 @@ def build_model(
         num_classes=len(classes),
         num_steps=config.num_steps,
         neuron=config.neuron,
-        sharing=config.sharing,  # type: ignore[arg-type]
+        sharing=config.sharing,
         encoding=config.encoding,
         carry=config.carry,
-        norm_over_time=None if config.norm_over_time == "auto" else config.norm_over_time,  # type: ignore[arg-type]
+        norm_over_time=None if config.norm_over_time == "auto" else config.norm_over_time,
         readout=config.readout,
         in_channels=in_channels,
         image_size=image_size,

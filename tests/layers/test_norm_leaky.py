@@ -451,7 +451,7 @@ def test_wrong_arguments() -> None:
         fuse_norm(3)
     with pytest.raises(ValueError, match="model must hold layers of the zoo"):
         fuse_norm(nn.Linear(2, 2))
-    with pytest.raises(TypeError, match="fused must be True or False; got 'yes'"):
+    with pytest.raises(TypeError, match="fused must be a bool; got 'yes'"):
         create_model("lenet", num_classes=2, num_steps=2, fused="yes")
     with pytest.raises(TypeError, match="norm_leaky must be a NormLeaky; got BatchNorm2d"):
         fold_norm(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3))

@@ -184,9 +184,9 @@ def test_weights_that_are_not_finite(value: float, key: str, dtype: torch.dtype,
         ({"image_size": {"a": 1}}, "settings of a model of the zoo"),
         ({"encoding": ["hybrid"]}, "encoding must be a name or a callable"),
         ({"encoding": "direct"}, "'stem.0.0.bias' is of shape"),
-        ({"colour": True}, "colour is no argument of the model 'lenet'"),
+        ({"colour": True}, "LeNet takes no argument 'colour'"),
         ({"normalize": [[0.5], "x"]}, "normalize: std must be a number"),
-        ({"fused": 1}, "fused must be True or False"),
+        ({"fused": 1}, "fused must be a bool; got 1"),
     ],
 )
 def test_malformed_settings_name_the_file(settings: Any, message: str, path: Any) -> None:
