@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from snntorch_asnn._arguments import check_choice, check_count
+from snntorch_asnn._arguments import check_choice, check_count, check_flags
 from snntorch_asnn.encoding import Moments
 from snntorch_asnn.layers import NormOverTime, OverTime
 from snntorch_asnn.layers.hybrid_stem import AnalogCarry, AnalogSteps
-from snntorch_asnn.layers.norm_over_time import RunsNorms, num_steps_of
-from snntorch_asnn.models import tensor_file
+from snntorch_asnn.layers.norm_over_time import num_steps_of
 from snntorch_asnn.models.encodings import EncodingLike, ImageEncoder
 from snntorch_asnn.models.readouts import ReadoutLike, build_readout
-from snntorch_asnn.models.rebuilding import check_finite, rename_earlier_keys, unlike
-from snntorch_asnn.models.resizing import check_steps, resize_model
+from snntorch_asnn.models.rebuilding import rename_earlier_keys
+from snntorch_asnn.models.resizing import check_steps, resize_model, resized_state, steps_of_state
+from snntorch_asnn.models.saving import save
 from snntorch_asnn.models.settings import refuse_unknown
 from snntorch_asnn.models.stepping import ModelStepping
 
@@ -282,41 +282,7 @@ class SpikingModel(nn.Module, ABC):
                 exist.
             ModuleNotFoundError: safetensors is not installed.
         """
-        if self.recipe is None:
-            raise ValueError("model must be made by create_model, which notes the settings")
-        if others := {m.norm_over_time for m in self.modules() if isinstance(m, RunsNorms)} - {
-            self.norm_over_time
-        }:
-            raise ValueError(
-                f"model must have one norm_over_time, {self.norm_over_time!r}; some of its layers have "
-                f"{', '.join(map(repr, sorted(others)))}: call set_norm_over_time on the whole model"
-            )
-        self.recipe["settings"]["norm_over_time"] = self.norm_over_time
-        state = self.state_dict()
-        self._check_recipe(state)
-        check_finite(state, path)
-        tensor_file.write(path, state, self.recipe)
-
-    def _check_recipe(self, state: Mapping[str, Tensor]) -> None:
-        """Refuse to save what the recipe does not make: it could not be read again."""
-        from snntorch_asnn.models.registry import create_model  # which needs this module
-
-        assert self.recipe is not None
-        if not set(self.recipe["by_hand"]) <= self._by_hand.keys():
-            return  # a copy does not know what was given by hand
-        try:
-            with torch.device("meta"):
-                made = create_model(self.recipe["name"], **self.recipe["settings"], **self._by_hand)
-        except Exception:
-            if self.recipe["by_hand"]:  # code of the user's own, which may not know that device
-                return
-            raise
-        if difference := unlike(made.state_dict(), state):
-            raise ValueError(
-                "model must be the one that its settings make, or it could not be read again:"
-                f" {difference}. Layers are changed by arguments of create_model, and by the model's"
-                " reset_classifier and resize_steps"
-            )
+        save(self, path)
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a fresh one, to train the model on other classes.
@@ -366,6 +332,11 @@ class SpikingModel(nn.Module, ABC):
         """Take keys of earlier versions; say what is wrong where the file has norms of each step."""
         errors: list[str] = args[-1]
         rename_earlier_keys(state_dict, self.earlier_keys(), prefix)
+        if (steps := steps_of_state(self, state_dict, prefix)) != self.num_steps:
+            errors.append(
+                f"state_dict is of a model with num_steps={steps}, and this one has {self.num_steps}: "
+                "model.load_state_dict(..., resize=True) resamples what there is for each step"
+            )
         for name, norm in self.named_modules():
             given = state_dict.get(f"{prefix}{name}.running_mean")
             if isinstance(norm, _BatchNorm) and num_steps_of(norm) is None and getattr(given, "ndim", 1) == 2:
@@ -376,6 +347,45 @@ class SpikingModel(nn.Module, ABC):
                 )
                 break
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def load_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        strict: bool = True,
+        assign: bool = False,
+        *,
+        resize: bool = False,
+    ) -> Any:
+        """Load parameters and buffers, as every module does.
+
+        Args:
+            state_dict: of a model of the same architecture.
+            strict: whether all keys must be there, and no others.
+            assign: whether the tensors become the model's own instead of being copied.
+            resize: whether the state dict may be of another number of steps: what it has for each step is
+                then resampled to the model's, as by :meth:`resize_steps`.
+
+        Returns:
+            Keys that are missing, and keys that the model does not have.
+
+        Raises:
+            RuntimeError: the state dict does not fit. With ``resize`` the model is then unchanged.
+            ValueError: with ``resize``, the model cannot have the state dict's number of steps.
+
+        Example::
+
+            >>> from snntorch_asnn.models import create_model
+            >>> four = create_model("lenet", num_classes=10, num_steps=4)
+            >>> eight = create_model("lenet", num_classes=10, num_steps=8)
+            >>> eight.load_state_dict(four.state_dict(), resize=True)
+            <All keys matched successfully>
+        """
+        check_flags(resize=resize)
+        if not resize:
+            return super().load_state_dict(state_dict, strict, assign)
+        resampled, result = resized_state(self, state_dict, strict)
+        super().load_state_dict(resampled, strict, assign)
+        return result
 
     def earlier_keys(self) -> Mapping[str, str]:
         """Return keys of files of earlier versions, or beginnings that end in a dot, and today's.

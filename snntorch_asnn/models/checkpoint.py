@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from snntorch_asnn._arguments import check_count, check_flags, did_you_mean
 from snntorch_asnn.layers.step_norm import join_step_norms
 from snntorch_asnn.models import tensor_file
 from snntorch_asnn.models.base import SpikingModel
@@ -18,7 +19,12 @@ __all__ = ["from_pretrained"]
 
 
 def from_pretrained(
-    path: str | os.PathLike[str], *, num_classes: int | None = None, **settings: Any
+    path: str | os.PathLike[str],
+    *,
+    num_classes: int | None = None,
+    num_steps: int | None = None,
+    resize: bool = False,
+    **settings: Any,
 ) -> SpikingModel:
     """Read a model that :meth:`SpikingModel.save_pretrained` wrote.
 
@@ -29,6 +35,9 @@ def from_pretrained(
         path: the file.
         num_classes: number of classes, where another one is wanted than the file's: the last layer is then
             a fresh one.
+        num_steps: number of steps, where another one is wanted than the file's; with ``resize`` only.
+        resize: whether to resample what the file has for each step to ``num_steps``, see
+            :meth:`SpikingModel.resize_steps`.
         **settings: those that no file can hold, such as a callable for ``neuron``, and no others.
 
     Returns:
@@ -37,9 +46,10 @@ def from_pretrained(
     Raises:
         FileNotFoundError: there is no such file.
         ModuleNotFoundError: safetensors is not installed.
-        TypeError: ``num_classes`` is not an integer.
+        TypeError: ``num_classes`` or ``num_steps`` is not an integer, or a setting is unknown.
         ValueError: the file is none of ours or damaged, does not fit the model that it names, has weights
-            that are not finite, or lacks a setting that is not given here.
+            that are not finite, or lacks a setting that is not given here; ``num_steps`` is another one than
+            the file's, and ``resize`` is False or the model cannot be resampled.
 
     Example::
 
@@ -51,19 +61,43 @@ def from_pretrained(
         ...     from_pretrained(f"{folder}/model.safetensors", num_classes=3).head
         Linear(in_features=64, out_features=3, bias=True)
     """
+    check_flags(resize=resize)
+    if num_classes is not None:
+        num_classes = check_count("num_classes", num_classes)
+    if num_steps is not None:
+        num_steps = check_count("num_steps", num_steps)
     recipe, tensors = tensor_file.read(path)
     name, stored, by_hand = _parts(recipe, path)
-    if missing := sorted(by_hand - settings.keys()):
-        raise ValueError(f"settings must hold {', '.join(missing)}, which {str(path)!r} could not hold")
-    if extra := sorted(settings.keys() - by_hand):
-        raise ValueError(f"settings must not hold {', '.join(extra)}, which {str(path)!r} holds")
+    _check_by_hand(settings, stored, by_hand, path)
     stored, tensors = _of_this_version(stored, tensors)
     check_integers(stored, tensors, path)
     given = with_tuples(stored) | settings
     model = rebuild(lambda: create_model(name, **given), tensors, path)
+    if num_steps is not None and num_steps != model.num_steps:
+        if not resize:
+            raise ValueError(
+                f"num_steps must be {model.num_steps}, as in {str(path)!r}; got {num_steps}: resize=True"
+                " resamples what the file has for each step"
+            )
+        model.resize_steps(num_steps)
     if num_classes is not None and num_classes != model.num_classes:
         model.reset_classifier(num_classes)
     return model
+
+
+def _check_by_hand(
+    given: Mapping[str, Any], stored: Mapping[str, Any], by_hand: set[str], path: str | os.PathLike[str]
+) -> None:
+    """Refuse settings that are missing, and those that the file has or does not know."""
+    if missing := sorted(by_hand - given.keys()):
+        raise ValueError(f"settings must hold {', '.join(missing)}, which {str(path)!r} could not hold")
+    extra = sorted(given.keys() - by_hand)
+    if held := [name for name in extra if name in stored]:
+        raise ValueError(f"settings must not hold {', '.join(held)}, which {str(path)!r} holds")
+    if extra:
+        known = ["num_classes", "num_steps", "resize", *by_hand]
+        hint = did_you_mean(extra[0], known) or f"; it takes {', '.join(known)}"
+        raise TypeError(f"from_pretrained takes no argument {extra[0]!r} for {str(path)!r}{hint}")
 
 
 def _parts(recipe: Any, path: str | os.PathLike[str]) -> tuple[str, dict[str, Any], set[str]]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from snntorch_asnn.layers import AnalogCarry
 from snntorch_asnn.layers.norm_over_time import RunsNorms
+from snntorch_asnn.models.rebuilding import rename_earlier_keys
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 
 if TYPE_CHECKING:
     from snntorch_asnn.models.base import SpikingModel
 
-__all__ = ["check_steps", "resize_model"]
+__all__ = ["check_steps", "resize_model", "resized_state", "steps_of_state"]
 
 
 def resize_model(model: SpikingModel, num_steps: int) -> None:
@@ -37,6 +39,49 @@ def resize_model(model: SpikingModel, num_steps: int) -> None:
     model._num_steps = num_steps
     if model.recipe is not None:
         model.recipe["settings"]["num_steps"] = num_steps
+
+
+def steps_of_state(model: SpikingModel, state: Mapping[str, Any], prefix: str = "") -> int:
+    """Number of steps of the model that a state dict is of; the model's own where nothing tells.
+
+    Args:
+        model: a model of the same architecture.
+        state: the state dict.
+        prefix: beginning of the model's keys in it.
+    """
+    names = {module: name for name, module in model.named_modules()}
+    for part, steps in _parts(model, model.num_steps):
+        if steps != model.num_steps or isinstance(part, AnalogCarry):
+            continue
+        if isinstance(part, AdaptiveNeuron) and f"{prefix}{names[part]}.gain" not in state:
+            continue  # one of snnTorch's, whose values are for all steps
+        for key, own in part.state_dict().items():
+            found = state.get(f"{prefix}{names[part]}.{key}")
+            if isinstance(found, Tensor) and 0 < own.ndim == found.ndim and own.shape[1:] == found.shape[1:]:
+                return len(found)
+    return model.num_steps
+
+
+def resized_state(
+    model: SpikingModel, state: Mapping[str, Any], strict: bool
+) -> tuple[dict[str, Tensor], Any]:
+    """A state dict of another number of steps, resampled to the model's.
+
+    Returns:
+        The resampled tensors, and what ``load_state_dict`` says of the keys.
+
+    Raises:
+        RuntimeError: the state dict does not fit the model in anything but the number of steps.
+        ValueError: the model cannot have the state dict's number of steps.
+    """
+    state = dict(state)
+    rename_earlier_keys(state, model.earlier_keys())
+    twin = copy.deepcopy(model)
+    resize_model(twin, steps_of_state(model, state))
+    result = twin.load_state_dict(state, strict=strict)
+    resize_model(twin, model.num_steps)
+    tensors = {key: value for key, value in twin.state_dict().items() if key not in result.missing_keys}
+    return tensors, result
 
 
 def check_steps(model: SpikingModel) -> None:

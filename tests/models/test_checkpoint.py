@@ -72,8 +72,8 @@ def test_callables_are_asked_for(path):
     model.save_pretrained(path)
     with pytest.raises(ValueError, match="settings must hold encoding, neuron, which"):
         from_pretrained(path)
-    with pytest.raises(ValueError, match="settings must not hold num_steps, which"):
-        from_pretrained(path, neuron=neuron, encoding=code, num_steps=4)
+    with pytest.raises(ValueError, match="settings must not hold image_size, which"):
+        from_pretrained(path, neuron=neuron, encoding=code, image_size=8)
     images = torch.rand(2, 1, 8, 8)
     assert torch.equal(from_pretrained(path, neuron=neuron, encoding=code).eval()(images), model(images))
 
