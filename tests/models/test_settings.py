@@ -151,6 +151,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 def test_type_checkers_know_the_arguments(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     for name, text in (("right", TYPED), ("wrong", TYPED + "\n" + "\n".join(WRONG))):

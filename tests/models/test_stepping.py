@@ -279,6 +279,7 @@ def test_neurons_that_cannot(neuron: Any, message: str) -> None:
     [{}, {"neuron": "plif"}, {"carry": True, "norm_over_time": "step"}],
     ids=["asnn", "plif", "step"],
 )
+@pytest.mark.slow
 def test_compiles_once_for_all_steps(settings: Any) -> None:
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
