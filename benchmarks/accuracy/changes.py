@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from snntorch_asnn import AdaptiveLeaky, spikegen
 from snntorch_asnn.encoding import HybridEncoder
-from snntorch_asnn.layers import HybridStem
+from snntorch_asnn.layers import HybridStem, NormLeaky
 from snntorch_asnn.surrogate import sigmoid
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -58,10 +58,10 @@ class PhaseNorms(nn.Module):
 def _norms_by_phase(model: nn.Module) -> None:
     analog = model.direct_steps
     for name, layer in model.named_children():
-        if name != "stem":  # which has one for each
-            for key, child in layer.named_children():
-                if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
-                    setattr(layer, key, PhaseNorms(child, [analog, model.num_steps - analog]))
+        if name != "conv1":  # which has one for each
+            for pair in layer.modules():
+                if isinstance(pair, NormLeaky):
+                    pair.norm = PhaseNorms(pair.norm, [analog, model.num_steps - analog])
 
 
 class ShownOnce(nn.Module):
@@ -72,16 +72,16 @@ class ShownOnce(nn.Module):
         self.direct, self.carry = stem.direct, stem.carry
 
     def forward(self, planes: Tensor) -> Tensor:
-        analog = self.direct(planes[0])[None]
+        analog = self.direct(planes[:1])
         return torch.cat([analog, self.carry(analog, torch.zeros_like(analog))])
 
 
 def _without_spikes(model: nn.Module) -> None:
-    model.stem = ShownOnce(model.stem)
+    model.conv1.conv_norm = ShownOnce(model.conv1.conv_norm)
 
 
 def _carry_from(start: float, learn: bool, model: nn.Module) -> None:
-    nn.init.constant_(model.stem.carry.weight, start).requires_grad_(learn)
+    nn.init.constant_(model.conv1.conv_norm.carry.weight, start).requires_grad_(learn)
 
 
 class LearnedLevels(nn.Module):

@@ -101,8 +101,8 @@ def profile(
         >>> report = profile(model, torch.rand(8, 3, 32, 32))
         >>> stem = report.layers[:2]
         >>> [(layer.name, layer.inputs) for layer in stem]
-        [('stem.direct.0', ('analog', 'none', 'none', 'none')),
-         ('stem.spike.0', ('none', 'binary', 'binary', 'binary'))]
+        [('conv1.conv_norm.direct.conv', ('analog', 'none', 'none', 'none')),
+         ('conv1.conv_norm.spike.conv', ('none', 'binary', 'binary', 'binary'))]
         >>> stem[0].macs, stem[0].pj[0] == 4.6 * 884736
         ((884736.0, 0.0, 0.0, 0.0), True)
     """

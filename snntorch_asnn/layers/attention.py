@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_divides
-from snntorch_asnn.layers.tokens import NeuronBuilder, TokenLayers
+from snntorch_asnn.layers.conv_spike import LinearNorm, LinearSpike, NeuronBuilder
 
 __all__ = ["ProductOrder", "SpikingSelfAttention", "TokenQKAttention", "spiking_attention"]
 
@@ -64,7 +64,7 @@ def spiking_attention(
     return (q @ k.transpose(-2, -1) * scale) @ v
 
 
-class SpikingSelfAttention(TokenLayers):
+class SpikingSelfAttention(nn.Module):
     r"""Multi-head self-attention of spikes.
 
     .. math::
@@ -82,7 +82,6 @@ class SpikingSelfAttention(TokenLayers):
         scale: :math:`c`.
         spike_first: whether the input is membranes instead of spikes.
         qkv_bias: whether the query, key and value layers have a bias.
-        kernel_dims: see :class:`~snntorch_asnn.layers.Pointwise`.
 
     Attributes:
         order: of the product, see :func:`~snntorch_asnn.layers.spiking_attention`; may be assigned to.
@@ -96,11 +95,10 @@ class SpikingSelfAttention(TokenLayers):
     Example::
 
         >>> import torch
-        >>> from snntorch_asnn import AdaptiveLeaky
-        >>> from snntorch_asnn.layers import OverTime
-        >>> def spiking(channel_shape, threshold=1.0):
-        ...     return OverTime(AdaptiveLeaky.paper(num_steps=4, threshold=threshold, sequence=True))
-        >>> SpikingSelfAttention(16, 2, spiking)(torch.rand(4, 3, 9, 16)).shape
+        >>> from functools import partial
+        >>> from snntorch_asnn.models import build_neuron
+        >>> attention = SpikingSelfAttention(16, 2, partial(build_neuron, "asnn", 4))
+        >>> attention(torch.rand(4, 3, 9, 16)).shape
         torch.Size([4, 3, 9, 16])
     """
 
@@ -113,35 +111,29 @@ class SpikingSelfAttention(TokenLayers):
         scale: float = 0.125,
         spike_first: bool = False,
         qkv_bias: bool = True,
-        kernel_dims: int = 0,
     ) -> None:
-        super().__init__(kernel_dims)
+        super().__init__()
         check_divides("num_heads", num_heads, "dim", dim)
         self.num_heads = num_heads
         self.scale = scale
         self.order: ProductOrder = "cheaper"
-        self.spike_first = spike_first
-        for name in ("q", "k", "v"):
-            self._add(name, dim, dim, bias=qkv_bias)
-            self.add_module(f"{name}_lif", spiking(channel_shape=(dim,)))
-        self.attn_lif = spiking(channel_shape=(dim,), threshold=ATTENTION_THRESHOLD)
-        self._add("proj", dim, dim)
-        self.proj_lif = spiking(channel_shape=(dim,))
+        self.spike = spiking(channel_shape=(dim,)) if spike_first else nn.Identity()
+        self.q = LinearSpike(dim, dim, spiking, bias=qkv_bias)
+        self.k = LinearSpike(dim, dim, spiking, bias=qkv_bias)
+        self.v = LinearSpike(dim, dim, spiking, bias=qkv_bias)
+        self.attn_spike = spiking(channel_shape=(dim,), threshold=ATTENTION_THRESHOLD)
+        self.proj = LinearNorm(dim, dim) if spike_first else LinearSpike(dim, dim, spiking)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[T, B, N, C]`` to ``[T, B, N, C]``."""
-        x = self.proj_lif(x) if self.spike_first else x
-        q, k, v = (self._heads(self._run(name, x, getattr(self, f"{name}_lif"))) for name in ("q", "k", "v"))
+        x = self.spike(x)
+        q, k, v = (_heads(layer(x), self.num_heads).transpose(2, 3) for layer in (self.q, self.k, self.v))
         mixed = spiking_attention(q, k, v, self.scale, self.order).transpose(2, 3).flatten(3)
-        return self._run("proj", self.attn_lif(mixed), None if self.spike_first else self.proj_lif)
-
-    def _heads(self, x: Tensor) -> Tensor:
-        """``[T, B, N, C]`` to ``[T, B, heads, N, C / heads]``."""
-        heads: Tensor = x.unflatten(3, (self.num_heads, -1))
-        return heads.transpose(2, 3)
+        out: Tensor = self.proj(self.attn_spike(mixed))
+        return out
 
 
-class TokenQKAttention(TokenLayers):
+class TokenQKAttention(nn.Module):
     r"""Attention of queries and keys alone, linear in tokens and channels.
 
     .. math::
@@ -156,7 +148,6 @@ class TokenQKAttention(TokenLayers):
         dim: C, channels of the tokens.
         num_heads: number of heads, which divides ``dim``.
         spiking: builds each neuron, see :data:`NeuronBuilder`.
-        kernel_dims: see :class:`~snntorch_asnn.layers.Pointwise`.
 
     Raises:
         ValueError: ``num_heads`` does not divide ``dim``.
@@ -164,22 +155,24 @@ class TokenQKAttention(TokenLayers):
     Source: Zhou et al., QKFormer, NeurIPS 2024.
     """
 
-    def __init__(self, dim: int, num_heads: int, spiking: NeuronBuilder, *, kernel_dims: int = 1) -> None:
-        super().__init__(kernel_dims)
+    def __init__(self, dim: int, num_heads: int, spiking: NeuronBuilder) -> None:
+        super().__init__()
         check_divides("num_heads", num_heads, "dim", dim)
         self.num_heads = num_heads
-        for name in ("q", "k"):
-            self._add(name, dim, dim, bias=False)
-            self.add_module(f"{name}_lif", spiking(channel_shape=(dim,)))
-        self.attn_lif = spiking(channel_shape=(num_heads,), threshold=ATTENTION_THRESHOLD)
-        self._add("proj", dim, dim)
-        self.proj_lif = spiking(channel_shape=(dim,))
+        self.q = LinearSpike(dim, dim, spiking, bias=False)
+        self.k = LinearSpike(dim, dim, spiking, bias=False)
+        self.attn_spike = spiking(channel_shape=(num_heads,), threshold=ATTENTION_THRESHOLD)
+        self.proj = LinearSpike(dim, dim, spiking)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[T, B, N, C]`` to ``[T, B, N, C]``."""
-        q, k = (
-            self._run(name, x, getattr(self, f"{name}_lif")).unflatten(3, (self.num_heads, -1))
-            for name in ("q", "k")
-        )
-        passes = self.attn_lif(q.sum(-1)).unsqueeze(-1)
-        return self._run("proj", (passes * k).flatten(3), self.proj_lif)
+        q, k = _heads(self.q(x), self.num_heads), _heads(self.k(x), self.num_heads)
+        passes = self.attn_spike(q.sum(-1)).unsqueeze(-1)
+        out: Tensor = self.proj((passes * k).flatten(3))
+        return out
+
+
+def _heads(x: Tensor, num_heads: int) -> Tensor:
+    """``[T, B, N, C]`` to ``[T, B, N, heads, C / heads]``."""
+    heads: Tensor = x.unflatten(3, (num_heads, -1))
+    return heads

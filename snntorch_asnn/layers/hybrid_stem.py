@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_count
+from snntorch_asnn.layers.conv_spike import ConvNorm, ConvSpike, NeuronBuilder
 from snntorch_asnn.layers.norm_over_time import RunsNorms
 from snntorch_asnn.layers.stepping import StepAware, Stepping
 from snntorch_asnn.layers.time_folded import TimeFolded, fold_time_of
 from snntorch_asnn.neurons.resizing import resize_parameter
 
-__all__ = ["AnalogCarry", "AnalogSteps", "HybridStem", "TwoCopies"]
-
-
-RunsCopy = Callable[[Tensor, int | None], Tensor]
-"""Runs one copy of a first layer on planes, the first of which is the given step of the copy."""
+__all__ = ["AnalogCarry", "AnalogSteps", "HybridStem", "first_conv_norm", "first_conv_spike"]
 
 
 class AnalogSteps(NamedTuple):
@@ -103,47 +102,7 @@ class AnalogCarry(StepAware, nn.Module):
         return f"num_steps={len(self.weight)}"
 
 
-class TwoCopies(RunsNorms, nn.Module):
-    """A first layer that may have a copy of its own for the analog steps of a hybrid code.
-
-    Attributes:
-        analog_planes: number of planes at the beginning of a sequence that go through that copy, 0 for none.
-        carry: adds the analog current to that of the later steps, None where it is not carried on.
-    """
-
-    analog_planes = 0
-    carry: nn.Module | None
-
-    def copies(self) -> tuple[nn.Module, ...]:
-        """Return what the analog steps go through, then all that the others do."""
-        raise NotImplementedError
-
-    def steps_of_norms(self, num_steps: int) -> dict[nn.Module, int]:
-        """Return how many steps the norms of either copy see."""
-        if not self.analog_planes:
-            return {}
-        own, *others = self.copies()
-        later = num_steps - self.analog_planes
-        analog = dict.fromkeys(own.modules(), self.analog_planes)
-        return analog | {layer: later for part in others for layer in part.modules()}
-
-    def _run_copies(self, planes: Tensor, analog: RunsCopy, others: RunsCopy) -> Tensor:
-        """Currents of all steps, or of the only one, each step through the copy that it belongs to."""
-        if self.only_step is None:
-            first, later = planes[: self.analog_planes], planes[self.analog_planes :]
-            return self._joined(analog(first, None), others(later, None))
-        if self.only_step < self.analog_planes:
-            out = analog(planes, self.only_step)
-            return self._joined(out, out[:0])
-        out = others(planes, self.only_step - self.analog_planes)
-        return self._joined(out[:0], out)
-
-    def _joined(self, analog: Tensor, spikes: Tensor) -> Tensor:
-        """Currents of the analog steps, then those of the others, with what is carried on to them."""
-        return torch.cat([analog, spikes if self.carry is None else self.carry(analog[-1:], spikes)])
-
-
-class HybridStem(TwoCopies):
+class HybridStem(RunsNorms, nn.Module):
     """A first layer in two copies, one for the analog steps and one for the spikes that follow.
 
     A hybrid code shows the image itself in its first ``direct_steps`` steps and binary planes in
@@ -195,17 +154,73 @@ class HybridStem(TwoCopies):
         return TimeFolded(layer())
 
     def forward(self, planes: Tensor) -> Tensor:
-        """Map ``[T, B, ...]`` to ``[T, B, ...]``."""
+        """Map ``[T, B, ...]`` to ``[T, B, ...]``, each step through the copy that it belongs to."""
+        first = self.analog_planes
+        if self.only_step is None:
+            return self._joined(self._run(self.direct, planes[:first]), self._run(self.spike, planes[first:]))
+        if self.only_step < first:
+            out = self._run(self.direct, planes, self.only_step)
+            return self._joined(out, out[:0])
+        out = self._run(self.spike, planes, self.only_step - first)
+        return self._joined(out[:0], out)
 
-        def run(copy: nn.Module) -> RunsCopy:
-            return lambda planes, step: fold_time_of(copy, planes, self.norm_over_time, step)
+    def _run(self, copy: nn.Module, planes: Tensor, step: int | None = None) -> Tensor:
+        """One copy on its planes, the first of which is the given one of its steps."""
+        return fold_time_of(copy, planes, self.norm_over_time, step)
 
-        return self._run_copies(planes, run(self.direct), run(self.spike))
+    def _joined(self, analog: Tensor, spikes: Tensor) -> Tensor:
+        """Currents of the analog steps, then those of the others, with what is carried on to them."""
+        return torch.cat([analog, spikes if self.carry is None else self.carry(analog[-1:], spikes)])
 
-    def copies(self) -> tuple[nn.Module, ...]:
-        """Return the layer of the analog steps and that of the others."""
-        return self.direct, self.spike
+    def steps_of_norms(self, num_steps: int) -> dict[nn.Module, int]:
+        """Return how many steps the norms of either copy see."""
+        analog = dict.fromkeys(self.direct.modules(), self.analog_planes)
+        return analog | dict.fromkeys(self.spike.modules(), num_steps - self.analog_planes)
 
     def extra_repr(self) -> str:
         """Show the number of analog steps."""
         return f"direct_steps={self.analog_planes}"
+
+
+def first_conv_norm(
+    in_channels: int,
+    out_channels: int,
+    code: AnalogSteps,
+    kernel_size: int = 3,
+    stride: int = 1,
+    bias: bool = False,
+) -> ConvNorm | HybridStem:
+    """Build the first layer of a network: a :class:`ConvNorm`, in two copies for a hybrid code.
+
+    Args:
+        in_channels: channels of the images.
+        out_channels: channels of the output.
+        code: the analog steps, ``analog_steps`` of :class:`~snntorch_asnn.models.SpikingModel`.
+        kernel_size: see :class:`ConvNorm`.
+        stride: see :class:`ConvNorm`.
+        bias: see :class:`ConvNorm`.
+    """
+    layer = partial(ConvNorm, in_channels, out_channels, kernel_size, stride, bias=bias)
+    if not code.steps:
+        return layer()
+    carry = AnalogCarry(code.carried_to) if code.carried_to else None
+    return HybridStem(layer(), layer(), code.steps, carry)
+
+
+def first_conv_spike(
+    in_channels: int,
+    out_channels: int,
+    spiking: NeuronBuilder,
+    code: AnalogSteps,
+    kernel_size: int = 3,
+    stride: int = 1,
+    bias: bool = False,
+) -> ConvSpike | nn.Sequential:
+    """Build the first layer of a network and its neuron: a :class:`ConvSpike`, or for a hybrid code the two.
+
+    The arguments are those of :func:`first_conv_norm`, and ``spiking`` builds the neuron.
+    """
+    if not code.steps:
+        return ConvSpike(in_channels, out_channels, spiking, kernel_size, stride, bias)
+    stem = first_conv_norm(in_channels, out_channels, code, kernel_size, stride, bias)
+    return nn.Sequential(OrderedDict(conv_norm=stem, neuron=spiking(channel_shape=(out_channels, 1, 1))))

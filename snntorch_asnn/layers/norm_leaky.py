@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.distributed as dist
@@ -33,12 +33,11 @@ from snntorch_asnn.layers.norm_over_time import (
 )
 from snntorch_asnn.layers.over_time import OverTime
 from snntorch_asnn.layers.step_norm import begin_norm_over_time
-from snntorch_asnn.layers.time_folded import TimeFolded, fold_time_of
 from snntorch_asnn.neurons import AdaptiveLeaky
 from snntorch_asnn.ops.batch_moments import NormState, gpu_kernels
 from snntorch_asnn.ops.first_derivative import first_derivative_only
 
-__all__ = ["NormLeaky", "fold_norm", "folded_spikes", "fuse_norm", "normed_spikes"]
+__all__ = ["NormLeaky", "fold_norm", "fuse_norm", "normed_spikes"]
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 SMALL = 1 << 17
@@ -81,15 +80,17 @@ class NormLeaky(RunsNorms, nn.Module):
             :func:`~snntorch_asnn.layers.set_norm_over_time`. None is ``"pooled"``, or what a
             :class:`~snntorch_asnn.layers.StepBatchNorm` is.
         num_steps: T, for ``"step_statistics"`` and ``"step"``; None for the neuron's.
+        channel_dim: dimension of the channels: 2, or -1 where they come last, as in tokens.
+        fused: False to run the one and then the other, see :func:`fuse_norm`.
 
     Shapes:
         Input ``[T, B, C]``, ``[T, B, C, L]``, ``[T, B, C, H, W]`` or ``[T, B, C, D, H, W]``, as the norm
-        takes it without T. Output: what the neuron returns.
+        takes it without T; ``[T, B, ..., C]`` with ``channel_dim=-1``. Output: what the neuron returns.
 
     Raises:
         TypeError: ``norm`` is no batch norm, or ``neuron`` none of the above.
-        ValueError: ``neuron`` computes single steps, ``norm_over_time`` is unknown, or an input has the wrong
-            number of dimensions, channels or steps.
+        ValueError: ``neuron`` computes single steps, ``norm_over_time`` is unknown, ``channel_dim`` is
+            neither 2 nor -1, or an input has the wrong number of dimensions, channels or steps.
 
     Example::
 
@@ -111,8 +112,12 @@ class NormLeaky(RunsNorms, nn.Module):
         process_group: dist.ProcessGroup | None = None,
         norm_over_time: NormOverTime | None = None,
         num_steps: int | None = None,
+        channel_dim: Literal[2, -1] = 2,
+        fused: bool = True,
     ) -> None:
         super().__init__()
+        if channel_dim not in (2, -1):
+            raise ValueError(f"channel_dim must be 2, or -1 for channels last; got {channel_dim!r}")
         norm = AnyBatchNorm(norm) if isinstance(norm, int) else norm
         if not isinstance(norm, nn.modules.batchnorm._BatchNorm):
             raise TypeError(f"norm must be a batch norm or a number of channels; got {type(norm).__name__}")
@@ -123,6 +128,8 @@ class NormLeaky(RunsNorms, nn.Module):
         self.norm = norm
         self.neuron = neuron
         self.process_group = process_group
+        self.channel_dim = channel_dim
+        self.fused = fused
         inner = neuron.neuron if isinstance(neuron, OverTime) else neuron
         begin_norm_over_time(self, norm_over_time, num_steps or getattr(inner, "num_steps", None))
 
@@ -132,11 +139,17 @@ class NormLeaky(RunsNorms, nn.Module):
             self.norm,
             self.neuron,
             x,
+            2 if self.channel_dim == 2 else x.ndim - 1,
+            fused=self.fused,
             over_time=self.norm_over_time,
             norm_step=self._first_step(len(x), options.get("step")),
             process_group=self.process_group,
             **options,
         )
+
+    def extra_repr(self) -> str:
+        """Show that the two run one after the other, where they do."""
+        return "" if self.fused else "fused=False"
 
     def _first_step(self, steps: int, given: int | None) -> int | None:
         """The step that a part of a sequence begins with, which the neuron knows; None for a whole one."""
@@ -185,19 +198,6 @@ def normed_spikes(
     if not fused:
         return neuron((factor * x + offset).to(x.dtype), **options)
     return neuron(x, affine=(factor, offset), **options)
-
-
-def folded_spikes(layers: nn.Module, neuron: nn.Module, x: Tensor, *, fused: bool) -> Tensor:
-    """Run a neuron behind ``layers``; if ``fused``, in one with the norm at the end of a ``TimeFolded``."""
-    if not fused or not isinstance(layers, TimeFolded):
-        return neuron(layers(x))  # type: ignore[no-any-return]
-    *before, norm = layers
-    if not isinstance(norm, nn.modules.batchnorm._BatchNorm):
-        return neuron(layers(x))  # type: ignore[no-any-return]
-    for layer in before:
-        x = fold_time_of(layer, x, layers.norm_over_time, layers.only_step)
-    over_time, step = layers.norm_over_time, layers.only_step
-    return normed_spikes(norm, neuron, x, over_time=over_time, norm_step=step)  # type: ignore[no-any-return]
 
 
 def _fuses(norm: nn.Module, neuron: nn.Module, x: Tensor, channel_dim: int, over_time: NormOverTime) -> bool:
@@ -324,13 +324,13 @@ class _Affine(torch.autograd.Function):
 
 
 def fuse_norm(model: nn.Module, fused: bool = True) -> nn.Module:
-    """Let the networks of the zoo run each norm together with the neuron behind it, or no longer.
+    """Let every :class:`NormLeaky` of a network run norm and neuron as one, or no longer.
 
     Nothing but the order of computation changes: modules, keys of the ``state_dict`` and, up to rounding,
     results stay as they are. Models of :func:`~snntorch_asnn.models.create_model` take ``fused=`` instead.
 
     Args:
-        model: a model of the zoo, or a network made of its layers.
+        model: a model of the zoo, or any network with :class:`NormLeaky`.
         fused: whether to.
 
     Returns:
@@ -338,7 +338,7 @@ def fuse_norm(model: nn.Module, fused: bool = True) -> nn.Module:
 
     Raises:
         TypeError: ``model`` is no module.
-        ValueError: ``model`` has no layers of the zoo; put :class:`NormLeaky` into it instead.
+        ValueError: ``model`` has no :class:`NormLeaky`.
 
     Example::
 
@@ -348,14 +348,14 @@ def fuse_norm(model: nn.Module, fused: bool = True) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
-    layers = [module for module in model.modules() if hasattr(module, "fused")]
-    if not layers:
+    pairs = [module for module in model.modules() if isinstance(module, NormLeaky)]
+    if not pairs:
         raise ValueError(
-            "model must hold layers of the zoo, whose norms and neurons are known by name; "
-            f"{type(model).__name__} holds none: build it with NormLeaky"
+            "model must hold layers of the zoo, or NormLeaky in the place of each norm and neuron; "
+            f"{type(model).__name__} holds none"
         )
-    for module in layers:
-        module.fused = fused  # type: ignore[assignment]
+    for pair in pairs:
+        pair.fused = fused
     return model
 
 

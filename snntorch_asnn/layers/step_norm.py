@@ -201,7 +201,7 @@ def set_norm_over_time(
         >>> from snntorch_asnn.models import create_model
         >>> model = create_model("lenet", num_classes=10, num_steps=4)
         >>> model = set_norm_over_time(model, "step_statistics")
-        >>> model.conv2[1].running_mean.shape
+        >>> model.conv2.spike.norm.running_mean.shape
         torch.Size([4, 48])
     """
     if not isinstance(model, nn.Module):

@@ -19,7 +19,7 @@ from snntorch_asnn.layers.norm_over_time import (
 )
 from snntorch_asnn.layers.step_norm import StepBatchNorm, begin_norm_over_time
 
-__all__ = ["TimeFolded", "fold_time", "fold_time_of"]
+__all__ = ["TimeFolded", "fold_time", "fold_time_of", "max_pool"]
 
 
 def fold_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -60,6 +60,8 @@ def fold_time_of(layer: nn.Module, x: Tensor, over_time: NormOverTime, step: int
         over_time: which steps the norms take their statistics from.
         step: the first of the input, where it is a part of a sequence.
     """
+    if isinstance(layer, TimeFolded):
+        return layer(x, step)  # type: ignore[no-any-return]
     if over_time == "pooled":
         return fold_time(layer, x)
     if isinstance(layer, _BatchNorm):
@@ -131,14 +133,23 @@ class TimeFolded(RunsNorms, nn.Sequential):
             part.norm_over_time = self.norm_over_time
         return part
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``[T, B, ...]`` to ``[T, B, ...]``."""
+    def forward(self, x: Tensor, step: int | None = None) -> Tensor:
+        """Map ``[T, B, ...]`` to ``[T, B, ...]``; ``step`` is the first of a part of a sequence."""
         if self.norm_over_time == "pooled":
             return fold_time(super().forward, x)
+        step = self.only_step if step is None else step
         for layer in cast(nn.Sequential, self):
-            x = fold_time_of(layer, x, self.norm_over_time, self.only_step)
+            x = fold_time_of(layer, x, self.norm_over_time, step)
         return x
 
     def extra_repr(self) -> str:
         """Show which steps the norms see, where it is not all together."""
         return "" if self.norm_over_time == "pooled" else f"norm_over_time={self.norm_over_time!r}"
+
+
+def max_pool(halve: bool = True) -> nn.Module:
+    """Build a max pooling of ``[T, B, C, H, W]`` that halves the image, or nothing that changes it.
+
+    The window is 3×3 and moves by 2, as in the published networks.
+    """
+    return TimeFolded(nn.MaxPool2d(3, stride=2, padding=1)) if halve else nn.Identity()

@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import Tensor, nn
-from torch.nn import functional
 
-from snntorch_asnn.layers.norm_leaky import normed_spikes
-from snntorch_asnn.layers.norm_over_time import RunsNorms, normed
+from snntorch_asnn.layers.conv_spike import ConvNorm, LinearNorm, LinearSpike, NeuronBuilder
 
-__all__ = ["NeuronBuilder", "Pointwise", "SpikingMLP", "TokenLayers", "to_maps", "to_tokens"]
-
-NeuronBuilder = Callable[..., nn.Module]
-"""Builds the neuron of one layer, a module over ``[T, B, ...]``, called as ``(channel_shape=, threshold=)``.
-
-``channel_shape`` is the shape of a parameter with one value per channel; ``threshold`` is left out where it
-is the neuron's own.
-"""
+__all__ = ["DepthwiseMixer", "SpikingMLP", "on_tokens", "to_maps", "to_tokens"]
 
 
 def to_tokens(maps: Tensor) -> Tensor:
@@ -45,75 +36,47 @@ def to_maps(tokens: Tensor, size: tuple[int, int]) -> Tensor:
     return maps
 
 
-class Pointwise(nn.Linear):
-    """A linear layer whose weight has the shape of a convolution with kernel size 1.
+def on_tokens(layer: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
+    """Run a layer of tokens ``[T, B, N, C]`` on images ``[T, B, C, H, W]``, and return images."""
+    height, width = maps.shape[3:]
+    return to_maps(layer(to_tokens(maps)), (height, width))
 
-    It computes what the convolution does, on tokens ``[..., C]``, and shares its checkpoints.
+
+class DepthwiseMixer(nn.Module):
+    """Neuron, depthwise convolution and batch norm, on tokens that form images.
 
     Args:
-        in_features: channels of the input.
-        out_features: channels of the output.
-        bias: whether there is one.
-        kernel_dims: 0 for a weight ``[out, in]``, 1 for ``[out, in, 1]``, 2 for ``[out, in, 1, 1]``.
+        channels: C.
+        kernel_size: of the convolution, odd.
+        size: height and width of the images.
+        spiking: builds the neuron, see :data:`NeuronBuilder`.
+
+    Source: Fang et al., Spiking Neural Networks Need High-Frequency Information, NeurIPS 2025.
 
     Example::
 
         >>> import torch
-        >>> layer = Pointwise(4, 6, kernel_dims=1)
-        >>> layer.weight.shape, layer(torch.rand(2, 9, 4)).shape
-        (torch.Size([6, 4, 1]), torch.Size([2, 9, 6]))
+        >>> from functools import partial
+        >>> from snntorch_asnn.models import build_neuron
+        >>> mixer = DepthwiseMixer(8, 3, (4, 5), partial(build_neuron, "asnn", 4))
+        >>> mixer(torch.rand(4, 2, 20, 8)).shape
+        torch.Size([4, 2, 20, 8])
     """
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, kernel_dims: int = 0) -> None:
-        super().__init__(in_features, out_features, bias)
-        self.weight = nn.Parameter(
-            self.weight.detach().reshape(out_features, in_features, *[1] * kernel_dims)
-        )
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Map ``[..., in_features]`` to ``[..., out_features]``."""
-        return functional.linear(input, self.weight.flatten(1), self.bias)
-
-
-class TokenLayers(RunsNorms, nn.Module):
-    """Base of modules made of linear layers with batch norm on tokens.
-
-    Each layer is a pair of children, ``NAME_linear`` and ``NAME_bn``, or ``NAME_conv`` and ``NAME_bn`` where
-    ``kernel_dims`` says that the weights are those of convolutions: the key names of published checkpoints.
-
-    Args:
-        kernel_dims: see :class:`Pointwise`.
-
-    Attributes:
-        fused: whether a norm runs in one with the neuron behind it, see :class:`NormLeaky`.
-    """
-
-    fused = False
-
-    def __init__(self, kernel_dims: int) -> None:
+    def __init__(
+        self, channels: int, kernel_size: int, size: tuple[int, int], spiking: NeuronBuilder
+    ) -> None:
         super().__init__()
-        self.kernel_dims = kernel_dims
-        self._kind = "conv" if kernel_dims else "linear"
+        self.size = size
+        self.spike = spiking(channel_shape=(channels,))
+        self.depthwise = ConvNorm(channels, channels, kernel_size, groups=channels, bias=True)
 
-    def _add(self, name: str, in_features: int, out_features: int, *, bias: bool = True) -> None:
-        layer = Pointwise(in_features, out_features, bias, self.kernel_dims)
-        self.add_module(f"{name}_{self._kind}", layer)
-        self.add_module(f"{name}_bn", nn.BatchNorm1d(out_features))
-
-    def _run(self, name: str, x: Tensor, neuron: nn.Module | None = None) -> Tensor:
-        """Layer ``name``, its norm and, where given, the neuron behind it, on ``[T, B, N, C]``."""
-        out: Tensor = getattr(self, f"{name}_{self._kind}")(x)
-        norm: nn.Module = getattr(self, f"{name}_bn")
-        if neuron is None:
-            return normed(norm, out, 3, self.norm_over_time, self.only_step)
-        over_time, step = self.norm_over_time, self.only_step
-        spikes: Tensor = normed_spikes(
-            norm, neuron, out, 3, fused=self.fused, over_time=over_time, norm_step=step
-        )
-        return spikes
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[T, B, H * W, C]`` to ``[T, B, H * W, C]``."""
+        return to_tokens(self.depthwise(to_maps(self.spike(x), self.size)))
 
 
-class SpikingMLP(TokenLayers):
+class SpikingMLP(nn.Module):
     r"""Two linear layers with batch norm and neurons, on each token alone.
 
     .. math:: y = \mathrm{SN}(\mathrm{BN}(W_2\, \mathrm{SN}(\mathrm{BN}(W_1 x))))
@@ -125,9 +88,7 @@ class SpikingMLP(TokenLayers):
         dim: C, channels of the input and output.
         hidden: channels in between.
         spiking: builds each neuron, see :data:`NeuronBuilder`.
-        spike_first: whether the neurons come before the linear layers instead of after the norms.
-        names: of the two layers.
-        kernel_dims: see :class:`Pointwise`.
+        spike_first: whether the input is membranes instead of spikes.
 
     Source: Zhou et al., Spikformer, ICLR 2023; ``spike_first``: Zhou et al., Spikingformer,
     arXiv 2304.11954.
@@ -135,36 +96,19 @@ class SpikingMLP(TokenLayers):
     Example::
 
         >>> import torch
-        >>> from snntorch_asnn import AdaptiveLeaky
-        >>> from snntorch_asnn.layers import OverTime
-        >>> def spiking(channel_shape):
-        ...     return OverTime(AdaptiveLeaky.paper(num_steps=4, sequence=True))
-        >>> SpikingMLP(16, 64, spiking)(torch.rand(4, 2, 9, 16)).shape
+        >>> from functools import partial
+        >>> from snntorch_asnn.models import build_neuron
+        >>> SpikingMLP(16, 64, partial(build_neuron, "asnn", 4))(torch.rand(4, 2, 9, 16)).shape
         torch.Size([4, 2, 9, 16])
     """
 
-    def __init__(
-        self,
-        dim: int,
-        hidden: int,
-        spiking: NeuronBuilder,
-        *,
-        spike_first: bool = False,
-        names: tuple[str, str] = ("fc1", "fc2"),
-        kernel_dims: int = 0,
-    ) -> None:
-        super().__init__(kernel_dims)
-        self.names = names
-        self.spike_first = spike_first
-        for name, (before, after) in zip(names, ((dim, hidden), (hidden, dim)), strict=True):
-            self._add(name, before, after)
-            neuron = spiking(channel_shape=(before if spike_first else after,))
-            self.add_module(f"{name}_lif", neuron)
+    def __init__(self, dim: int, hidden: int, spiking: NeuronBuilder, *, spike_first: bool = False) -> None:
+        super().__init__()
+        self.spike = spiking(channel_shape=(dim,)) if spike_first else nn.Identity()
+        self.fc1 = LinearSpike(dim, hidden, spiking)
+        self.fc2 = LinearNorm(hidden, dim) if spike_first else LinearSpike(hidden, dim, spiking)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[T, B, N, C]`` to ``[T, B, N, C]``."""
-        first, second = self.names
-        neurons = [getattr(self, f"{name}_lif") for name in self.names]
-        if self.spike_first:
-            return self._run(second, self._run(first, neurons[0](x), neurons[1]))
-        return self._run(second, self._run(first, x, neurons[0]), neurons[1])
+        out: Tensor = self.fc2(self.fc1(self.spike(x)))
+        return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import snntorch_asnn.models.resnet_imagenet  # noqa: F401 - registers its models
 from snntorch_asnn.models.base import SpikingModel
 from snntorch_asnn.models.checkpoint import from_pretrained
 from snntorch_asnn.models.lenet import LeNet

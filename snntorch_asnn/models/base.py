@@ -16,9 +16,9 @@ from snntorch_asnn.encoding import Moments
 from snntorch_asnn.layers import NormOverTime, OverTime
 from snntorch_asnn.layers.hybrid_stem import AnalogCarry, AnalogSteps
 from snntorch_asnn.layers.norm_over_time import num_steps_of
+from snntorch_asnn.models.earlier_keys import take_earlier_keys
 from snntorch_asnn.models.encodings import EncodingLike, ImageEncoder
 from snntorch_asnn.models.readouts import ReadoutLike, build_readout
-from snntorch_asnn.models.rebuilding import rename_earlier_keys
 from snntorch_asnn.models.resizing import check_steps, resize_model, resized_state, steps_of_state
 from snntorch_asnn.models.saving import save
 from snntorch_asnn.models.settings import refuse_unknown
@@ -331,7 +331,7 @@ class SpikingModel(nn.Module, ABC):
     ) -> None:
         """Take keys of earlier versions; say what is wrong where the file has norms of each step."""
         errors: list[str] = args[-1]
-        rename_earlier_keys(state_dict, self.earlier_keys(), prefix)
+        take_earlier_keys(self, state_dict, prefix)
         if (steps := steps_of_state(self, state_dict, prefix)) != self.num_steps:
             errors.append(
                 f"state_dict is of a model with num_steps={steps}, and this one has {self.num_steps}: "

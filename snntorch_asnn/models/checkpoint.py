@@ -122,7 +122,11 @@ def _parts(recipe: Any, path: str | os.PathLike[str]) -> tuple[str, dict[str, An
 def _of_this_version(
     settings: dict[str, Any], tensors: dict[str, Tensor]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Settings and tensors of a file as this version calls them: norms were once pooled, or ``step_norm``."""
+    """Settings and tensors of a file as this version calls them: norms were once pooled, or ``step_norm``.
+
+    ``kernel_dims`` and ``stem`` chose shapes and names that only files had.
+    """
+    settings = {key: value for key, value in settings.items() if key not in ("kernel_dims", "stem")}
     if "norm_over_time" in settings:
         return settings, tensors
     known = {key: value for key, value in settings.items() if key != "step_norm"}

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from torch import nn
 
+from snntorch_asnn.layers import SpikingMLP
+
 __all__ = ["init_convolutions", "init_linear", "init_truncated"]
 
 
 def init_linear(model: nn.Module) -> None:
-    """Draw linear layers from a normal of spread 0.02, cut off at ±2, with zero biases.
-
-    Layers that stand for a convolution of kernel size 1 keep PyTorch's.
-    """
+    """Draw linear layers from a normal of spread 0.02, cut off at ±2, with zero biases."""
     for layer in model.modules():
-        if isinstance(layer, nn.Linear) and layer.weight.ndim == 2:
+        if isinstance(layer, nn.Linear):
             _truncated(layer)
+
+
+def init_truncated(model: nn.Module) -> None:
+    """Draw convolutions and the MLPs from that normal, and leave the other layers PyTorch's."""
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            _truncated(layer)
+        elif isinstance(layer, SpikingMLP):
+            init_linear(layer)
 
 
 def _truncated(layer: nn.Linear | nn.Conv2d) -> None:
     nn.init.trunc_normal_(layer.weight, std=0.02)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
-
-
-def init_truncated(model: nn.Module) -> None:
-    """Draw two-dimensional convolutions from that normal, and leave the other layers PyTorch's."""
-    for layer in model.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.ndim == 4:
-            _truncated(layer)
 
 
 def init_convolutions(model: nn.Module) -> None:

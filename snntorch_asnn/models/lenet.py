@@ -9,15 +9,17 @@ from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_count
 from snntorch_asnn.layers import (
-    HybridStem,
+    ConvSpike,
+    LinearSpike,
     OverTime,
     TimeFolded,
     TimeWeightedReadout,
+    first_conv_spike,
     set_norm_over_time,
 )
-from snntorch_asnn.layers.norm_leaky import folded_spikes
-from snntorch_asnn.models.base import Place, SpikingModel
+from snntorch_asnn.models.base import Copies, Place, SpikingModel
 from snntorch_asnn.models.neurons import NeuronLike, Sharing, build_neuron
+from snntorch_asnn.models.reference_keys import Published, reference_keys
 from snntorch_asnn.models.registry import register_model
 from snntorch_asnn.models.settings import BaseSettings, ModelSettings
 from snntorch_asnn.neurons import AdaptiveLeaky
@@ -67,7 +69,6 @@ class LeNet(SpikingModel):
         torch.Size([4, 2, 10])
     """
 
-    fused = False
     default_norm_over_time = "sequential"
 
     def __init__(
@@ -90,57 +91,51 @@ class LeNet(SpikingModel):
         check_count("hidden", hidden)
         first, second, third = channels
         spiking = partial(build_neuron, neuron, self.num_steps, sharing=sharing)
-
-        stem = partial(_conv_norm, self.in_channels, first)
-        self.stem = HybridStem.build(stem, self.direct_steps, self.num_steps, self.carried)
-        self.spike1 = spiking(channel_shape=(first, 1, 1))
-        self.conv2 = TimeFolded(*_conv_norm(first, second))
-        self.spike2 = spiking(channel_shape=(second, 1, 1))
-        self.conv3 = TimeFolded(*_conv_norm(second, third))
-        self.spike3 = spiking(channel_shape=(third, 1, 1))
+        self.conv1 = first_conv_spike(self.in_channels, first, spiking, self.analog_steps, bias=True)
+        self.conv2 = ConvSpike(first, second, spiking, bias=True)
+        self.conv3 = ConvSpike(second, third, spiking, bias=True)
         self.pool = TimeFolded(nn.MaxPool2d(2))
-        features = third * (height // 8) * (width // 8)
-        self.fc1 = TimeFolded(nn.Linear(features, hidden), nn.BatchNorm1d(hidden))
-        self.spike4 = spiking(channel_shape=(hidden,))
+        self.fc1 = LinearSpike(third * (height // 8) * (width // 8), hidden, spiking)
         self.head = nn.Linear(hidden, self.num_classes)
         set_norm_over_time(self, self.norm_over_time)
 
     def step_features(self, planes: Tensor) -> Tensor:
         """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, F]``."""
-        spiking = partial(folded_spikes, fused=self.fused)
-        x = self.pool(spiking(self.stem, self.spike1, planes))
-        x = self.pool(spiking(self.conv2, self.spike2, x))
-        x = self.pool(spiking(self.conv3, self.spike3, x))
-        return spiking(self.fc1, self.spike4, x.flatten(2))
-
-    def earlier_keys(self) -> dict[str, str]:
-        """Return the key of the head in files of version 0.0, and today's."""
-        return {"fc2.": "head."}
+        x = self.pool(self.conv1(planes))
+        x = self.pool(self.conv2(x))
+        x = self.pool(self.conv3(x))
+        features: Tensor = self.fc1(x.flatten(2))
+        return features
 
     def reference_keys(self) -> dict[str, Place]:
         """Return where each key of the reference code's checkpoint goes."""
-        first = {"con11" if self.encode.direct_steps else "con1": "stem.0"}
-        if isinstance(self.stem, HybridStem):
-            first = {"con1": "stem.spike", "con11": "stem.direct"}
-        blocks = {"con2": "conv2", "con3": "conv3", "lin1": "fc1"}
-        norms = {"con1": "bn1", "con11": "bn11", "con2": "bn2", "con3": "bn3", "lin1": "bn4"}
-        keys: dict[str, Place] = {f"lano.{suffix}": None for suffix in _AFFINE}
-        for layer, norm in norms.items():
-            block = (first | blocks).get(layer)
-            for suffix in _AFFINE:
-                keys[f"{layer}.{suffix}"] = block and f"{block}.0.{suffix}"
-            for suffix in _NORM:
-                keys[f"{norm}.{suffix}"] = block and f"{block}.1.{suffix}"
-        keys |= {f"lin2.{suffix}": f"head.{suffix}" for suffix in _AFFINE}
+        names = {
+            "conv1": Published("con1", "bn1", ""),
+            "conv2": Published("con2", "bn2", ""),
+            "conv3": Published("con3", "bn3", ""),
+            "fc1": Published("lin1", "bn4", ""),
+            "head": Published("lin2", "", ""),
+        }
+        if self.encode.direct_steps and not self.direct_steps:
+            names["conv1"] = Published("con11", "bn11", "")
+        unused = [f"lano.{suffix}" for suffix in _AFFINE]
+        for layer, norm in (("con1", "bn1"), ("con11", "bn11")):
+            unused += [f"{layer}.{suffix}" for suffix in _AFFINE] + [f"{norm}.{suffix}" for suffix in _NORM]
+        places = dict.fromkeys(unused) | reference_keys(self, names)
+        for key, place in places.copy().items():
+            if isinstance(place, Copies):  # the analog steps have a layer of their own in the reference too
+                name, _, suffix = key.partition(".")
+                places[key], places[f"{name}1.{suffix}"] = place
         weighted = isinstance(self.readout, TimeWeightedReadout)
-        keys["scale"] = "readout.scale" if weighted else None
-        keys["leakelayers"] = self._time_parameters("beta")
-        keys["inputlayers"] = self._time_parameters("gain")
-        return keys
+        places["scale"] = "readout.scale" if weighted else None
+        places["leakelayers"] = self._time_parameters("beta")
+        places["inputlayers"] = self._time_parameters("gain")
+        return places
 
     def _time_parameters(self, name: str) -> tuple[str, ...] | None:
-        layers = {key: layer for key, layer in self.named_children() if isinstance(layer, OverTime)}
-        for layer in layers.values():
+        """Keys of a parameter of the four neurons; None where they do not have it."""
+        neurons = {key: module for key, module in self.named_modules() if isinstance(module, OverTime)}
+        for layer in neurons.values():
             if not isinstance(layer.neuron, AdaptiveLeaky):
                 return None
             if layer.neuron.beta_constraint != "none":
@@ -148,14 +143,31 @@ class LeNet(SpikingModel):
                     "model must have neurons with beta_constraint='none', like the reference's;"
                     f" got {layer.neuron.beta_constraint!r}"
                 )
-        return tuple(f"{key}.neuron.{name}" for key in layers)
+        return tuple(f"{key}.neuron.{name}" for key in neurons)
 
-
-def _conv_norm(in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, padding=1),
-        nn.BatchNorm2d(out_channels),
-    )
+    def earlier_keys(self) -> dict[str, str]:
+        """Return the keys of version 0.0, and today's."""
+        hybrid = "conv1.conv_norm"
+        return {
+            "stem.0.0.": "conv1.conv.",
+            "stem.0.1.": "conv1.spike.norm.",
+            "stem.direct.0.": f"{hybrid}.direct.conv.",
+            "stem.direct.1.": f"{hybrid}.direct.norm.",
+            "stem.spike.0.": f"{hybrid}.spike.conv.",
+            "stem.spike.1.": f"{hybrid}.spike.norm.",
+            "stem.carry.": f"{hybrid}.carry.",
+            "spike1.": "conv1.spike.neuron." if isinstance(self.conv1, ConvSpike) else "conv1.neuron.",
+            "conv2.0.": "conv2.conv.",
+            "conv2.1.": "conv2.spike.norm.",
+            "spike2.": "conv2.spike.neuron.",
+            "conv3.0.": "conv3.conv.",
+            "conv3.1.": "conv3.spike.norm.",
+            "spike3.": "conv3.spike.neuron.",
+            "fc1.0.": "fc1.linear.",
+            "fc1.1.": "fc1.spike.norm.",
+            "spike4.": "fc1.spike.neuron.",
+            "fc2.": "head.",
+        }
 
 
 @register_model

@@ -9,25 +9,38 @@ from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_count, check_divides, check_image_size, check_multiple
 from snntorch_asnn.layers import (
+    AnalogSteps,
+    ConvNorm,
+    ConvSpike,
+    DepthwiseMixer,
     Residual,
     SpikingMLP,
     SpikingSelfAttention,
-    fold_time,
+    first_conv_norm,
+    first_conv_spike,
+    max_pool,
+    on_tokens,
     set_norm_over_time,
-    to_maps,
     to_tokens,
 )
-from snntorch_asnn.layers.hybrid_stem import AnalogSteps
-from snntorch_asnn.layers.maps import ConvLayers
-from snntorch_asnn.layers.tokens import NeuronBuilder
-from snntorch_asnn.models.base import Place, SpikingModel
+from snntorch_asnn.layers.conv_spike import NeuronBuilder
+from snntorch_asnn.models.base import Place
 from snntorch_asnn.models.initialisation import init_linear, init_truncated
 from snntorch_asnn.models.neurons import NeuronLike, Sharing, build_neuron
-from snntorch_asnn.models.reference_keys import same_keys
+from snntorch_asnn.models.reference_keys import (
+    Published,
+    PublishedModel,
+    attention_names,
+    before_neuron,
+    mlp_names,
+    published,
+)
 from snntorch_asnn.models.registry import register_model
 from snntorch_asnn.models.settings import BaseSettings, ModelSettings
 
 __all__ = ["MaxFormer"]
+
+Size = tuple[int, int]
 
 
 class MaxFormerSettings(ModelSettings, total=False):
@@ -41,7 +54,7 @@ class MaxFormerSettings(ModelSettings, total=False):
     small_images: bool
 
 
-class MaxFormer(SpikingModel):
+class MaxFormer(PublishedModel):
     r"""Hierarchical spiking transformer: depthwise convolutions mix tokens where there are many.
 
     Three stages at widths D/4, D/2 and D. Neurons come before the convolutions, so that the residual stream
@@ -53,8 +66,8 @@ class MaxFormer(SpikingModel):
     Args:
         dim: D, channels of a token in the last stage; divisible by 8 and ``num_heads``.
         depths: number of blocks in each stage.
-        kernel_sizes: of the depthwise convolutions in the first two stages, odd; 0 for no mixing.
         num_heads: number of heads in the third stage.
+        kernel_sizes: of the depthwise convolutions in the first two stages, odd; 0 for no mixing.
         mlp_ratio: width of an MLP over the stage's.
         small_images: whether the first stage keeps the image's size, as for CIFAR; otherwise it divides
             it by 4, as for ImageNet.
@@ -85,8 +98,8 @@ class MaxFormer(SpikingModel):
         *,
         dim: int,
         depths: tuple[int, int, int],
-        kernel_sizes: tuple[int, int],
         num_heads: int,
+        kernel_sizes: tuple[int, int] = (0, 3),
         mlp_ratio: int = 4,
         small_images: bool = True,
         neuron: NeuronLike = "asnn",
@@ -94,187 +107,151 @@ class MaxFormer(SpikingModel):
         **settings: Unpack[BaseSettings],
     ) -> None:
         super().__init__(**settings)
-        _check_stages(depths, kernel_sizes)
+        if len(depths) != 3:
+            raise ValueError(f"depths must be three numbers; got {depths!r}")
+        for depth in depths:
+            check_count("depths", depth)
+        if [bool(size % 2 or not size) for size in kernel_sizes] != [True, True]:
+            raise ValueError(f"kernel_sizes must be two odd numbers, or 0 for none; got {kernel_sizes!r}")
         check_count("mlp_ratio", mlp_ratio)
         check_multiple("dim", dim, 8)
         check_divides("num_heads", num_heads, "dim", dim)
         check_image_size(self.image_size, 4 if small_images else 16)
         spiking = partial(build_neuron, neuron, self.num_steps, sharing=sharing)
-        widths = (dim // 4, dim // 2, dim)
-        stem = _CifarStem if small_images else _ImageNetStem
-        self.patch_embed1 = stem(self.in_channels, widths[0], spiking, self.analog_steps)
-        self.patch_embed2 = _MaxEmbedding(widths[0], widths[1], spiking)
-        self.patch_embed3 = _MaxEmbedding(widths[1], widths[2], spiking)
+        self.depths = depths
         height, width = (size if small_images else size // 4 for size in self.image_size)
-        self.stage1 = _early(widths[0], depths[0], kernel_sizes[0], (height, width), mlp_ratio, spiking)
         half = (height // 2, width // 2)
-        self.stage2 = _early(widths[1], depths[1], kernel_sizes[1], half, mlp_ratio, spiking)
-        self.stage3 = nn.ModuleList(
-            Residual(
-                attn=SpikingSelfAttention(
-                    dim, num_heads, spiking, spike_first=True, qkv_bias=False, kernel_dims=1
-                ),
-                mlp=_mlp(dim, mlp_ratio, spiking),
+        stem = _CifarStem if small_images else _ImageNetStem
+        self.embed1 = stem(self.in_channels, dim // 4, spiking, self.analog_steps)
+        self.stage1 = _mixing(depths[0], dim // 4, kernel_sizes[0], (height, width), mlp_ratio, spiking)
+        self.embed2 = _MaxEmbedding(dim // 2, spiking)
+        self.stage2 = _mixing(depths[1], dim // 2, kernel_sizes[1], half, mlp_ratio, spiking)
+        self.embed3 = _MaxEmbedding(dim, spiking)
+        self.stage3 = nn.Sequential(
+            *(
+                Residual(
+                    attn=SpikingSelfAttention(dim, num_heads, spiking, spike_first=True, qkv_bias=False),
+                    mlp=SpikingMLP(dim, mlp_ratio * dim, spiking, spike_first=True),
+                )
+                for _ in range(depths[2])
             )
-            for _ in range(depths[2])
         )
-        self.head_lif = spiking(channel_shape=(dim,))
+        self.spike = spiking(channel_shape=(dim,))
         self.head = nn.Linear(dim, self.num_classes)
-        if small_images:
-            init_linear(self)
-        else:
-            init_truncated(self)
+        init_linear(self.head) if small_images else init_truncated(self)
         set_norm_over_time(self, self.norm_over_time)
 
     def step_features(self, planes: Tensor) -> Tensor:
-        """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, F]``."""
-        x = planes
-        for index in (1, 2, 3):
-            x = getattr(self, f"patch_embed{index}")(x)
-            height, width = x.shape[3:]
-            tokens = to_tokens(x)
-            for block in getattr(self, f"stage{index}"):
-                tokens = block(tokens)
-            x = to_maps(tokens, (height, width))
-        features: Tensor = self.head_lif(tokens.mean(2))
-        return features
+        """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, D]``."""
+        x = on_tokens(self.stage1, self.embed1(planes))
+        x = on_tokens(self.stage2, self.embed2(x))
+        tokens = self.stage3(to_tokens(self.embed3(x)))
+        return self.spike(tokens.mean(2))  # type: ignore[no-any-return]
 
     def reference_keys(self) -> dict[str, Place]:
-        """Return where each key of the reference code's checkpoint goes: to the same key.
-
-        The first stage's depthwise convolutions have another name in the ImageNet code.
-        """
-        first = "patch_embed1." if isinstance(self.patch_embed1, _CifarStem) else "patch_embed1.embed1."
-        places = same_keys(self, first)
-        renamed = {
+        """Return where each key of a published checkpoint goes; ImageNet's first mixers have another name."""
+        places = super().reference_keys()
+        return places | {
             key.replace(".mixer.conv", ".mixer.conv5"): place
             for key, place in places.items()
-            if key.startswith("stage1.") and ".mixer.conv" in key
+            if key.startswith("stage1.")
         }
-        return places | renamed
 
-
-def _check_stages(depths: tuple[int, ...], kernel_sizes: tuple[int, ...]) -> None:
-    if len(depths) != 3:
-        raise ValueError(f"depths must be three numbers; got {depths!r}")
-    for depth in depths:
-        check_count("depths", depth)
-    if len(kernel_sizes) != 2 or any(size and size % 2 == 0 for size in kernel_sizes):
-        raise ValueError(f"kernel_sizes must be two odd numbers, or 0 for no mixing; got {kernel_sizes!r}")
-
-
-def _mlp(dim: int, ratio: int, spiking: NeuronBuilder) -> SpikingMLP:
-    return SpikingMLP(dim, ratio * dim, spiking, spike_first=True, kernel_dims=2)
-
-
-def _early(
-    width: int,
-    depth: int,
-    kernel_size: int,
-    size: tuple[int, int],
-    mlp_ratio: int,
-    spiking: NeuronBuilder,
-) -> nn.ModuleList:
-    """Blocks of one of the first two stages, on tokens that form images of ``size``."""
-    blocks = nn.ModuleList()
-    for _ in range(depth):
-        branches: dict[str, nn.Module] = {}
-        if kernel_size:
-            branches["mixer"] = _DepthwiseMixer(width, kernel_size, size, spiking)
-        blocks.append(Residual(**branches, mlp=_mlp(width, mlp_ratio, spiking)))
-    return blocks
-
-
-class _DepthwiseMixer(ConvLayers):
-    """Neuron, depthwise convolution and batch norm, on tokens that form an image of ``size``."""
-
-    def __init__(
-        self, channels: int, kernel_size: int, size: tuple[int, int], spiking: NeuronBuilder
-    ) -> None:
-        super().__init__()
-        self.size = size
-        self.conv_lif = spiking(channel_shape=(channels,))
-        self._add("conv", "conv_bn", channels, channels, kernel_size, groups=channels, bias=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return to_tokens(self._run("conv", "conv_bn", to_maps(self.conv_lif(x), self.size)))
-
-
-class _Embedding(ConvLayers):
-    """Convolution with batch norm, a neuron before it, and max pooling after it, where asked for."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        *,
-        spiking: NeuronBuilder | None = None,
-        pooled: bool = False,
-        analog: AnalogSteps | None = None,
-    ) -> None:
-        super().__init__()
-        names = ("embed_conv", "embed_bn")
-        if analog is None:
-            self._add(*names, in_channels, out_channels, kernel_size, stride)
+    def _published_names(self) -> list[dict[str, Published]]:
+        """Return the names of the reference code, whose two stems differ."""
+        if isinstance(self.embed1, _CifarStem):
+            names = {
+                "embed1.conv1": published("patch_embed1.proj_*"),
+                "embed1.spike2": published("patch_embed1.embed1.embed_lif"),
+                "embed1.conv2": published("patch_embed1.embed1.embed_*"),
+                "embed1.spike3": published("patch_embed1.embed2.embed_lif"),
+                "embed1.shortcut": published("patch_embed1.embed2.embed_*"),
+            }
         else:
-            self._add_first(*names, in_channels, out_channels, analog, kernel_size, stride)
-        self.is_first = analog is not None
-        self.embed_lif = None if spiking is None else spiking(channel_shape=(in_channels, 1, 1))
-        self.pool = nn.MaxPool2d(3, stride=2, padding=1) if pooled else None
+            names = {
+                "embed1.conv1": before_neuron("patch_embed1.embed1.embed_*", "patch_embed1.embed2.embed_lif"),
+                "embed1.conv2": before_neuron("patch_embed1.embed2.embed_*", "patch_embed1.embed3.embed_lif"),
+                "embed1.conv3": published("patch_embed1.embed3.embed_*"),
+                "embed1.shortcut": published("patch_embed1.embed4.embed_*"),
+            }
+        names |= {"spike": published("head_lif"), "head": published("head")}
+        for index in (2, 3):
+            own, theirs = f"embed{index}", f"patch_embed{index}"
+            names |= {
+                f"{own}.spike1": published(f"{theirs}.max_embed1.embed_lif"),
+                f"{own}.conv1": published(f"{theirs}.max_embed1.embed_*"),
+                f"{own}.spike2": published(f"{theirs}.embed1.embed_lif"),
+                f"{own}.conv2": published(f"{theirs}.embed1.embed_*"),
+                f"{own}.shortcut": published(f"{theirs}.max_embed2.embed_*"),
+            }
+        for stage, depth in enumerate(self.depths, 1):
+            for block in (f"stage{stage}.{index}" for index in range(depth)):
+                conv = f"{block}.mixer.conv"
+                names[f"{block}.mixer.spike"] = published(f"{conv}_lif")
+                names[f"{block}.mixer.depthwise"] = Published(conv, f"{conv}_bn", "")
+                names |= attention_names(f"{block}.attn", f"{block}.attn", spike_first=True)
+                names |= mlp_names(f"{block}.mlp", f"{block}.mlp", spike_first=True)
+        return [names]
 
-    def spikes(self, x: Tensor) -> Tensor:
-        """What the convolution sees."""
-        return x if self.embed_lif is None else self.embed_lif(x)
 
-    def convolve(self, spikes: Tensor) -> Tensor:
-        out = self._run_first(spikes) if self.is_first else self._run("embed_conv", "embed_bn", spikes)
-        return out if self.pool is None else fold_time(self.pool, out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.convolve(self.spikes(x))
+def _mixing(depth: int, width: int, kernel: int, size: Size, ratio: int, spiking: NeuronBuilder) -> nn.Module:
+    """Blocks of one of the first two stages, on tokens that form images of ``size``."""
+    blocks = []
+    for _ in range(depth):
+        mixer = {"mixer": DepthwiseMixer(width, kernel, size, spiking)} if kernel else {}
+        blocks.append(Residual(**mixer, mlp=SpikingMLP(width, ratio * width, spiking, spike_first=True)))
+    return nn.Sequential(*blocks)
 
 
-class _CifarStem(ConvLayers):
-    def __init__(self, in_channels: int, width: int, spiking: NeuronBuilder, analog: AnalogSteps) -> None:
+class _CifarStem(nn.Module):
+    """Keeps the image's size."""
+
+    def __init__(self, in_channels: int, width: int, spiking: NeuronBuilder, code: AnalogSteps) -> None:
         super().__init__()
-        self._add_first("proj_conv", "proj_bn", in_channels, width // 2, analog)
-        self.embed1 = _Embedding(width // 2, width, 3, spiking=spiking)
-        self.embed2 = _Embedding(width // 2, width, 1, spiking=spiking)
+        self.conv1 = first_conv_norm(in_channels, width // 2, code)
+        self.spike2 = spiking(channel_shape=(width // 2, 1, 1))
+        self.conv2 = ConvNorm(width // 2, width)
+        self.spike3 = spiking(channel_shape=(width // 2, 1, 1))
+        self.shortcut = ConvNorm(width // 2, width, kernel_size=1)
 
     def forward(self, planes: Tensor) -> Tensor:
-        x = self._run_first(planes)
-        out: Tensor = self.embed1(x) + self.embed2(x)
+        x = self.conv1(planes)
+        out: Tensor = self.conv2(self.spike2(x)) + self.shortcut(self.spike3(x))
         return out
 
 
 class _ImageNetStem(nn.Module):
-    def __init__(self, in_channels: int, width: int, spiking: NeuronBuilder, analog: AnalogSteps) -> None:
+    """Divides the image's size by 4."""
+
+    def __init__(self, in_channels: int, width: int, spiking: NeuronBuilder, code: AnalogSteps) -> None:
         super().__init__()
-        self.embed1 = _Embedding(in_channels, width // 2, 3, 2, analog=analog)
-        self.embed2 = _Embedding(width // 2, width, 3, 2, spiking=spiking)
-        self.embed3 = _Embedding(width, width, 3, spiking=spiking)
-        self.embed4 = _Embedding(width // 2, width, 1, 2)
+        self.conv1 = first_conv_spike(in_channels, width // 2, spiking, code, stride=2)
+        self.conv2 = ConvSpike(width // 2, width, spiking, stride=2)
+        self.conv3 = ConvNorm(width, width)
+        self.shortcut = ConvNorm(width // 2, width, kernel_size=1, stride=2)
 
     def forward(self, planes: Tensor) -> Tensor:
-        spikes = self.embed2.spikes(self.embed1(planes))
-        out: Tensor = self.embed3(self.embed2.convolve(spikes)) + self.embed4(spikes)
+        x = self.conv1(planes)
+        out: Tensor = self.conv3(self.conv2(x)) + self.shortcut(x)
         return out
 
 
 class _MaxEmbedding(nn.Module):
     """Half the size at twice the channels, the maximum taken on both paths."""
 
-    def __init__(self, in_channels: int, width: int, spiking: NeuronBuilder) -> None:
+    def __init__(self, width: int, spiking: NeuronBuilder) -> None:
         super().__init__()
-        self.max_embed1 = _Embedding(in_channels, width, 3, spiking=spiking, pooled=True)
-        self.embed1 = _Embedding(width, width, 3, spiking=spiking)
-        self.max_embed2 = _Embedding(in_channels, width, 1, pooled=True)
+        self.spike1 = spiking(channel_shape=(width // 2, 1, 1))
+        self.conv1 = ConvNorm(width // 2, width)
+        self.spike2 = spiking(channel_shape=(width, 1, 1))
+        self.conv2 = ConvNorm(width, width)
+        self.shortcut = ConvNorm(width // 2, width, kernel_size=1)
+        self.pool = max_pool()
 
     def forward(self, x: Tensor) -> Tensor:
-        spikes = self.max_embed1.spikes(x)
-        out: Tensor = self.embed1(self.max_embed1.convolve(spikes)) + self.max_embed2(spikes)
+        spikes = self.spike1(x)
+        x = self.conv2(self.spike2(self.pool(self.conv1(spikes))))
+        out: Tensor = x + self.pool(self.shortcut(spikes))
         return out
 
 
@@ -294,26 +271,14 @@ def _imagenet(dim: int, settings: MaxFormerSettings) -> MaxFormer:
 @register_model
 def maxformer_tiny(**settings: Unpack[MaxFormerSettings]) -> MaxFormer:
     """Max-Former of one block a stage at width 64, for tests and tutorials."""
-    filled: MaxFormerSettings = {
-        "dim": 64,
-        "depths": (1, 1, 1),
-        "kernel_sizes": (0, 3),
-        "num_heads": 2,
-        **settings,
-    }
+    filled: MaxFormerSettings = {"dim": 64, "depths": (1, 1, 1), "num_heads": 2, **settings}
     return MaxFormer(**filled)
 
 
 @register_model
 def maxformer_cifar(**settings: Unpack[MaxFormerSettings]) -> MaxFormer:
     """Max-Former for CIFAR, 4 blocks at width 384."""
-    filled: MaxFormerSettings = {
-        "dim": 384,
-        "depths": (1, 1, 2),
-        "kernel_sizes": (0, 3),
-        "num_heads": 8,
-        **settings,
-    }
+    filled: MaxFormerSettings = {"dim": 384, "depths": (1, 1, 2), "num_heads": 8, **settings}
     return MaxFormer(**filled)
 
 

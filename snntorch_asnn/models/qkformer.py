@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Unpack
 
@@ -10,22 +9,30 @@ from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_count, check_divides, check_image_size, check_multiple
 from snntorch_asnn.layers import (
+    AnalogSteps,
+    ConvNorm,
+    ConvSpike,
     Residual,
     SpikingMLP,
     SpikingSelfAttention,
     TokenQKAttention,
-    fold_time,
+    first_conv_norm,
+    first_conv_spike,
+    max_pool,
+    on_tokens,
     set_norm_over_time,
-    to_maps,
     to_tokens,
 )
-from snntorch_asnn.layers.hybrid_stem import AnalogSteps
-from snntorch_asnn.layers.maps import ConvLayers
-from snntorch_asnn.layers.tokens import NeuronBuilder
-from snntorch_asnn.models.base import Place, SpikingModel
+from snntorch_asnn.layers.conv_spike import NeuronBuilder
 from snntorch_asnn.models.initialisation import init_linear
 from snntorch_asnn.models.neurons import NeuronLike, Sharing, build_neuron
-from snntorch_asnn.models.reference_keys import same_keys
+from snntorch_asnn.models.reference_keys import (
+    Published,
+    PublishedModel,
+    attention_names,
+    mlp_names,
+    published,
+)
 from snntorch_asnn.models.registry import register_model
 from snntorch_asnn.models.settings import BaseSettings, ModelSettings
 
@@ -42,7 +49,7 @@ class QKFormerSettings(ModelSettings, total=False):
     small_images: bool
 
 
-class QKFormer(SpikingModel):
+class QKFormer(PublishedModel):
     r"""Hierarchical spiking transformer: three stages at widths D/4, D/2 and D.
 
     Every stage begins with a patch embedding, convolutions with a 1×1 convolution around them, both ending
@@ -101,113 +108,119 @@ class QKFormer(SpikingModel):
         check_divides("num_heads", num_heads, "dim / 4", dim // 4)
         check_image_size(self.image_size, 4 if small_images else 16)
         spiking = partial(build_neuron, neuron, self.num_steps, sharing=sharing)
-        widths = (dim // 4, dim // 2, dim)
-        first = _cifar_stem if small_images else _imagenet_stem
-        self.patch_embed1 = first(self.in_channels, widths[0], spiking, self.analog_steps)
-        self.patch_embed2 = _between(widths[1], small_images, spiking)
-        self.patch_embed3 = _between(widths[2], small_images, spiking)
-        last = "ssa" if small_images else "attn"
-        names = ("mlp1", "mlp2") if small_images else ("fc1", "fc2")
-        for index, (width, depth) in enumerate(zip(widths, depths, strict=True), 1):
-            blocks = nn.ModuleList()
-            for _ in range(depth):
-                attention = _attention(width, num_heads, spiking, full=index == 3)
-                mlp = SpikingMLP(width, mlp_ratio * width, spiking, names=names, kernel_dims=2)
-                blocks.append(Residual(**{last if index == 3 else "tssa": attention, "mlp": mlp}))
-            self.add_module(f"stage{index}", blocks)
+        stem = _CifarStem if small_images else _ImageNetStem
+        self.embed1 = stem(self.in_channels, dim // 4, spiking, self.analog_steps)
+        self.stage1 = _qk_blocks(depths[0], dim // 4, num_heads, mlp_ratio, spiking)
+        self.embed2 = _PatchEmbedding(dim // 2, small_images, spiking)
+        self.stage2 = _qk_blocks(depths[1], dim // 2, num_heads, mlp_ratio, spiking)
+        self.embed3 = _PatchEmbedding(dim, small_images, spiking)
+        self.stage3 = nn.Sequential(
+            *(
+                Residual(
+                    attn=SpikingSelfAttention(dim, num_heads, spiking, qkv_bias=False),
+                    mlp=SpikingMLP(dim, mlp_ratio * dim, spiking),
+                )
+                for _ in range(depths[2])
+            )
+        )
         self.head = nn.Linear(dim, self.num_classes)
-        init_linear(self)
+        init_linear(self.head)
         set_norm_over_time(self, self.norm_over_time)
 
     def step_features(self, planes: Tensor) -> Tensor:
-        """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, F]``."""
-        x = planes
-        for index in (1, 2, 3):
-            x = getattr(self, f"patch_embed{index}")(x)
-            height, width = x.shape[3:]
-            tokens = to_tokens(x)
-            for block in getattr(self, f"stage{index}"):
-                tokens = block(tokens)
-            x = to_maps(tokens, (height, width))
-        return tokens.mean(2)
+        """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, D]``."""
+        x = on_tokens(self.stage1, self.embed1(planes))
+        x = on_tokens(self.stage2, self.embed2(x))
+        tokens = self.stage3(to_tokens(self.embed3(x)))
+        return tokens.mean(2)  # type: ignore[no-any-return]
 
-    def reference_keys(self) -> dict[str, Place]:
-        """Return where each key of the reference code's checkpoint goes: to the same key."""
-        return same_keys(self, "patch_embed1.")
+    def _published_names(self) -> list[dict[str, Published]]:
+        """Return the names of the reference code, of which there are two for CIFAR and ImageNet."""
+        small = isinstance(self.embed1, _CifarStem)
+        names = {
+            "embed1.conv1": published("patch_embed1.proj_*"),
+            "embed1.conv2": published("patch_embed1.proj1_*"),
+            "embed1.conv3": published("patch_embed1.proj2_*"),
+            "embed1.shortcut": published("patch_embed1.proj_res_*"),
+            "head": published("head"),
+        }
+        for i in (2, 3):
+            names[f"embed{i}.conv1"] = published(f"patch_embed{i}.proj3_*")
+            names[f"embed{i}.conv2"] = published(f"patch_embed{i}.proj4_*")
+            names[f"embed{i}.shortcut"] = published(f"patch_embed{i}.proj_res_*")
+        last = "ssa" if small else "attn"
+        stages = ((self.stage1, "tssa", "qk"), (self.stage2, "tssa", "qk"), (self.stage3, last, "qkv"))
+        for stage, (blocks, attention, inputs) in enumerate(stages, 1):
+            for block in (f"stage{stage}.{index}" for index in range(len(blocks))):
+                names |= attention_names(f"{block}.attn", f"{block}.{attention}", inputs)
+                names |= mlp_names(f"{block}.mlp", f"{block}.mlp", "mlp" if small else "fc")
+        return [names]
 
 
-def _attention(width: int, num_heads: int, spiking: NeuronBuilder, *, full: bool) -> nn.Module:
-    if full:
-        return SpikingSelfAttention(width, num_heads, spiking, qkv_bias=False, kernel_dims=1)
-    return TokenQKAttention(width, num_heads, spiking)
+def _qk_blocks(
+    depth: int, width: int, num_heads: int, mlp_ratio: int, spiking: NeuronBuilder
+) -> nn.Sequential:
+    return nn.Sequential(
+        *(
+            Residual(
+                attn=TokenQKAttention(width, num_heads, spiking),
+                mlp=SpikingMLP(width, mlp_ratio * width, spiking),
+            )
+            for _ in range(depth)
+        )
+    )
 
 
-class _PatchEmbedding(ConvLayers):
-    """Convolutions with batch norm and neurons, and a 1×1 convolution around the last of them.
+class _CifarStem(nn.Module):
+    """Keeps the image's size."""
 
-    Args:
-        layers: ``(name, in_channels, out_channels, pooled)`` of each convolution.
-        around: how many of them come before the shortcut begins.
-        spiking: builds each neuron.
-        analog: its analog steps, None where this is not the network's first layer.
-    """
-
-    def __init__(
-        self,
-        layers: Sequence[tuple[str, int, int, bool]],
-        around: int,
-        spiking: NeuronBuilder,
-        analog: AnalogSteps | None = None,
-    ) -> None:
+    def __init__(self, in_channels: int, width: int, spiking: NeuronBuilder, code: AnalogSteps) -> None:
         super().__init__()
-        self.layers = tuple((name, pooled) for name, _, _, pooled in layers)
-        self.around = around
-        for index, (name, before, after, _) in enumerate(layers):
-            if index == 0 and analog is not None:
-                self._add_first(f"{name}_conv", f"{name}_bn", before, after, analog)
-            else:
-                self._add(f"{name}_conv", f"{name}_bn", before, after)
-            self.add_module(f"{name}_lif", spiking(channel_shape=(after, 1, 1)))
-        _, before, *_ = layers[around]
-        _, _, after, _ = layers[-1]
-        stride = 2 ** sum(pooled for *_, pooled in layers[around:])
-        self._add("proj_res_conv", "proj_res_bn", before, after, kernel_size=1, stride=stride)
-        self.proj_res_lif = spiking(channel_shape=(after, 1, 1))
-        self.pool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.is_first = analog is not None
+        self.conv1 = first_conv_spike(in_channels, width // 2, spiking, code)
+        self.conv2 = ConvSpike(width // 2, width, spiking)
+        self.shortcut = ConvSpike(width // 2, width, spiking, kernel_size=1)
+
+    def forward(self, planes: Tensor) -> Tensor:
+        x = self.conv1(planes)
+        out: Tensor = self.conv2(x) + self.shortcut(x)
+        return out
+
+
+class _ImageNetStem(nn.Module):
+    """Divides the image's size by 4."""
+
+    def __init__(self, in_channels: int, width: int, spiking: NeuronBuilder, code: AnalogSteps) -> None:
+        super().__init__()
+        conv = first_conv_norm(in_channels, width // 2, code)
+        self.conv1 = nn.Sequential(conv, max_pool(), spiking(channel_shape=(width // 2, 1, 1)))
+        self.conv2 = _conv_pool_spike(width // 2, width, spiking)
+        self.conv3 = ConvSpike(width, width, spiking)
+        self.shortcut = ConvSpike(width // 2, width, spiking, kernel_size=1, stride=2)
+
+    def forward(self, planes: Tensor) -> Tensor:
+        x = self.conv1(planes)
+        out: Tensor = self.conv3(self.conv2(x)) + self.shortcut(x)
+        return out
+
+
+class _PatchEmbedding(nn.Module):
+    """Half the size at twice the channels; the pooling comes later for small images."""
+
+    def __init__(self, width: int, small_images: bool, spiking: NeuronBuilder) -> None:
+        super().__init__()
+        first, second = (ConvSpike, _conv_pool_spike) if small_images else (_conv_pool_spike, ConvSpike)
+        self.conv1 = first(width // 2, width, spiking)
+        self.conv2 = second(width, width, spiking)
+        self.shortcut = ConvSpike(width // 2, width, spiking, kernel_size=1, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        identity = x
-        for index, (name, pooled) in enumerate(self.layers):
-            identity = x if index == self.around else identity
-            first = self.is_first and index == 0
-            neuron = getattr(self, f"{name}_lif")
-            behind = None if pooled else neuron
-            x = self._run_first(x, behind) if first else self._run(f"{name}_conv", f"{name}_bn", x, behind)
-            x = neuron(fold_time(self.pool, x)) if pooled else x
-        return x + self._run("proj_res_conv", "proj_res_bn", identity, self.proj_res_lif)
+        out: Tensor = self.conv2(self.conv1(x)) + self.shortcut(x)
+        return out
 
 
-def _cifar_stem(in_channels: int, width: int, spiking: NeuronBuilder, analog: AnalogSteps) -> _PatchEmbedding:
-    layers = [("proj", in_channels, width // 2, False), ("proj1", width // 2, width, False)]
-    return _PatchEmbedding(layers, 1, spiking, analog)
-
-
-def _imagenet_stem(
-    in_channels: int, width: int, spiking: NeuronBuilder, analog: AnalogSteps
-) -> _PatchEmbedding:
-    layers = [
-        ("proj", in_channels, width // 2, True),
-        ("proj1", width // 2, width, True),
-        ("proj2", width, width, False),
-    ]
-    return _PatchEmbedding(layers, 1, spiking, analog)
-
-
-def _between(width: int, small_images: bool, spiking: NeuronBuilder) -> _PatchEmbedding:
-    """Half the size at twice the channels."""
-    layers = [("proj3", width // 2, width, not small_images), ("proj4", width, width, small_images)]
-    return _PatchEmbedding(layers, 0, spiking)
+def _conv_pool_spike(in_channels: int, width: int, spiking: NeuronBuilder) -> nn.Sequential:
+    """The maximum is taken over currents: over spikes it would be a logical or."""
+    return nn.Sequential(ConvNorm(in_channels, width), max_pool(), spiking(channel_shape=(width, 1, 1)))
 
 
 def _imagenet(dim: int, settings: QKFormerSettings) -> QKFormer:

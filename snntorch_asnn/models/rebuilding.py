@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-__all__ = ["check_finite", "check_integers", "rebuild", "rename_earlier_keys", "unlike"]
+from snntorch_asnn.models.earlier_keys import take_earlier_keys
+
+__all__ = ["check_finite", "check_integers", "rebuild", "unlike"]
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -45,7 +47,7 @@ def rebuild(
     with _no_more_than(tensors, source), torch.device("meta"):
         plan = _built(build, source)
     tensors = dict(tensors)
-    rename_earlier_keys(tensors, getattr(plan, "earlier_keys", dict)())
+    take_earlier_keys(plan, tensors)
     if difference := unlike(plan.state_dict(), tensors):
         raise ValueError(f"{_quoted(source)} does not hold the weights of its model: {difference}")
     model = _built(build, source)
@@ -60,22 +62,6 @@ def unlike(own: Mapping[str, Tensor], found: Mapping[str, Any]) -> str | None:
         if mine != theirs:
             return f"{key!r} is {mine} in the model; got {theirs}"
     return None
-
-
-def rename_earlier_keys(
-    tensors: MutableMapping[str, Any], earlier: Mapping[str, str], prefix: str = ""
-) -> None:
-    """Give tensors of an earlier version's file the keys of today, in place.
-
-    Args:
-        tensors: the file's.
-        earlier: keys, or beginnings of keys that end in a dot, and what stands for them today.
-        prefix: beginning of the model's keys in the file.
-    """
-    for before, now in earlier.items():
-        old = prefix + before
-        for key in [key for key in tensors if key == old or (old.endswith(".") and key.startswith(old))]:
-            tensors[prefix + now + key[len(old) :]] = tensors.pop(key)
 
 
 def check_finite(tensors: Mapping[str, Any], source: str | os.PathLike[str]) -> None:

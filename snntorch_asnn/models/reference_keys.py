@@ -1,26 +1,166 @@
-"""Key names of checkpoints that published implementations write."""
+"""Key names of checkpoints that published implementations write, and earlier versions of this package."""
 
 from __future__ import annotations
 
-from snntorch_asnn.layers.maps import ConvLayers
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from snntorch_asnn.layers import HybridStem, OverTime
 from snntorch_asnn.models.base import Copies, Place, SpikingModel
 
-__all__ = ["same_keys"]
+__all__ = [
+    "Published",
+    "PublishedModel",
+    "attention_names",
+    "before_neuron",
+    "mlp_names",
+    "published",
+    "reference_keys",
+]
 
 
-def same_keys(model: SpikingModel, stem: str) -> dict[str, Place]:
-    """Places for a checkpoint whose keys are the model's own; ``stem`` is the prefix of the first layer.
+class Published(NamedTuple):
+    """Published names of a convolution or linear layer, of the norm behind it, and of its neuron."""
+
+    layer: str
+    norm: str
+    neuron: str
+
+
+def published(pattern: str, layer: str = "conv", norm: str = "bn", neuron: str = "lif") -> Published:
+    """Names that differ in one word, which stands as ``*`` in the pattern.
+
+    Example::
+
+        >>> published("block.0.attn.q_*", layer="linear").layer
+        'block.0.attn.q_linear'
+    """
+    return Published(*(pattern.replace("*", word) for word in (layer, norm, neuron)))
+
+
+def before_neuron(pattern: str, neuron: str) -> Published:
+    """Names of a convolution and its norm, and of the neuron behind them, published as the next layer's."""
+    return published(pattern)._replace(neuron=neuron)
+
+
+def attention_names(
+    path: str, name: str, inputs: str = "qkv", *, kind: str = "conv", spike_first: bool = False
+) -> dict[str, Published]:
+    """Published names of the layers of an attention.
+
+    Args:
+        path: of the attention in the model.
+        name: of the attention in the checkpoint.
+        inputs: the layers that it begins with.
+        kind: what the checkpoint calls a linear layer.
+        spike_first: see :class:`~snntorch_asnn.layers.SpikingSelfAttention`.
+    """
+    names = {f"{path}.{layer}": published(f"{name}.{layer}_*", kind) for layer in (*inputs, "proj")}
+    names[f"{path}.attn_spike"] = published(f"{name}.attn_lif")
+    if spike_first:
+        names[f"{path}.spike"] = published(f"{name}.proj_lif")
+    return names
+
+
+def mlp_names(
+    path: str, name: str, layers: str = "fc", *, kind: str = "conv", spike_first: bool = False
+) -> dict[str, Published]:
+    """Published names of the two layers of an MLP, which begin with ``layers``, as for an attention."""
+    first, second = (f"{name}.{layers}{index}_*" for index in (1, 2))
+    names = {f"{path}.fc1": published(first, kind), f"{path}.fc2": published(second, kind)}
+    if spike_first:
+        names[f"{path}.spike"] = published(f"{name}.{layers}1_lif")
+        names[f"{path}.fc1"] = before_neuron(first, f"{name}.{layers}2_lif")
+    return names
+
+
+class PublishedModel(SpikingModel):
+    """A model whose layers have other names in published checkpoints, and in version 0.0 of this package.
+
+    A subclass gives ``_published_names``.
+    """
+
+    @abstractmethod
+    def _published_names(self) -> list[dict[str, Published]]:
+        """Return published names of the units by their path in the model, one table for each published code.
+
+        Units that this model does not have are left out.
+        """
+
+    def reference_keys(self) -> dict[str, Place]:
+        """Return where each key of a published checkpoint goes."""
+        places: dict[str, Place] = {}
+        for names in self._published_names():
+            places |= reference_keys(self, names)
+        return places
+
+    def earlier_keys(self) -> dict[str, str]:
+        """Return the keys of version 0.0, and today's."""
+        keys: dict[str, str] = {}
+        for names in self._published_names():
+            keys |= _earlier_keys(self, names)
+        return keys
+
+
+def reference_keys(model: SpikingModel, names: Mapping[str, Published]) -> dict[str, Place]:
+    """Places for the keys of a published checkpoint.
 
     The first layer's two copies, if any, both take the checkpoint's one.
+
+    Args:
+        model: the model.
+        names: published names of each of its units, by the unit's path in the model.
     """
-    own = model.network_keys()
-    copies = {key for key in own if key.startswith(f"{stem}direct.")}
-    places: dict[str, Place] = {key: key for key in own if key not in copies}
-    if copies:
-        layer = model.get_submodule(stem.removesuffix("."))
-        assert isinstance(layer, ConvLayers)
-        for index, name in enumerate(layer.first):
-            for key in [key for key in places if key.startswith(f"{stem}{name}.")]:
-                suffix = key.rpartition(".")[2]
-                places[key] = Copies((key, f"{stem}direct.{index}.{suffix}"))
+    suffixes: dict[str, list[str]] = {}
+    for key in model.network_keys():
+        path, _, suffix = key.rpartition(".")
+        suffixes.setdefault(path, []).append(suffix)
+    places: dict[str, Place] = {}
+    for path, name, copy in _modules(model, names):
+        for suffix in suffixes.get(path, ()):
+            key = f"{path}.{suffix}"
+            places[f"{name}.{suffix}"] = key if copy is None else Copies((key, f"{copy}.{suffix}"))
     return places
+
+
+def _earlier_keys(model: SpikingModel, names: Mapping[str, Published]) -> dict[str, str]:
+    """Beginnings of keys in files of version 0.0, and today's."""
+    found: dict[str, str] = {}
+    for path, name, copy in _modules(model, names):
+        found[f"{name}."] = f"{path}."
+        if copy is not None:
+            above = name.rpartition(".")[0] + "." if "." in name else ""
+            stem, _, part = copy.rpartition(".direct.")
+            found[f"{above}direct.{int(part == 'norm')}."] = f"{copy}."
+            found[f"{above}carry."] = f"{stem}.carry."
+    return {before: now for before, now in found.items() if before != now}
+
+
+_Named = tuple[str, str, str | None]
+"""Path of a layer, norm or neuron in the model, its published name, and the path of its second copy."""
+
+
+def _modules(model: SpikingModel, names: Mapping[str, Published]) -> Iterator[_Named]:
+    units = dict(model.named_modules())
+    for path, unit in names.items():
+        if path in units:
+            yield from _parts(units[path], path, unit)
+
+
+def _parts(module: nn.Module, path: str, names: Published) -> Iterator[_Named]:
+    if isinstance(module, HybridStem):
+        for part, name in (("conv", names.layer), ("norm", names.norm)):
+            yield f"{path}.spike.{part}", name, f"{path}.direct.{part}"
+    elif isinstance(module, nn.Conv2d | nn.Linear):
+        yield path, names.layer, None
+    elif isinstance(module, _BatchNorm):
+        yield path, names.norm, None
+    elif isinstance(module, OverTime):
+        yield path, names.neuron, None
+    else:
+        for child, inner in module.named_children():
+            yield from _parts(inner, f"{path}.{child}", names)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from snntorch_asnn.layers.norm_over_time import has_steps
 from snntorch_asnn.models.base import Copies, Place, SpikingModel
+from snntorch_asnn.models.earlier_keys import is_pointwise
 
 __all__ = ["LoadReport", "load_reference_weights"]
 
@@ -43,7 +44,8 @@ def load_reference_weights(model: SpikingModel, state_dict: Mapping[str, Tensor]
     """Load a checkpoint that the model's reference implementation wrote.
 
     Either everything fits and is loaded, or the model is left as it was. Norms that have something for each
-    step take the reference's, which are one for all, at every step.
+    step take the reference's, which are one for all, at every step. Linear layers take the weights of
+    convolutions with kernel size 1.
 
     Args:
         model: a model of the zoo. Its class knows the reference's key names.
@@ -124,6 +126,8 @@ def _stage(key: str, value: Tensor, place: Place, own: Mapping[str, Tensor]) -> 
     if place is None:
         return {}
     wanted = _shape(place, own)
+    if isinstance(place, str) and is_pointwise(value, own[place]):
+        value = value.flatten(1)
     if tuple(value.shape) != wanted:
         raise ValueError(f"state_dict[{key!r}] must have shape {wanted}; got {tuple(value.shape)}")
     if not value.isfinite().all():

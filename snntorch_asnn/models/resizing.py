@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from snntorch_asnn.layers import AnalogCarry
 from snntorch_asnn.layers.norm_over_time import RunsNorms
-from snntorch_asnn.models.rebuilding import rename_earlier_keys
+from snntorch_asnn.models.earlier_keys import take_earlier_keys
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def resized_state(
         ValueError: the model cannot have the state dict's number of steps.
     """
     state = dict(state)
-    rename_earlier_keys(state, model.earlier_keys())
+    take_earlier_keys(model, state)
     twin = copy.deepcopy(model)
     resize_model(twin, steps_of_state(model, state))
     result = twin.load_state_dict(state, strict=strict)

@@ -10,14 +10,22 @@ from typing import Literal, Unpack
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_choice, check_count
-from snntorch_asnn.layers import TimeFolded, fold_time, set_norm_over_time, sew_add, sew_and, sew_iand
-from snntorch_asnn.layers.maps import ConvLayers
-from snntorch_asnn.layers.norm_leaky import folded_spikes
-from snntorch_asnn.layers.tokens import NeuronBuilder
-from snntorch_asnn.models.base import Place, SpikingModel
+from snntorch_asnn.layers import (
+    ConvNorm,
+    ConvSpike,
+    first_conv_norm,
+    first_conv_spike,
+    max_pool,
+    set_norm_over_time,
+    sew_add,
+    sew_and,
+    sew_iand,
+)
+from snntorch_asnn.layers.conv_spike import NeuronBuilder
+from snntorch_asnn.models.base import Place
 from snntorch_asnn.models.initialisation import init_convolutions
 from snntorch_asnn.models.neurons import NeuronLike, Sharing, build_neuron
-from snntorch_asnn.models.reference_keys import same_keys
+from snntorch_asnn.models.reference_keys import Published, PublishedModel, published
 from snntorch_asnn.models.registry import register_model
 from snntorch_asnn.models.settings import BaseSettings, ModelSettings
 
@@ -44,8 +52,8 @@ class SpikingResNetSettings(ModelSettings, total=False):
     shortcut: Shortcut
 
 
-class SpikingResNet(ConvLayers, SpikingModel):
-    r"""Residual network of spiking neurons, in PyTorch's layout and key names.
+class SpikingResNet(PublishedModel):
+    r"""Residual network of spiking neurons, in PyTorch's layout.
 
     With :math:`F` the block's convolutions, each with batch norm and with neurons in between, and the
     shortcut :math:`S` (the input, or a 1×1 convolution with batch norm of it, where the shape changes):
@@ -115,65 +123,47 @@ class SpikingResNet(ConvLayers, SpikingModel):
         for name, counts in (("blocks", blocks), ("widths", widths), ("stem_width", (stem_width,))):
             for count in counts:
                 check_count(name, count)
+        self.depths, self.bottleneck, self.shortcut = blocks, bottleneck, shortcut
         spiking = partial(build_neuron, neuron, self.num_steps, sharing=sharing)
-        kernel_size, stride = (3, 1) if small_images else (7, 2)
-        self._add_first("conv1", "bn1", self.in_channels, stem_width, self.analog_steps, kernel_size, stride)
-        membranes = shortcut == "ms"
-        self.sn1 = None if membranes else spiking(channel_shape=(stem_width, 1, 1))
-        self.maxpool = None if small_images else nn.MaxPool2d(3, stride=2, padding=1)
-        self.stages = tuple(f"layer{index + 1}" for index in range(len(blocks)))
-        features = self._add_stages(blocks, widths, stem_width, bottleneck, shortcut, spiking)
-        self.sn_last = spiking(channel_shape=(features, 1, 1)) if membranes else None
-        self.hidden: nn.Module | None = None
+        kernel, stride = (3, 1) if small_images else (7, 2)
+        first = self.in_channels, stem_width
+        self.stem = (
+            first_conv_norm(*first, self.analog_steps, kernel, stride)
+            if shortcut == "ms"
+            else first_conv_spike(*first, spiking, self.analog_steps, kernel, stride)
+        )
+        self.pool = max_pool(not small_images)
+        self.stages, channels = nn.Sequential(), stem_width
+        for index, (count, width) in enumerate(zip(blocks, widths, strict=True)):
+            stage = nn.Sequential()
+            for number in range(count):
+                stride = 2 if index > 0 and number == 0 else 1
+                stage.append(_Block(channels, width, stride, bottleneck, shortcut, spiking))
+                channels = 4 * width if bottleneck else width
+            self.stages.append(stage)
+        self.spike = spiking(channel_shape=(channels, 1, 1)) if shortcut == "ms" else nn.Identity()
+        self.hidden: nn.Module = nn.Identity()
         if hidden is not None:
             check_count("hidden", hidden)
-            self.hidden = nn.Sequential(nn.Linear(features, hidden), spiking(channel_shape=(hidden,)))
-        self.head = nn.Linear(features if hidden is None else hidden, self.num_classes)
+            self.hidden = nn.Sequential(nn.Linear(channels, hidden), spiking(channel_shape=(hidden,)))
+        self.head = nn.Linear(channels if hidden is None else hidden, self.num_classes)
         init_convolutions(self)
         set_norm_over_time(self, self.norm_over_time)
 
-    def _add_stages(
-        self,
-        blocks: tuple[int, ...],
-        widths: tuple[int, ...],
-        channels: int,
-        bottleneck: bool,
-        shortcut: Shortcut,
-        spiking: NeuronBuilder,
-    ) -> int:
-        """Add ``layer1`` and so on, the first block of each but ``layer1`` with stride 2; return channels."""
-        build = _bottleneck if bottleneck else _basic
-        for name, count, width in zip(self.stages, blocks, widths, strict=True):
-            stage: list[_Block] = []
-            for index in range(count):
-                stride = 2 if index == 0 and name != "layer1" else 1
-                stage.append(build(channels, width, stride, shortcut, spiking))
-                channels = stage[-1].out_channels
-            self.add_module(name, nn.Sequential(*stage))
-        return channels
-
     def step_features(self, planes: Tensor) -> Tensor:
         """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, F]``."""
-        x = self._run_first(planes, self.sn1)
-        x = x if self.maxpool is None else fold_time(self.maxpool, x)
-        for name in self.stages:
-            x = getattr(self, name)(x)
-        x = x if self.sn_last is None else self.sn_last(x)
-        x = x.mean((3, 4))
-        return x if self.hidden is None else self.hidden(x)
-
-    def earlier_keys(self) -> dict[str, str]:
-        """Return the key of the head in files of version 0.0, and today's."""
-        return {"fc.": "head."}
+        x = self.stages(self.pool(self.stem(planes)))
+        features: Tensor = self.hidden(self.spike(x).mean((3, 4)))
+        return features
 
     def reference_keys(self) -> dict[str, Place]:
         """Return where each key of a published checkpoint goes.
 
-        PyTorch's own residual networks and SpikingJelly's have this model's keys. The SEW code wraps every
+        The names are those of PyTorch's own residual networks and of SpikingJelly's. The SEW code wraps every
         convolution of a block with its norm, and its checkpoints have that in their key names, in a form
         that depends on SpikingJelly's version.
         """
-        places = {re.sub(r"^head\.", "fc.", key): place for key, place in same_keys(self, "").items()}
+        places = super().reference_keys()
         wrapped = {
             _in_container(key, container): place
             for container in (".module", "")
@@ -181,6 +171,29 @@ class SpikingResNet(ConvLayers, SpikingModel):
             if key.startswith("layer")
         }
         return places | wrapped
+
+    def _published_names(self) -> list[dict[str, Published]]:
+        """Return the names of PyTorch's own residual networks."""
+        depth = 3 if self.bottleneck else 2
+        names = {
+            "stem": published("*1", neuron="sn"),
+            "spike": published("sn_last"),
+            "hidden": Published("hidden.0", "", "hidden.1"),
+            "head": published("fc"),
+        }
+        for stage, count in enumerate(self.depths):
+            for index in range(count):
+                own, theirs = f"stages.{stage}.{index}", f"layer{stage + 1}.{index}"
+                names[f"{own}.before"] = published(f"{theirs}.sn1")
+                for n in range(1, depth + 1):
+                    neuron = f"sn{n + 1}" if self.shortcut == "ms" else f"sn{n}"
+                    layer = Published(f"{theirs}.conv{n}", f"{theirs}.bn{n}", f"{theirs}.{neuron}")
+                    names[f"{own}.branch.{n - 1}"] = layer
+                names[f"{own}.after"] = published(f"{theirs}.sn{depth}")
+                names[f"{own}.downsample"] = Published(
+                    f"{theirs}.downsample.0", f"{theirs}.downsample.1", f"{theirs}.sn_downsample"
+                )
+        return [names]
 
 
 def _in_container(key: str, container: str) -> str:
@@ -190,74 +203,40 @@ def _in_container(key: str, container: str) -> str:
     return re.sub(r"\.bn(\d)\.", rf".conv\1{container}.1.", key)
 
 
-class _Block(ConvLayers):
-    """Convolutions ``(in_channels, out_channels, kernel_size, stride)`` with a shortcut around them."""
+class _Block(nn.Module):
+    r"""Convolutions :math:`F` with a shortcut :math:`S` around them, see :class:`SpikingResNet`."""
 
     def __init__(
-        self, layers: list[tuple[int, int, int, int]], shortcut: Shortcut, spiking: NeuronBuilder
+        self,
+        in_channels: int,
+        width: int,
+        stride: int,
+        bottleneck: bool,
+        shortcut: Shortcut,
+        spiking: NeuronBuilder,
     ) -> None:
         super().__init__()
-        in_channels, self.out_channels = layers[0][0], layers[-1][1]
-        self.shortcut = shortcut
-        self.depth = len(layers)
-        for index, (before, after, kernel_size, stride) in enumerate(layers, 1):
-            self._add(f"conv{index}", f"bn{index}", before, after, kernel_size, stride)
-            channels = before if shortcut == "ms" else after
-            self.add_module(f"sn{index}", spiking(channel_shape=(channels, 1, 1)))
-        stride = max(layer[3] for layer in layers)
-        self.downsample: nn.Module | None = None
-        self.sn_downsample: nn.Module | None = None
-        if stride != 1 or in_channels != self.out_channels:
-            conv = nn.Conv2d(in_channels, self.out_channels, 1, stride, bias=False)
-            self.downsample = TimeFolded(conv, nn.BatchNorm2d(self.out_channels))
-            if shortcut in _SEW:
-                self.sn_downsample = spiking(channel_shape=(self.out_channels, 1, 1))
+        out = 4 * width if bottleneck else width
+        conv_spike = partial(ConvSpike, spiking=spiking)
+        last = conv_spike if shortcut in _SEW else ConvNorm
+        if bottleneck:
+            self.branch = nn.Sequential(
+                conv_spike(in_channels, width, kernel_size=1),
+                conv_spike(width, width, stride=stride),
+                last(width, out, kernel_size=1),
+            )
+        else:
+            self.branch = nn.Sequential(conv_spike(in_channels, width, stride=stride), last(width, out))
+        reshapes = stride != 1 or in_channels != out
+        self.downsample = last(in_channels, out, kernel_size=1, stride=stride) if reshapes else nn.Identity()
+        self.before = spiking(channel_shape=(in_channels, 1, 1)) if shortcut == "ms" else nn.Identity()
+        self.after = spiking(channel_shape=(out, 1, 1)) if shortcut == "vanilla" else nn.Identity()
+        self.add = _SEW.get(shortcut, sew_add)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[T, B, C, H, W]`` to the block's output."""
-        first, *others = (getattr(self, f"sn{index}") for index in range(1, self.depth + 1))
-        if self.shortcut == "ms":
-            return self._branch(first(x), [*others, None]) + self._identity(x)
-        if self.shortcut == "vanilla":
-            *between, last = first, *others
-            spikes: Tensor = last(self._branch(x, [*between, None]) + self._identity(x))
-            return spikes
-        return _SEW[self.shortcut](self._branch(x, [first, *others]), self._identity(x))
-
-    def _branch(self, x: Tensor, neurons: list[nn.Module | None]) -> Tensor:
-        """The convolutions, each with its norm and the neuron behind it, if there is one."""
-        for index, neuron in enumerate(neurons, 1):
-            x = self._run(f"conv{index}", f"bn{index}", x, neuron)
-        return x
-
-    def _identity(self, x: Tensor) -> Tensor:
-        if self.downsample is None:
-            return x
-        if self.sn_downsample is None:
-            membranes: Tensor = self.downsample(x)
-            return membranes
-        return folded_spikes(self.downsample, self.sn_downsample, x, fused=self.fused)
-
-
-def _basic(in_channels: int, width: int, stride: int, shortcut: Shortcut, spiking: NeuronBuilder) -> _Block:
-    return _Block([(in_channels, width, 3, stride), (width, width, 3, 1)], shortcut, spiking)
-
-
-def _bottleneck(
-    in_channels: int, width: int, stride: int, shortcut: Shortcut, spiking: NeuronBuilder
-) -> _Block:
-    layers = [(in_channels, width, 1, 1), (width, width, 3, stride), (width, 4 * width, 1, 1)]
-    return _Block(layers, shortcut, spiking)
-
-
-def _imagenet(blocks: tuple[int, ...], bottleneck: bool, settings: SpikingResNetSettings) -> SpikingResNet:
-    filled: SpikingResNetSettings = {
-        "blocks": blocks,
-        "bottleneck": bottleneck,
-        "image_size": 224,
-        **settings,
-    }
-    return SpikingResNet(**filled)
+        out: Tensor = self.after(self.add(self.branch(self.before(x)), self.downsample(x)))
+        return out
 
 
 @register_model
@@ -291,103 +270,3 @@ def spiking_resnet19(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet
         **settings,
     }
     return SpikingResNet(**filled)
-
-
-@register_model
-def spiking_resnet18(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
-    """Spiking ResNet-18 for ImageNet."""
-    return _imagenet((2, 2, 2, 2), False, settings)
-
-
-@register_model
-def spiking_resnet34(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
-    """Spiking ResNet-34 for ImageNet."""
-    return _imagenet((3, 4, 6, 3), False, settings)
-
-
-@register_model
-def spiking_resnet50(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
-    """Spiking ResNet-50 for ImageNet."""
-    return _imagenet((3, 4, 6, 3), True, settings)
-
-
-@register_model
-def spiking_resnet101(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
-    """Spiking ResNet-101 for ImageNet."""
-    return _imagenet((3, 4, 23, 3), True, settings)
-
-
-@register_model
-def spiking_resnet152(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
-    """Spiking ResNet-152 for ImageNet."""
-    return _imagenet((3, 8, 36, 3), True, settings)
-
-
-@register_model
-def sew_resnet18(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
-    """SEW-ResNet-18 for ImageNet, with added spikes."""
-    filled: SpikingResNetSettings = {"shortcut": "sew_add", **settings}
-    return spiking_resnet18(**filled)
-
-
-@register_model
-def sew_resnet34(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
-    """SEW-ResNet-34 for ImageNet, with added spikes."""
-    filled: SpikingResNetSettings = {"shortcut": "sew_add", **settings}
-    return spiking_resnet34(**filled)
-
-
-@register_model
-def sew_resnet50(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
-    """SEW-ResNet-50 for ImageNet, with added spikes."""
-    filled: SpikingResNetSettings = {"shortcut": "sew_add", **settings}
-    return spiking_resnet50(**filled)
-
-
-@register_model
-def sew_resnet101(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
-    """SEW-ResNet-101 for ImageNet, with added spikes."""
-    filled: SpikingResNetSettings = {"shortcut": "sew_add", **settings}
-    return spiking_resnet101(**filled)
-
-
-@register_model
-def sew_resnet152(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
-    """SEW-ResNet-152 for ImageNet, with added spikes."""
-    filled: SpikingResNetSettings = {"shortcut": "sew_add", **settings}
-    return spiking_resnet152(**filled)
-
-
-@register_model
-def ms_resnet18(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
-    """MS-ResNet-18 for ImageNet, with membrane shortcuts."""
-    filled: SpikingResNetSettings = {"shortcut": "ms", **settings}
-    return spiking_resnet18(**filled)
-
-
-@register_model
-def ms_resnet34(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
-    """MS-ResNet-34 for ImageNet, with membrane shortcuts."""
-    filled: SpikingResNetSettings = {"shortcut": "ms", **settings}
-    return spiking_resnet34(**filled)
-
-
-@register_model
-def ms_resnet50(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
-    """MS-ResNet-50 for ImageNet, with membrane shortcuts."""
-    filled: SpikingResNetSettings = {"shortcut": "ms", **settings}
-    return spiking_resnet50(**filled)
-
-
-@register_model
-def ms_resnet101(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
-    """MS-ResNet-101 for ImageNet, with membrane shortcuts."""
-    filled: SpikingResNetSettings = {"shortcut": "ms", **settings}
-    return spiking_resnet101(**filled)
-
-
-@register_model
-def ms_resnet152(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
-    """MS-ResNet-152 for ImageNet, with membrane shortcuts."""
-    filled: SpikingResNetSettings = {"shortcut": "ms", **settings}
-    return spiking_resnet152(**filled)

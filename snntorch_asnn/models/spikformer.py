@@ -9,27 +9,36 @@ from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_count, check_image_size, check_multiple
 from snntorch_asnn.layers import (
+    AnalogSteps,
+    ConvSpike,
     Residual,
     SpikingMLP,
     SpikingSelfAttention,
-    fold_time,
+    first_conv_spike,
+    max_pool,
     set_norm_over_time,
     to_tokens,
 )
-from snntorch_asnn.layers.hybrid_stem import AnalogSteps
-from snntorch_asnn.layers.maps import ConvLayers
-from snntorch_asnn.layers.tokens import NeuronBuilder
-from snntorch_asnn.models.base import Place, SpikingModel
+from snntorch_asnn.layers.conv_spike import NeuronBuilder
+from snntorch_asnn.models.base import Place
 from snntorch_asnn.models.initialisation import init_linear
 from snntorch_asnn.models.neurons import NeuronLike, Sharing, build_neuron
-from snntorch_asnn.models.reference_keys import same_keys
+from snntorch_asnn.models.reference_keys import (
+    Published,
+    PublishedModel,
+    attention_names,
+    mlp_names,
+    published,
+)
 from snntorch_asnn.models.registry import register_model
 from snntorch_asnn.models.settings import BaseSettings, ModelSettings
 
 __all__ = ["Spikformer"]
 
-CIFAR_POOLS = (False, False, True, True)
-ALL_POOLS = (True, True, True, True)
+Pools = tuple[bool, bool, bool, bool]
+
+CIFAR_POOLS: Pools = (False, False, True, True)
+ALL_POOLS: Pools = (True, True, True, True)
 
 
 class SpikformerSettings(ModelSettings, total=False):
@@ -39,13 +48,13 @@ class SpikformerSettings(ModelSettings, total=False):
     depth: int
     num_heads: int
     mlp_ratio: int
-    pools: tuple[bool, bool, bool, bool]
+    pools: Pools
     scale: float
     qkv_bias: bool
-    kernel_dims: tuple[int, int]
+    small_weights: bool
 
 
-class Spikformer(SpikingModel):
+class Spikformer(PublishedModel):
     r"""Convolutional stem, transformer blocks of spikes, linear head.
 
     The stem is four stages of 3×3 convolution, batch norm, neuron and, where ``pools`` says so, max pooling,
@@ -64,8 +73,8 @@ class Spikformer(SpikingModel):
         pools: which of the four stages of the stem halve the image.
         scale: factor of the attention's product.
         qkv_bias: whether the query, key and value layers have a bias.
-        kernel_dims: weight shapes of attention and MLP as in published checkpoints, see
-            :class:`~snntorch_asnn.layers.Pointwise`.
+        small_weights: whether all linear layers start from a normal of spread 0.02, as in the published
+            network for CIFAR, or the head alone, as in the others.
         neuron: see :func:`~snntorch_asnn.models.create_model`.
         sharing: see :func:`~snntorch_asnn.models.create_model`.
         **settings: the other arguments of :func:`~snntorch_asnn.models.create_model`.
@@ -93,10 +102,10 @@ class Spikformer(SpikingModel):
         depth: int,
         num_heads: int,
         mlp_ratio: int = 4,
-        pools: tuple[bool, bool, bool, bool] = CIFAR_POOLS,
+        pools: Pools = CIFAR_POOLS,
         scale: float = 0.125,
         qkv_bias: bool = True,
-        kernel_dims: tuple[int, int] = (0, 0),
+        small_weights: bool = True,
         neuron: NeuronLike = "asnn",
         sharing: Sharing = "layer",
         **settings: Unpack[BaseSettings],
@@ -107,78 +116,77 @@ class Spikformer(SpikingModel):
         check_multiple("dim", dim, 8)
         check_image_size(self.image_size, 2 ** sum(pools))
         spiking = partial(build_neuron, neuron, self.num_steps, sharing=sharing)
-        self.patch_embed = _Stem(self.in_channels, dim, pools, spiking, self.analog_steps)
-        in_attention, in_mlp = kernel_dims
-        self.block = nn.ModuleList(
-            Residual(
-                attn=SpikingSelfAttention(
-                    dim, num_heads, spiking, scale=scale, qkv_bias=qkv_bias, kernel_dims=in_attention
-                ),
-                mlp=SpikingMLP(dim, mlp_ratio * dim, spiking, kernel_dims=in_mlp),
+        self.stem = _Stem(self.in_channels, dim, pools, spiking, self.analog_steps)
+        self.blocks = nn.Sequential(
+            *(
+                Residual(
+                    attn=SpikingSelfAttention(dim, num_heads, spiking, scale=scale, qkv_bias=qkv_bias),
+                    mlp=SpikingMLP(dim, mlp_ratio * dim, spiking),
+                )
+                for _ in range(depth)
             )
-            for _ in range(depth)
         )
         self.head = nn.Linear(dim, self.num_classes)
-        init_linear(self)
+        init_linear(self if small_weights else self.head)
         set_norm_over_time(self, self.norm_over_time)
 
     def step_features(self, planes: Tensor) -> Tensor:
-        """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, F]``."""
-        x = to_tokens(self.patch_embed(planes))
-        for block in self.block:
-            x = block(x)
-        return x.mean(2)
+        """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, D]``."""
+        tokens = self.blocks(to_tokens(self.stem(planes)))
+        return tokens.mean(2)  # type: ignore[no-any-return]
 
     def reference_keys(self) -> dict[str, Place]:
-        """Return where each key of the reference code's checkpoint goes: to the same key.
+        """Return where each key of the reference code's checkpoint goes.
 
-        Weights of the first convolution go to both of its copies, where there are two. What the reference
-        holds but never uses is dropped.
+        What the reference holds but never uses is dropped.
         """
         unused = ["pos_embed", "norm.weight", "norm.bias"]
-        for index in range(len(self.block)):
+        for index in range(len(self.blocks)):
             unused += [f"block.{index}.norm{i}.{suffix}" for i in (1, 2) for suffix in ("weight", "bias")]
-        return same_keys(self, "patch_embed.") | dict.fromkeys(unused)
+        return super().reference_keys() | dict.fromkeys(unused)
+
+    def _published_names(self) -> list[dict[str, Published]]:
+        """Return the names of the code for CIFAR, which has linear layers for tokens, and of the others."""
+        return [self._names("linear"), self._names("conv")]
+
+    def _names(self, kind: str) -> dict[str, Published]:
+        names = {
+            "stem.conv1": published("patch_embed.proj_*"),
+            "stem.conv2": published("patch_embed.proj_*1"),
+            "stem.conv3": published("patch_embed.proj_*2"),
+            "stem.conv4": published("patch_embed.proj_*3"),
+            "stem.position": published("patch_embed.rpe_*"),
+            "head": published("head"),
+        }
+        for index in range(len(self.blocks)):
+            own, theirs = f"blocks.{index}", f"block.{index}"
+            names |= attention_names(f"{own}.attn", f"{theirs}.attn", kind=kind)
+            names |= mlp_names(f"{own}.mlp", f"{theirs}.mlp", kind=kind)
+        return names
 
 
-class _Stem(ConvLayers):
+class _Stem(nn.Module):
     def __init__(
-        self,
-        in_channels: int,
-        dim: int,
-        pools: tuple[bool, bool, bool, bool],
-        spiking: NeuronBuilder,
-        analog: AnalogSteps,
+        self, in_channels: int, dim: int, pools: Pools, spiking: NeuronBuilder, code: AnalogSteps
     ) -> None:
         super().__init__()
-        self.pools = pools
-        before = in_channels
-        for index, after in enumerate((dim // 8, dim // 4, dim // 2, dim)):
-            suffix = str(index or "")
-            names = f"proj_conv{suffix}", f"proj_bn{suffix}"
-            if index:
-                self._add(*names, before, after)
-            else:
-                self._add_first(*names, before, after, analog)
-            self.add_module(f"proj_lif{suffix}", spiking(channel_shape=(after, 1, 1)))
-            before = after
-        self.pool = nn.MaxPool2d(3, stride=2, padding=1)
-        self._add("rpe_conv", "rpe_bn", dim, dim)
-        self.rpe_lif = spiking(channel_shape=(dim, 1, 1))
+        self.conv1 = first_conv_spike(in_channels, dim // 8, spiking, code)
+        self.pool1 = max_pool(pools[0])
+        self.conv2 = ConvSpike(dim // 8, dim // 4, spiking)
+        self.pool2 = max_pool(pools[1])
+        self.conv3 = ConvSpike(dim // 4, dim // 2, spiking)
+        self.pool3 = max_pool(pools[2])
+        self.conv4 = ConvSpike(dim // 2, dim, spiking)
+        self.pool4 = max_pool(pools[3])
+        self.position = ConvSpike(dim, dim, spiking)
 
     def forward(self, planes: Tensor) -> Tensor:
-        x = planes
-        for index, pooled in enumerate(self.pools):
-            suffix = str(index or "")
-            names, neuron = (f"proj_conv{suffix}", f"proj_bn{suffix}"), getattr(self, f"proj_lif{suffix}")
-            x = self._run(*names, x, neuron) if index else self._run_first(x, neuron)
-            x = fold_time(self.pool, x) if pooled else x
-        return x + self._run("rpe_conv", "rpe_bn", x, self.rpe_lif)
-
-
-def _cifar(depth: int, dim: int, num_heads: int, settings: SpikformerSettings) -> Spikformer:
-    filled: SpikformerSettings = {"depth": depth, "dim": dim, "num_heads": num_heads, **settings}
-    return Spikformer(**filled)
+        x = self.pool1(self.conv1(planes))
+        x = self.pool2(self.conv2(x))
+        x = self.pool3(self.conv3(x))
+        x = self.pool4(self.conv4(x))
+        out: Tensor = x + self.position(x)
+        return out
 
 
 def _imagenet(depth: int, dim: int, settings: SpikformerSettings) -> Spikformer:
@@ -189,8 +197,25 @@ def _imagenet(depth: int, dim: int, settings: SpikformerSettings) -> Spikformer:
         "num_heads": dim // 64,
         "pools": ALL_POOLS,
         "qkv_bias": False,
-        "kernel_dims": (1, 2),
+        "small_weights": False,
         "image_size": 224,
+        **settings,
+    }
+    return Spikformer(**filled)
+
+
+def _event(depth: int, dim: int, num_heads: int, settings: SpikformerSettings) -> Spikformer:
+    filled: SpikformerSettings = {
+        "depth": depth,
+        "dim": dim,
+        "num_heads": num_heads,
+        "pools": ALL_POOLS,
+        "scale": 0.25,
+        "qkv_bias": False,
+        "small_weights": False,
+        "encoding": "none",
+        "in_channels": 2,
+        "image_size": 128,
         **settings,
     }
     return Spikformer(**filled)
@@ -199,31 +224,36 @@ def _imagenet(depth: int, dim: int, settings: SpikformerSettings) -> Spikformer:
 @register_model
 def spikformer_tiny(**settings: Unpack[SpikformerSettings]) -> Spikformer:
     """Spikformer of one block at width 64, for tests and tutorials."""
-    return _cifar(1, 64, 2, settings)
+    filled: SpikformerSettings = {"depth": 1, "dim": 64, "num_heads": 2, **settings}
+    return Spikformer(**filled)
 
 
 @register_model
 def spikformer_2_256(**settings: Unpack[SpikformerSettings]) -> Spikformer:
     """Spikformer for CIFAR, 2 blocks at width 256."""
-    return _cifar(2, 256, 8, settings)
+    filled: SpikformerSettings = {"depth": 2, "dim": 256, "num_heads": 8, **settings}
+    return Spikformer(**filled)
 
 
 @register_model
 def spikformer_4_256(**settings: Unpack[SpikformerSettings]) -> Spikformer:
     """Spikformer for CIFAR, 4 blocks at width 256."""
-    return _cifar(4, 256, 8, settings)
+    filled: SpikformerSettings = {"depth": 4, "dim": 256, "num_heads": 8, **settings}
+    return Spikformer(**filled)
 
 
 @register_model
 def spikformer_2_384(**settings: Unpack[SpikformerSettings]) -> Spikformer:
     """Spikformer for CIFAR, 2 blocks at width 384."""
-    return _cifar(2, 384, 12, settings)
+    filled: SpikformerSettings = {"depth": 2, "dim": 384, "num_heads": 12, **settings}
+    return Spikformer(**filled)
 
 
 @register_model
 def spikformer_4_384(**settings: Unpack[SpikformerSettings]) -> Spikformer:
     """Spikformer for CIFAR, 4 blocks at width 384."""
-    return _cifar(4, 384, 12, settings)
+    filled: SpikformerSettings = {"depth": 4, "dim": 384, "num_heads": 12, **settings}
+    return Spikformer(**filled)
 
 
 @register_model
@@ -254,23 +284,6 @@ def spikformer_10_512(**settings: Unpack[SpikformerSettings]) -> Spikformer:
 def spikformer_8_768(**settings: Unpack[SpikformerSettings]) -> Spikformer:
     """Spikformer for ImageNet, 8 blocks at width 768."""
     return _imagenet(8, 768, settings)
-
-
-def _event(depth: int, dim: int, num_heads: int, settings: SpikformerSettings) -> Spikformer:
-    filled: SpikformerSettings = {
-        "depth": depth,
-        "dim": dim,
-        "num_heads": num_heads,
-        "pools": ALL_POOLS,
-        "scale": 0.25,
-        "qkv_bias": False,
-        "kernel_dims": (1, 1),
-        "encoding": "none",
-        "in_channels": 2,
-        "image_size": 128,
-        **settings,
-    }
-    return Spikformer(**filled)
 
 
 @register_model

@@ -9,20 +9,27 @@ from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_count, check_divides, check_image_size, check_multiple
 from snntorch_asnn.layers import (
+    ConvNorm,
+    ConvSpike,
     Residual,
     SpikingMLP,
     SpikingSelfAttention,
-    fold_time,
+    first_conv_spike,
+    max_pool,
     set_norm_over_time,
     to_tokens,
 )
-from snntorch_asnn.layers.hybrid_stem import AnalogSteps
-from snntorch_asnn.layers.maps import ConvLayers
-from snntorch_asnn.layers.tokens import NeuronBuilder
-from snntorch_asnn.models.base import Place, SpikingModel
+from snntorch_asnn.models.base import Place
 from snntorch_asnn.models.initialisation import init_linear
 from snntorch_asnn.models.neurons import NeuronLike, Sharing, build_neuron
-from snntorch_asnn.models.reference_keys import same_keys
+from snntorch_asnn.models.reference_keys import (
+    Published,
+    PublishedModel,
+    attention_names,
+    before_neuron,
+    mlp_names,
+    published,
+)
 from snntorch_asnn.models.registry import register_model
 from snntorch_asnn.models.settings import BaseSettings, ModelSettings
 
@@ -42,10 +49,9 @@ class SpikingformerSettings(ModelSettings, total=False):
     num_heads: int
     mlp_ratio: int
     pools: Pools
-    stem: str
 
 
-class Spikingformer(SpikingModel):
+class Spikingformer(PublishedModel):
     r"""Spiking transformer whose residual stream is membranes, so that every convolution sees spikes.
 
     The stem is a 3×3 convolution with batch norm, then four times neuron, max pooling where ``pools`` says
@@ -62,8 +68,6 @@ class Spikingformer(SpikingModel):
         num_heads: number of heads.
         mlp_ratio: width of the MLP over ``dim``.
         pools: which of the last four stages of the stem halve the image before they convolve.
-        stem: what published checkpoints call the stem's layers: ``"block"`` for CIFAR, ``"proj"`` for
-            ImageNet.
         neuron: see :func:`~snntorch_asnn.models.create_model`.
         sharing: see :func:`~snntorch_asnn.models.create_model`.
         **settings: the other arguments of :func:`~snntorch_asnn.models.create_model`.
@@ -93,7 +97,6 @@ class Spikingformer(SpikingModel):
         num_heads: int,
         mlp_ratio: int = 4,
         pools: Pools = CIFAR_POOLS,
-        stem: str = "block",
         neuron: NeuronLike = "asnn",
         sharing: Sharing = "layer",
         **settings: Unpack[BaseSettings],
@@ -104,75 +107,68 @@ class Spikingformer(SpikingModel):
         check_divides("num_heads", num_heads, "dim", dim)
         check_multiple("dim", dim, 8)
         check_image_size(self.image_size, 2 ** sum(pools))
-        if stem not in ("block", "proj"):
-            raise ValueError(f"stem must be one of 'block', 'proj'; got {stem!r}")
         spiking = partial(build_neuron, neuron, self.num_steps, sharing=sharing)
-        names = ["block0" if stem == "block" else "proj", *(f"{stem}{index}" for index in range(1, 5))]
-        self.patch_embed = _Stem(self.in_channels, dim, names, pools, spiking, self.analog_steps)
-        self.block = nn.ModuleList(
-            Residual(
-                attn=SpikingSelfAttention(
-                    dim, num_heads, spiking, spike_first=True, qkv_bias=False, kernel_dims=1
-                ),
-                mlp=SpikingMLP(
-                    dim, mlp_ratio * dim, spiking, spike_first=True, names=("mlp1", "mlp2"), kernel_dims=2
-                ),
+        self.stem = nn.Sequential(
+            first_conv_spike(self.in_channels, dim // 8, spiking, self.analog_steps),
+            max_pool(pools[0]),
+            ConvSpike(dim // 8, dim // 4, spiking),
+            max_pool(pools[1]),
+            ConvSpike(dim // 4, dim // 2, spiking),
+            max_pool(pools[2]),
+            ConvSpike(dim // 2, dim, spiking),
+            max_pool(pools[3]),
+            ConvNorm(dim, dim),
+        )
+        self.blocks = nn.Sequential(
+            *(
+                Residual(
+                    attn=SpikingSelfAttention(dim, num_heads, spiking, spike_first=True, qkv_bias=False),
+                    mlp=SpikingMLP(dim, mlp_ratio * dim, spiking, spike_first=True),
+                )
+                for _ in range(depth)
             )
-            for _ in range(depth)
         )
         self.head = nn.Linear(dim, self.num_classes)
-        init_linear(self)
+        init_linear(self.head)
         set_norm_over_time(self, self.norm_over_time)
 
     def step_features(self, planes: Tensor) -> Tensor:
-        """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, F]``."""
-        x = to_tokens(self.patch_embed(planes))
-        for block in self.block:
-            x = block(x)
-        return x.mean(2)
+        """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, D]``."""
+        tokens = self.blocks(to_tokens(self.stem(planes)))
+        return tokens.mean(2)  # type: ignore[no-any-return]
 
     def reference_keys(self) -> dict[str, Place]:
-        """Return where each key of the reference code's checkpoint goes: to the same key.
+        """Return where each key of the reference code's checkpoint goes.
 
-        Its two layer norms in every block are never used, and dropped.
+        The two layer norms in every block are never used, and dropped.
         """
         unused = [
             f"block.{index}.norm{i}.{suffix}"
-            for index in range(len(self.block))
+            for index in range(len(self.blocks))
             for i in (1, 2)
             for suffix in ("weight", "bias")
         ]
-        return same_keys(self, "patch_embed.") | dict.fromkeys(unused)
+        return super().reference_keys() | dict.fromkeys(unused)
+
+    def _published_names(self) -> list[dict[str, Published]]:
+        """Return the names of the code for CIFAR, and of that for ImageNet."""
+        names = {"head": published("head")}
+        for index in range(len(self.blocks)):
+            own, theirs = f"blocks.{index}", f"block.{index}"
+            names |= attention_names(f"{own}.attn", f"{theirs}.attn", spike_first=True)
+            names |= mlp_names(f"{own}.mlp", f"{theirs}.mlp", "mlp", spike_first=True)
+        cifar = ("block0", "block1", "block2", "block3", "block4")
+        imagenet = ("proj", "proj1", "proj2", "proj3", "proj4")
+        return [names | _stem(cifar), names | _stem(imagenet)]
 
 
-class _Stem(ConvLayers):
-    def __init__(
-        self,
-        in_channels: int,
-        dim: int,
-        names: list[str],
-        pools: Pools,
-        spiking: NeuronBuilder,
-        analog: AnalogSteps,
-    ) -> None:
-        super().__init__()
-        first, *self.names = names
-        self.pools = pools
-        before = dim // 8
-        self._add_first(f"{first}_conv", f"{first}_bn", in_channels, before, analog)
-        for name, after in zip(self.names, (dim // 4, dim // 2, dim, dim), strict=True):
-            self.add_module(f"{name}_lif", spiking(channel_shape=(before, 1, 1)))
-            self._add(f"{name}_conv", f"{name}_bn", before, after)
-            before = after
-        self.pool = nn.MaxPool2d(3, stride=2, padding=1)
-
-    def forward(self, planes: Tensor) -> Tensor:
-        first, *later = (getattr(self, f"{name}_lif") for name in self.names)
-        x = self._run_first(planes, first)
-        for name, pooled, neuron in zip(self.names, self.pools, (*later, None), strict=True):
-            x = fold_time(self.pool, x) if pooled else x
-            x = self._run(f"{name}_conv", f"{name}_bn", x, neuron)
-        return x
+def _stem(layers: tuple[str, ...]) -> dict[str, Published]:
+    """Every second module of the stem is a pooling."""
+    pairs = enumerate(zip(layers, (*layers[1:], ""), strict=True))
+    return {
+        f"stem.{2 * index}": before_neuron(f"patch_embed.{layer}_*", f"patch_embed.{after}_lif")
+        for index, (layer, after) in pairs
+    }
 
 
 def _imagenet(dim: int, settings: SpikingformerSettings) -> Spikingformer:
@@ -181,7 +177,6 @@ def _imagenet(dim: int, settings: SpikingformerSettings) -> Spikingformer:
         "dim": dim,
         "num_heads": 8,
         "pools": ALL_POOLS,
-        "stem": "proj",
         "image_size": 224,
         **settings,
     }

@@ -17,7 +17,7 @@ from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.data import to_unit_range
 from snntorch_asnn.train.divergence import NonFiniteLossError, first_bad_gradient, first_non_finite
 from snntorch_asnn.train.losses import make_loss
-from snntorch_asnn.train.optimizer import make_optimizer, make_schedule
+from snntorch_asnn.train.optimizer import in_todays_order, make_optimizer, make_schedule
 from snntorch_asnn.train.randomness import seed_everything
 from snntorch_asnn.train.sync_norm import synchronise_batch_norm
 
@@ -212,7 +212,8 @@ class Learner:
         """
         try:
             self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            saved = in_todays_order(state["optimizer"], self.optimizer, self.model, list(state["model"]))
+            self.optimizer.load_state_dict(saved)
             self.schedule.load_state_dict(state["schedule"])
             if self.average is not None:
                 self.average.load_state_dict(state["average"])

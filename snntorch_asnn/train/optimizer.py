@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import (
     ConstantLR,
     CosineAnnealingLR,
@@ -13,6 +16,7 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
 )
 
+from snntorch_asnn.models.earlier_keys import current_key, is_pointwise
 from snntorch_asnn.neurons import optim_groups
 from snntorch_asnn.train.config import TrainConfig
 
@@ -23,6 +27,44 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
     return torch.optim.AdamW(groups, lr=config.lr)
+
+
+def in_todays_order(
+    state: dict[str, Any], optimizer: torch.optim.Optimizer, model: nn.Module, saved_keys: Sequence[str]
+) -> dict[str, Any]:
+    """Return the state of an optimizer for a model that registers its parameters in another order by now.
+
+    PyTorch knows the parameters of a group by their order alone.
+
+    Args:
+        state: as the optimizer saved it.
+        optimizer: that it is for.
+        model: whose parameters the optimizer has.
+        saved_keys: of the model's ``state_dict``, saved together with it, maybe by an earlier version.
+
+    Raises:
+        KeyError, ValueError: they are those of another model.
+    """
+    earlier: dict[str, str] = getattr(model, "earlier_keys", dict)()
+    places = {current_key(earlier, key): place for place, key in enumerate(saved_keys)}
+    places_of = {id(parameter): places[name] for name, parameter in model.named_parameters()}
+    entries, groups = dict(state["state"]), []
+    for group, saved in zip(optimizer.param_groups, state["param_groups"], strict=True):
+        own = group["params"]
+        in_order = sorted(own, key=lambda parameter: places_of[id(parameter)])
+        numbers = {id(p): number for p, number in zip(in_order, saved["params"], strict=True)}
+        groups.append(saved | {"params": [numbers[id(parameter)] for parameter in own]})
+        for parameter in own:
+            entry = entries.get(numbers[id(parameter)], {})
+            entries[numbers[id(parameter)]] = {key: _shaped_like(v, parameter) for key, v in entry.items()}
+    return state | {"state": {key: entry for key, entry in entries.items() if entry}, "param_groups": groups}
+
+
+def _shaped_like(value: Any, parameter: Tensor) -> Any:
+    """Moments of the weight of a convolution with kernel size 1, which is that of a linear layer today."""
+    if isinstance(value, Tensor) and is_pointwise(value, parameter):
+        return value.flatten(1)
+    return value
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps_per_epoch: int) -> LRScheduler:

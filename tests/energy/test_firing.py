@@ -7,6 +7,7 @@ from torch import nn
 
 from snntorch_asnn import AdaptiveLeaky
 from snntorch_asnn.energy import record_firing_rates
+from snntorch_asnn.layers import OverTime
 from snntorch_asnn.models import create_model
 
 
@@ -63,8 +64,8 @@ def test_every_neuron_of_a_model_is_recorded(neuron):
         return hook
 
     for name, module in net.named_modules():
-        if name.endswith(".neuron"):
-            module.register_forward_hook(note(name))
+        if isinstance(module, OverTime):
+            module.register_forward_hook(note(f"{name}.neuron"))
     with record_firing_rates(net, num_steps=2) as rates:
         net(torch.rand(3, 3, 32, 32))
     assert len(wanted) == 4

@@ -56,13 +56,13 @@ def test_profile_names_the_dead_layers_of_a_model(neuron: str, fused: bool) -> N
         alive = energy.profile(model, images)
     assert alive.silent_layers == ()
     assert "Warning" not in str(alive)
-    nn.init.constant_(model.conv3[1].weight, 0.0)
-    nn.init.constant_(model.conv3[1].bias, -9.0)
+    nn.init.constant_(model.conv3.spike.norm.weight, 0.0)
+    nn.init.constant_(model.conv3.spike.norm.bias, -9.0)
     with pytest.warns(energy.SilentLayersWarning) as caught:
         dead = energy.profile(model, images)
-    assert dead.silent_layers == ("spike3.neuron",)
-    assert [str(w.message)[:76] for w in caught] == [
-        "1 of 4 layers of neurons fired at no step of the images: spike3.neuron. What"
+    assert dead.silent_layers == ("conv3.spike.neuron.neuron",)
+    assert [str(w.message)[:88] for w in caught] == [
+        "1 of 4 layers of neurons fired at no step of the images: conv3.spike.neuron.neuron. What"
     ]
     assert caught[0].filename == __file__
 

@@ -6,6 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from snntorch_asnn import AdaptiveLeaky
 from snntorch_asnn.layers import (
+    LinearNorm,
     OverTime,
     Pointwise,
     Residual,
@@ -23,6 +24,13 @@ from snntorch_asnn.layers import (
 
 def spiking(channel_shape, threshold=1.0):
     return OverTime(AdaptiveLeaky.paper(4, threshold=threshold, feature_shape=channel_shape, sequence=True))
+
+
+def dense(unit, inputs):
+    """The linear layer of a unit, and its norm."""
+    out = unit.linear(inputs)
+    norm = unit.norm if isinstance(unit, LinearNorm) else unit.spike.norm
+    return norm(out.flatten(0, 2)).view_as(out)
 
 
 def spikes(*shape):
@@ -73,33 +81,25 @@ def test_self_attention_follows_its_equation(spike_first):
     layer = SpikingSelfAttention(8, 2, spiking, spike_first=spike_first).eval()
     x = torch.randn(4, 3, 5, 8)
 
-    def dense(name, inputs):
-        out = getattr(layer, f"{name}_linear")(inputs)
-        return getattr(layer, f"{name}_bn")(out.flatten(0, 2)).view_as(out)
-
-    inputs = layer.proj_lif(x) if spike_first else x
-    q, k, v = (getattr(layer, f"{n}_lif")(dense(n, inputs)) for n in "qkv")
+    inputs = layer.spike(x)
+    assert torch.equal(inputs, x) != spike_first
+    q, k, v = (unit.spike.neuron(dense(unit, inputs)) for unit in (layer.q, layer.k, layer.v))
     heads = []
     for head in (slice(0, 4), slice(4, 8)):
         scores = torch.einsum("tbnc,tbmc->tbnm", q[..., head], k[..., head])
         heads.append(0.125 * torch.einsum("tbnm,tbmc->tbnc", scores, v[..., head]))
-    out = dense("proj", layer.attn_lif(torch.cat(heads, -1)))
-    torch.testing.assert_close(layer(x), out if spike_first else layer.proj_lif(out))
-    assert layer.attn_lif.neuron.threshold == 0.5
+    out = dense(layer.proj, layer.attn_spike(torch.cat(heads, -1)))
+    torch.testing.assert_close(layer(x), out if spike_first else layer.proj.spike.neuron(out))
+    assert layer.attn_spike.neuron.threshold == 0.5
 
 
 def test_token_attention_follows_its_equation():
-    layer = TokenQKAttention(8, 2, spiking, kernel_dims=0).eval()
+    layer = TokenQKAttention(8, 2, spiking).eval()
     x = torch.randn(4, 3, 5, 8) * 3
-
-    def dense(name, inputs):
-        out = getattr(layer, f"{name}_linear")(inputs)
-        return getattr(layer, f"{name}_bn")(out.flatten(0, 2)).view_as(out)
-
-    q, k = (getattr(layer, f"{n}_lif")(dense(n, x)) for n in "qk")
-    passes = layer.attn_lif(torch.stack([q[..., :4].sum(-1), q[..., 4:].sum(-1)], -1))
+    q, k = (unit.spike.neuron(dense(unit, x)) for unit in (layer.q, layer.k))
+    passes = layer.attn_spike(torch.stack([q[..., :4].sum(-1), q[..., 4:].sum(-1)], -1))
     mixed = passes.repeat_interleave(4, -1) * k
-    torch.testing.assert_close(layer(x), layer.proj_lif(dense("proj", mixed)))
+    torch.testing.assert_close(layer(x), layer.proj.spike.neuron(dense(layer.proj, mixed)))
 
 
 @pytest.mark.parametrize("layer", [SpikingSelfAttention, TokenQKAttention])
@@ -112,22 +112,21 @@ def test_heads_divide_the_width(layer):
 def test_mlp_follows_its_equation(spike_first):
     layer = SpikingMLP(6, 12, spiking, spike_first=spike_first).eval()
     x = torch.randn(4, 3, 5, 6)
-
-    def dense(name, inputs):
-        out = getattr(layer, f"{name}_linear")(inputs)
-        return getattr(layer, f"{name}_bn")(out.flatten(0, 2)).view_as(out)
-
+    between = layer.fc1.spike.neuron(dense(layer.fc1, layer.spike(x)))
+    wanted = dense(layer.fc2, between)
     if spike_first:
-        wanted = dense("fc2", layer.fc2_lif(dense("fc1", layer.fc1_lif(x))))
+        assert not torch.equal(layer.spike(x), x)
     else:
-        wanted = layer.fc2_lif(dense("fc2", layer.fc1_lif(dense("fc1", x))))
+        wanted = layer.fc2.spike.neuron(wanted)
     torch.testing.assert_close(layer(x), wanted)
 
 
 @pytest.mark.parametrize("kernel_dims", [1, 2])
 def test_pointwise_is_the_convolution(kernel_dims):
     kind = {1: torch.nn.Conv1d, 2: torch.nn.Conv2d}[kernel_dims]
-    conv, layer = kind(4, 6, 1), Pointwise(4, 6, kernel_dims=kernel_dims)
+    conv = kind(4, 6, 1)
+    with pytest.warns(DeprecationWarning, match="use torch.nn.Linear"):
+        layer = Pointwise(4, 6, kernel_dims=kernel_dims)
     layer.load_state_dict(conv.state_dict())
     x = torch.randn(2, 4, *[3] * kernel_dims)
     torch.testing.assert_close(layer(x.movedim(1, -1)).movedim(-1, 1), conv(x))

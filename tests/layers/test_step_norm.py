@@ -24,7 +24,7 @@ from snntorch_asnn.layers import (
     set_norm_over_time,
     split_norms,
 )
-from snntorch_asnn.layers.tokens import Pointwise
+from snntorch_asnn.layers.pointwise import Pointwise
 from snntorch_asnn.models import create_model
 from snntorch_asnn.ops.adaptive_leaky import cpp
 
@@ -376,6 +376,7 @@ def test_synchronised_norms_keep_their_kind() -> None:
 
 
 @pytest.mark.parametrize("kind", ["pooled", *EACH])
+@pytest.mark.filterwarnings("ignore:Pointwise is deprecated")
 def test_folding_into_the_layer_before(kind: str) -> None:
     for layer, x in (
         (nn.Conv2d(2, CHANNELS, 3), sequence((4, 2, 5, 5))),
@@ -452,7 +453,7 @@ def test_deprecated_names() -> None:
     model = create_model("lenet", num_classes=2, num_steps=STEPS)
     with pytest.warns(DeprecationWarning, match="use set_norm_over_time"):
         split_norms(model, STEPS)
-    first = [m.num_steps for m in model.stem.modules() if isinstance(m, StepBatchNorm)]
+    first = [m.num_steps for m in model.conv1.modules() if isinstance(m, StepBatchNorm)]
     assert first == [1, 2]
     assert model.norm_over_time == "step"
 

@@ -44,7 +44,7 @@ def test_settings_come_back(path):
     model.save_pretrained(path)
     other = from_pretrained(str(path))
     assert other.recipe == json.loads(json.dumps(model.recipe)) | {"settings": model.recipe["settings"]}
-    assert other.conv3[0].out_channels == 6
+    assert other.conv3.conv.out_channels == 6
     own = model.state_dict()
     assert all(torch.equal(value, own[key]) for key, value in other.state_dict().items())
     assert all(

@@ -65,11 +65,11 @@ def test_a_head_that_was_replaced_is_refused_with_the_cure(name: str, path: Any)
 @pytest.mark.parametrize(
     "change",
     [
-        lambda model: setattr(model.conv2, "1", nn.BatchNorm2d(48, affine=False)),
+        lambda model: setattr(model.conv2.spike, "norm", nn.BatchNorm2d(48, affine=False)),
         lambda model: setattr(model, "extra", nn.Linear(2, 2)),
         lambda model: delattr(model, "conv2"),
-        lambda model: setattr(model.spike1.neuron, "gain", nn.Parameter(torch.ones(5))),
-        lambda model: setattr(model, "spike2", nn.Identity()),
+        lambda model: setattr(model.conv1.neuron.neuron, "gain", nn.Parameter(torch.ones(5))),
+        lambda model: setattr(model.conv2.spike, "neuron", nn.Identity()),
         lambda model: prune.l1_unstructured(model.head, "weight", amount=0.5),
     ],
     ids=["norm", "more", "less", "longer", "other", "pruned"],
@@ -152,7 +152,7 @@ def test_wrong_numbers_of_classes(wrong: Any, path: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("key", ["head.weight", "conv2.1.running_var", "spike1.neuron.gain"])
+@pytest.mark.parametrize("key", ["head.weight", "conv2.spike.norm.running_var", "conv1.neuron.neuron.gain"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_weights_that_are_not_finite(value: float, key: str, dtype: torch.dtype, path: Any) -> None:
     model = build().to(dtype)
@@ -175,7 +175,7 @@ def test_weights_that_are_not_finite(value: float, key: str, dtype: torch.dtype,
         ({"num_steps": 10**9}, r"settings of its own size; got num_steps="),
         ({"image_size": [16, 10**7]}, r"settings of its own size; got 1=10000000"),
         ({"channels": [10**6, 1, 1]}, r"settings of its own size; got 0=1000000"),
-        ({"channels": [32, 48, 65]}, "'conv3.0.bias' is of shape"),
+        ({"channels": [32, 48, 65]}, "'conv3.conv.bias' is of shape"),
         ({"num_classes": None}, "num_classes must be an integer; got None"),
         ({"num_classes": [10]}, "num_classes must be an integer"),
         ({"channels": "abc"}, "channels must be an integer; got 'a'"),
@@ -183,7 +183,7 @@ def test_weights_that_are_not_finite(value: float, key: str, dtype: torch.dtype,
         ({"neuron": 3}, "neuron must be a name or a callable"),
         ({"image_size": {"a": 1}}, "settings of a model of the zoo"),
         ({"encoding": ["hybrid"]}, "encoding must be a name or a callable"),
-        ({"encoding": "direct"}, "'stem.0.0.bias' is of shape"),
+        ({"encoding": "direct"}, "'conv1.conv.bias' is of shape"),
         ({"colour": True}, "LeNet takes no argument 'colour'"),
         ({"normalize": [[0.5], "x"]}, "normalize: std must be a number"),
         ({"fused": 1}, "fused must be a bool; got 1"),

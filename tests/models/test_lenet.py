@@ -9,7 +9,7 @@ from torch.nn.functional import batch_norm, conv2d, linear, max_pool2d
 
 import snntorch_asnn as asnn
 from snntorch_asnn import spikegen
-from snntorch_asnn.layers import HybridStem
+from snntorch_asnn.layers import ConvSpike, HybridStem
 from snntorch_asnn.models import LeNet, create_model, load_reference_weights
 
 CODES = {"mix time": "hybrid", "time": partial(spikegen.temporal, last="all")}
@@ -51,7 +51,7 @@ def test_lif_follows_its_equation():
     w = dict(model.state_dict())
 
     def norm(block, x):
-        keys = (f"{block}.1.{s}" for s in ("running_mean", "running_var", "weight", "bias"))
+        keys = (f"{block}.spike.norm.{s}" for s in ("running_mean", "running_var", "weight", "bias"))
         return batch_norm(x, *(w[key] for key in keys))
 
     def fire(layer, x):
@@ -62,10 +62,10 @@ def test_lif_follows_its_equation():
 
     for _ in range(4):
         x = images
-        for layer, block in enumerate(("stem.0", "conv2", "conv3")):
-            x = norm(block, conv2d(x, w[f"{block}.0.weight"], w[f"{block}.0.bias"], padding=1))
+        for layer, block in enumerate(("conv1", "conv2", "conv3")):
+            x = norm(block, conv2d(x, w[f"{block}.conv.weight"], w[f"{block}.conv.bias"], padding=1))
             x = max_pool2d(fire(layer, x), 2)
-        x = norm("fc1", linear(x.flatten(1), w["fc1.0.weight"], w["fc1.0.bias"]))
+        x = norm("fc1", linear(x.flatten(1), w["fc1.linear.weight"], w["fc1.linear.bias"]))
         logits.append(linear(fire(3, x), w["head.weight"], w["head.bias"]))
     torch.testing.assert_close(model.eval()(images), torch.stack(logits).mean(0))
     assert torch.stack(logits).std(0).max() > 0
@@ -83,18 +83,18 @@ def test_parameter_count():
 
 @pytest.mark.parametrize("encoding", ["hybrid", "hybrid_binary", "single_spike_hybrid"])
 def test_hybrid_codes_have_a_stem_for_the_analog_step(encoding):
-    assert isinstance(LeNet(num_classes=2, num_steps=3, encoding=encoding).stem, HybridStem)
+    assert isinstance(LeNet(num_classes=2, num_steps=3, encoding=encoding).conv1.conv_norm, HybridStem)
 
 
 @pytest.mark.parametrize("encoding", ["direct", "temporal", "binary_temporal", "none"])
 def test_other_codes_have_one_stem(encoding):
-    assert not isinstance(LeNet(num_classes=2, num_steps=3, encoding=encoding).stem, HybridStem)
+    assert isinstance(LeNet(num_classes=2, num_steps=3, encoding=encoding).conv1, ConvSpike)
 
 
 def test_analog_steps_can_be_several():
     code = partial(spikegen.hybrid, direct_steps=2)
     model = LeNet(num_classes=2, num_steps=3, encoding=code)
-    assert model.stem.analog_planes == 2
+    assert model.conv1.conv_norm.analog_planes == 2
     assert model(torch.rand(2, 3, 32, 32)).shape == (2, 2)
 
 
@@ -107,7 +107,9 @@ def test_any_size_of_eight_and_more(size):
 
 def test_widths():
     model = LeNet(num_classes=10, num_steps=2, channels=(4, 5, 6), hidden=7)
-    assert [p.shape[0] for n, p in model.named_parameters() if n.endswith("0.weight")] == [
+    assert [
+        p.shape[0] for n, p in model.named_parameters() if n.endswith(("conv.weight", "linear.weight"))
+    ] == [
         4,
         4,
         5,

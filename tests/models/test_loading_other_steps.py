@@ -133,10 +133,10 @@ def test_a_leak_of_snntorchs_is_no_number_of_steps() -> None:
 
     model = build(neuron=lambda num_steps: AdaptiveLeaky(0.8, num_steps=num_steps, sequence=True))
     state = model.state_dict()
-    leaky = {f"spike1.neuron.{key}": value for key, value in Fixed().neuron.state_dict().items()}
-    state = {key: value for key, value in state.items() if not key.startswith("spike1.neuron.")} | leaky
+    leaky = {f"conv1.neuron.neuron.{key}": value for key, value in Fixed().neuron.state_dict().items()}
+    state = {key: value for key, value in state.items() if not key.startswith("conv1.neuron.neuron.")} | leaky
     model.load_state_dict(state)
-    assert model.spike1.neuron.leak.tolist() == pytest.approx([0.7] * 4)
+    assert model.conv1.neuron.neuron.leak.tolist() == pytest.approx([0.7] * 4)
 
 
 @pytest.mark.parametrize(

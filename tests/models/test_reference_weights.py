@@ -23,12 +23,12 @@ def test_takes_everything_that_the_reference_uses(reference_lenet):
     assert set(report.dropped) == {"lano.weight", "lano.bias"}
     assert {key.rsplit(".")[-1] for key in report.missed} == NEURON_STATE
     own = model.state_dict()
-    assert torch.equal(own["stem.direct.0.weight"], reference_lenet["con11.weight"])
-    assert torch.equal(own["stem.spike.1.running_var"], reference_lenet["bn1.running_var"])
-    assert torch.equal(own["fc1.1.bias"], reference_lenet["bn4.bias"])
+    assert torch.equal(own["conv1.conv_norm.direct.conv.weight"], reference_lenet["con11.weight"])
+    assert torch.equal(own["conv1.conv_norm.spike.norm.running_var"], reference_lenet["bn1.running_var"])
+    assert torch.equal(own["fc1.spike.norm.bias"], reference_lenet["bn4.bias"])
     assert torch.equal(own["readout.scale"], reference_lenet["scale"])
-    for layer in range(4):
-        neuron = f"spike{layer + 1}.neuron"
+    neurons = ("conv1.neuron", "conv2.spike.neuron", "conv3.spike.neuron", "fc1.spike.neuron")
+    for layer, neuron in enumerate(f"{path}.neuron" for path in neurons):
         assert torch.equal(own[f"{neuron}.beta"], reference_lenet["leakelayers"][layer])
         assert torch.equal(own[f"{neuron}.gain"], reference_lenet["inputlayers"][layer])
 
@@ -52,7 +52,7 @@ def test_one_step_of_a_hybrid_code_is_the_analog_one(reference_lenet):
     checkpoint["scale"] = checkpoint["scale"][:1]
     model = lenet(num_steps=1)
     load_reference_weights(model, checkpoint)
-    assert torch.equal(model.state_dict()["stem.0.0.weight"], checkpoint["con11.weight"])
+    assert torch.equal(model.state_dict()["conv1.conv.weight"], checkpoint["con11.weight"])
 
 
 def test_what_a_model_has_no_use_for_may_be_missing(reference_lenet):
@@ -63,7 +63,7 @@ def test_what_a_model_has_no_use_for_may_be_missing(reference_lenet):
 def test_a_fixed_neuron_takes_the_leak_too(reference_lenet):
     model = lenet(neuron="lif")
     load_reference_weights(model, reference_lenet)
-    assert torch.equal(model.spike1.neuron.beta, reference_lenet["leakelayers"][0])
+    assert torch.equal(model.conv1.neuron.neuron.beta, reference_lenet["leakelayers"][0])
 
 
 def test_spreads_a_layers_leak_over_its_channels(reference_lenet):
@@ -72,7 +72,7 @@ def test_spreads_a_layers_leak_over_its_channels(reference_lenet):
 
     model = lenet(neuron=per_channel)
     load_reference_weights(model, reference_lenet)
-    beta = model.spike2.neuron.beta
+    beta = model.conv2.spike.neuron.neuron.beta
     assert beta.shape == (7, 48, 1, 1)
     assert torch.equal(beta, reference_lenet["leakelayers"][1].view(7, 1, 1, 1).expand_as(beta))
 
@@ -83,7 +83,7 @@ def test_keeps_the_models_dtype_and_identity(reference_lenet):
     load_reference_weights(model, reference_lenet)
     after = dict(model.named_parameters())
     assert all(after[key] is before[key] and after[key].requires_grad for key in before)
-    assert model.conv2[0].weight.dtype == torch.float64
+    assert model.conv2.conv.weight.dtype == torch.float64
 
 
 def without(key):

@@ -353,7 +353,7 @@ def test_attention_keeps_its_threshold(name):
         key: m.threshold.item() for key, m in model.named_modules() if isinstance(m, asnn.AdaptiveLeaky)
     }
     for key, threshold in thresholds.items():
-        assert threshold == (0.5 if "attn_lif" in key else 1), key
+        assert threshold == (0.5 if "attn_spike" in key else 1), key
 
 
 def test_hybrid_code_puts_one_analog_and_then_binary_planes_in(name):

@@ -173,7 +173,7 @@ def test_what_is_no_number(wrong: Any) -> None:
 
 
 def resize_neuron(model: Any) -> None:
-    model.spike2.neuron.resize_steps(6)
+    model.conv2.spike.neuron.neuron.resize_steps(6)
 
 
 def resize_encoder(model: Any) -> None:
@@ -191,7 +191,7 @@ def other_readout(model: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "name"),
     [
-        (resize_neuron, "spike2.neuron"),
+        (resize_neuron, "conv2.spike.neuron.neuron"),
         (resize_encoder, "encode.encoder"),
         (resize_readout, "readout"),
         (other_readout, "readout"),
@@ -262,9 +262,9 @@ def test_a_parametrized_neuron(steps: int) -> None:
 def test_a_pruned_model() -> None:
     model = build(carry=True)
     for module, name in (
-        (model.spike1.neuron, "beta"),
+        (model.conv1.neuron.neuron, "beta"),
         (model.readout, "scale"),
-        (model.stem.carry, "weight"),
+        (model.conv1.conv_norm.carry, "weight"),
     ):
         prune.l1_unstructured(module, name, amount=1)
     model.resize_steps(7)

@@ -1,22 +1,29 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
 import snntorch_asnn as asnn
+from snntorch_asnn.layers import ConvSpike, sew_iand
 from snntorch_asnn.models import SpikingResNet, create_model, load_reference_weights
 
 SHORTCUTS = ["vanilla", "sew_add", "sew_and", "sew_iand", "ms"]
 
 
+def pytorchs_places(model):
+    """Keys of PyTorch's own residual networks, and the model's."""
+    return {
+        key: place
+        for key, place in model.reference_keys().items()
+        if not re.search(r"\.conv\d\.(module|\d)\.|downsample\.0\.(module|\d)\.", key)
+    }
+
+
 def tiny(shortcut, **settings):
     return create_model("spiking_resnet_tiny", num_classes=10, num_steps=3, shortcut=shortcut, **settings)
-
-
-def published(key):
-    """The name of a key in PyTorch's own residual networks."""
-    return key.replace("head.", "fc.") if key.startswith("head.") else key
 
 
 def test_matches_the_reference_code(golden_vectors, fill_weights, assert_reproduces):
@@ -31,7 +38,7 @@ def test_matches_the_reference_code(golden_vectors, fill_weights, assert_reprodu
         image_size=64,
     )
     own = model.state_dict()
-    shapes = {published(key): tuple(own[key].shape) for key in model.network_keys()}
+    shapes = {key: tuple(own[place].shape) for key, place in pytorchs_places(model).items()}
     report = load_reference_weights(model, fill_weights(shapes, vectors["seed"]))
     assert set(report.taken) == shapes.keys()
     images = vectors["x"]
@@ -41,12 +48,14 @@ def test_matches_the_reference_code(golden_vectors, fill_weights, assert_reprodu
 @pytest.mark.parametrize("container", [".module", ""])
 def test_takes_the_official_key_names(container):
     model = tiny("sew_add", neuron="if")
-    own = {key: torch.randn_like(value.float()) for key, value in model.state_dict().items()}
+    own = model.state_dict()
+    values = {
+        key: torch.randn(own[place if isinstance(place, str) else place[0]].shape)
+        for key, place in pytorchs_places(model).items()
+    }
     checkpoint = {}
-    for key in model.network_keys():
-        if key.startswith("direct"):
-            continue
-        place, value = published(key), own[key]
+    for key, value in values.items():
+        place = key
         if key.startswith("layer"):
             stage, index, name, *rest = key.split(".")
             if name == "downsample":
@@ -60,9 +69,10 @@ def test_takes_the_official_key_names(container):
     assert f"layer1.0.conv2{container}.0.weight" in checkpoint
     report = load_reference_weights(model, checkpoint)
     assert set(report.taken) == checkpoint.keys()
-    for key in model.network_keys():
-        if not key.startswith("direct") and own[key].is_floating_point() and "num_b" not in key:
-            assert torch.equal(model.state_dict()[key], own[key]), key
+    for key, place in pytorchs_places(model).items():
+        for own in (place,) if isinstance(place, str) else place:
+            if "num_b" not in key:
+                assert torch.equal(model.state_dict()[own], values[key]), key
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
@@ -99,22 +109,23 @@ def test_without_spikes_it_is_torchvisions_network():
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
 def test_shortcuts_follow_their_equations(shortcut):
     model = tiny(shortcut, neuron="lif").eval()
-    block = model.layer2[0]
+    block = model.stages[1][0]
     x = torch.randint(0, 2, (3, 2, 16, 8, 8)).float()
 
-    def layer(index, inputs):
-        norm, conv = getattr(block, f"bn{index}"), getattr(block, f"conv{index}")
-        return norm(conv(inputs.flatten(0, 1))).unflatten(0, inputs.shape[:2])
+    def layer(unit, inputs):
+        norm = unit.spike.norm if isinstance(unit, ConvSpike) else unit.norm
+        return norm(unit.conv(inputs.flatten(0, 1))).unflatten(0, inputs.shape[:2])
 
-    down = block.downsample(x)
+    first, second = block.branch
+    down = layer(block.downsample, x)
     if shortcut == "ms":
-        wanted = layer(2, block.sn2(layer(1, block.sn1(x)))) + down
+        wanted = layer(second, first.spike.neuron(layer(first, block.before(x)))) + down
     else:
-        branch = layer(2, block.sn1(layer(1, x)))
+        branch = layer(second, first.spike.neuron(layer(first, x)))
         if shortcut == "vanilla":
-            wanted = block.sn2(branch + down)
+            wanted = block.after(branch + down)
         else:
-            a, s = block.sn2(branch), block.sn_downsample(down)
+            a, s = second.spike.neuron(branch), block.downsample.spike.neuron(down)
             wanted = {"sew_add": a + s, "sew_and": a * s, "sew_iand": (1 - a) * s}[shortcut]
     torch.testing.assert_close(block(x), wanted)
 
@@ -134,10 +145,10 @@ def test_what_goes_between_the_blocks(shortcut):
     """Spikes, or their sums with ADD; membranes with MS, where every convolution still sees spikes."""
     model = tiny(shortcut).eval()
     seen, between = [], []
-    for stage in (model.layer1, model.layer2, model.layer3):
+    for stage in model.stages:
         stage.register_forward_hook(lambda _, args, out: between.append(out))
-        for name in ("conv1", "conv2"):
-            getattr(stage[0], name).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        for unit in stage[0].branch:
+            unit.conv.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     model(torch.rand(2, 3, 32, 32))
     assert all(x.eq(x.round()).all() for x in seen)
     if shortcut == "ms":
@@ -154,8 +165,8 @@ def test_aliases_choose_the_shortcut(kind, shortcut):
         other = create_model(
             f"{kind}_resnet18", num_classes=10, num_steps=2, neuron=nn.Identity, shortcut="sew_iand"
         )
-    assert {block.shortcut for block in model.layer1} == {shortcut}
-    assert {block.shortcut for block in other.layer1} == {"sew_iand"}
+    assert (model.shortcut, other.shortcut) == (shortcut, "sew_iand")
+    assert {block.add for block in other.stages[0]} == {sew_iand}
 
 
 def test_resnet19_ends_in_a_spiking_layer():
@@ -167,8 +178,8 @@ def test_resnet19_ends_in_a_spiking_layer():
 
 def test_per_channel_neurons():
     model = tiny("vanilla", sharing="channel")
-    assert model.sn1.neuron.beta.shape == (3, 16, 1, 1)
-    assert model.layer3[0].sn2.neuron.gain.shape == (3, 64, 1, 1)
+    assert model.stem.neuron.neuron.beta.shape == (3, 16, 1, 1)
+    assert model.stages[2][0].after.neuron.gain.shape == (3, 64, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -206,14 +217,16 @@ def test_convolutions_are_those_of_torchvision(name, settings, shortcut):
             num_classes=10, num_steps=2, encoding="none", shortcut=shortcut, neuron="if", **settings
         )
     compared = []
-    for key, conv in ours.named_modules():
-        if isinstance(conv, nn.Conv2d) and key in theirs:
+    for key, place in ours.reference_keys().items():
+        key, _, suffix = key.rpartition(".")
+        if suffix == "weight" and key in theirs and isinstance(theirs[key], nn.Conv2d):
+            conv = ours.get_submodule(place.removesuffix(".weight"))
             same = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "groups")
             assert [getattr(conv, s) for s in same] == [getattr(theirs[key], s) for s in same], key
             compared.append(key)
     of_blocks = [key for key, layer in theirs.items() if isinstance(layer, nn.Conv2d) and ".conv" in key]
     assert set(of_blocks) <= set(compared)
-    assert ours.layer2[0].conv2.stride == ((2, 2) if settings["bottleneck"] else (1, 1))
+    assert ours.stages[1][0].branch[1].conv.stride == ((2, 2) if settings["bottleneck"] else (1, 1))
 
 
 @pytest.mark.parametrize("shape", [(8, 64, 3), (64, 8, 3), (16, 32, 1)])
@@ -232,6 +245,6 @@ def test_a_network_starts_with_a_variance_of_two_over_the_fan_out():
     model = SpikingResNet(
         blocks=(1, 1), widths=(32, 128), small_images=True, stem_width=32, num_classes=10, num_steps=2
     )
-    conv = model.layer2[0].conv1
+    conv = model.stages[1][0].branch[0].conv
     assert (conv.in_channels, conv.out_channels) == (32, 128)
     assert conv.weight.std().item() == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.1)

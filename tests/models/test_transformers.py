@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from snntorch_asnn.layers import SpikingSelfAttention, TokenQKAttention
+from snntorch_asnn.layers import OverTime, SpikingSelfAttention, TokenQKAttention
 from snntorch_asnn.models import create_model, load_reference_weights
 
 FAMILIES = ("spikingformer_tiny", "qkformer_tiny", "maxformer_tiny")
@@ -30,10 +30,10 @@ def test_every_layer_sees_binary_spikes(name):
     model = build(name)
     seen = inputs_of(model, (nn.Conv2d, nn.Linear))
     model(torch.rand(2, 3, 32, 32))
-    first = "proj_conv" if name == "maxformer_tiny" else "block0_conv"
     analog = {key for key, x in seen.items() if x.unique().tolist() not in ([0], [1], [0, 1])}
-    assert {key.split(".")[1] for key in analog if key != "head"} <= {"direct", first}
-    assert any(x.any() for key, x in seen.items() if "attn.q_conv" in key)
+    first = "embed1.conv1" if name == "maxformer_tiny" else "stem.0.conv_norm"
+    assert analog <= {"head", f"{first}.direct.conv", f"{first}.spike.conv"}
+    assert any(x.any() for key, x in seen.items() if "attn.q.linear" in key)
 
 
 def test_stream_of_qkformer_is_integer():
@@ -83,11 +83,12 @@ def test_knows_the_references_keys(name, keys):
 def test_loads_a_checkpoint_into_both_first_layers(name, small_images):
     settings = {"image_size": 32}
     if not small_images:
-        settings |= {"stem": "proj"} if "spiking" in name else {"small_images": False}
+        settings |= {"pools": (True,) * 4} if "spiking" in name else {"small_images": False}
     one, two = build(name, encoding="direct", **settings), build(name, encoding="hybrid", **settings)
-    checkpoint = {key: one.state_dict()[key] for key in one.network_keys()}
+    checkpoint = {key: one.state_dict()[place] for key, place in one.reference_keys().items() if place}
     report = load_reference_weights(two, checkpoint)
     assert set(report.taken) == checkpoint.keys()
+    assert {one.reference_keys()[key] for key in report.taken} == set(one.network_keys())
     copies = [key for key in two.state_dict() if ".direct." in key]
     assert copies
     assert not set(copies) & set(report.missed)
@@ -99,7 +100,6 @@ def test_loads_a_checkpoint_into_both_first_layers(name, small_images):
         ("spikingformer_tiny", {"image_size": 30}, "image_size must be divisible by 4"),
         ("spikingformer_tiny", {"num_heads": 3}, "num_heads must divide dim=64; got 3"),
         ("spikingformer_tiny", {"dim": 36}, "dim must be a multiple of 8; got 36"),
-        ("spikingformer_tiny", {"stem": "patch"}, "stem must be one of 'block', 'proj'; got 'patch'"),
         ("qkformer_tiny", {"image_size": (32, 30)}, "image_size must be divisible by 4"),
         ("qkformer_10_384", {"image_size": 228}, "image_size must be divisible by 16"),
         ("qkformer_tiny", {"num_heads": 3}, "num_heads must divide dim / 4=16; got 3"),
@@ -129,7 +129,7 @@ def test_qkformer_pools_currents_and_not_spikes(small_images):
     for name, layer in model.named_modules():
         if name in seen:
             layer.register_forward_hook(lambda _, x, y, name=name: seen[name].append((x[0], y)))
-        if name.endswith("_lif"):
+        if isinstance(layer, OverTime):
             layer.register_forward_hook(lambda _, x, y: after.append(x[0]))
     model(torch.rand(2, 3, size, size))
     pooled = [pair for pairs in seen.values() for pair in pairs]

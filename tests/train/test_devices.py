@@ -123,7 +123,7 @@ def test_other_precisions_train(tmp_path, precision):
     assert result.metrics[0]["train_loss"] < 2.5
     wanted = torch.float64 if precision == "64" else torch.float32
     weights = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"]
-    assert weights["conv2.0.weight"].dtype == wanted
+    assert weights["conv2.conv.weight"].dtype == wanted
 
 
 @pytest.mark.parametrize(

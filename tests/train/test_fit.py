@@ -293,7 +293,7 @@ def dead(monkeypatch):
     def build_dead(*args):
         model = build(*args)
         with torch.no_grad():
-            norm = model.conv2[1] if len(model.conv2) > 1 else model.conv2[0]
+            norm = model.conv2.spike.norm
             norm.bias.fill_(-100.0)
         return model
 
@@ -308,17 +308,17 @@ def test_a_dead_network_says_so_wherever_it_is_looked_at(dead, tmp_path):
     ]
     assert len(kinds) == len(told.texts) == 3  # once each, not at every epoch
     assert all("layers of neurons fired at no step of the" in text for text in told.texts)
-    assert all("spike2" in text and "spike1" not in text for text in told.texts)
+    assert all("conv2.spike" in text and "conv1" not in text for text in told.texts)
     for line in (out / "metrics.jsonl").read_text().splitlines():
-        assert "spike2.neuron" in json.loads(line)["silent_layers"]
-    with pytest.warns(UserWarning, match=r"fired at no step of the test images: spike2"):
+        assert "conv2.spike.neuron.neuron" in json.loads(line)["silent_layers"]
+    with pytest.warns(UserWarning, match=r"fired at no step of the test images: conv2.spike"):
         evaluate_run(out, device="cpu")
     page = (out / "report.html").read_text()
-    assert "fired at no step of the test images: spike2" in page
+    assert "fired at no step of the test images: conv2.spike" in page
 
 
 def test_without_a_reporter_a_dead_network_warns(dead, tmp_path):
-    with pytest.warns(UserWarning, match=r"fired at no step of the validation images: spike2"):
+    with pytest.warns(UserWarning, match=r"fired at no step of the validation images: conv2.spike"):
         fit(TrainConfig(**ALIVE | {"epochs": 1}, lr=1e-9, out=tmp_path / "run"))
 
 

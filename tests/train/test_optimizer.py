@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+import lzma
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,8 +10,12 @@ from torch import nn
 
 from snntorch_asnn import AdaptiveLeaky
 from snntorch_asnn.layers import TimeWeightedReadout
+from snntorch_asnn.models import create_model
+from snntorch_asnn.models.earlier_keys import current_key
 from snntorch_asnn.train.config import TrainConfig
-from snntorch_asnn.train.optimizer import make_optimizer, make_schedule
+from snntorch_asnn.train.optimizer import in_todays_order, make_optimizer, make_schedule
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture
@@ -112,3 +118,35 @@ def test_a_schedule_goes_on_from_its_saved_state(model, schedule, tmp_path):
             optimizer.step()
             steps.step()
         assert optimizers[0].param_groups[0]["lr"] == optimizers[1].param_groups[0]["lr"]
+
+
+def test_moments_find_their_parameters_in_files_of_earlier_versions():
+    """Version 0.0 registered the neurons of a block in another order, and had pointwise convolutions."""
+    text = lzma.decompress((GOLDEN / "model_keys_0_0.txt.xz").read_bytes()).decode()
+    lines = text.split("\nspikingformer_tiny\n")[1].splitlines()
+    before = [line.split()[0] for line in itertools.takewhile(lambda line: line.startswith(" "), lines)]
+    model = create_model("spikingformer_tiny", num_classes=10, num_steps=4, carry=True)
+    config = TrainConfig(data="digits", model="spikingformer_tiny", weight_decay=0.1)
+    optimizer = make_optimizer(model, config)
+    now = {name: number for number, (name, _) in enumerate(model.named_parameters(), 1)}
+    keys = {current_key(model.earlier_keys(), key): key for key in before}
+    assert [key for key in keys if key in now] != list(now)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups, entries, count = [], {}, 0
+    for group in optimizer.param_groups:
+        of_group = {names[id(parameter)]: parameter for parameter in group["params"]}
+        in_order = [name for name in keys if name in of_group]
+        for number, name in enumerate(in_order, count):
+            dims = (1,) if ".attn." in name and "linear.weight" in name else ()
+            mean = torch.full((*of_group[name].shape, *dims), float(now[name]))
+            entries[number] = {"step": torch.tensor(3.0), "exp_avg": mean, "exp_avg_sq": mean + 0.5}
+        groups.append({**group, "params": list(range(count, count + len(in_order)))})
+        count += len(in_order)
+    saved = {"state": entries, "param_groups": groups}
+    optimizer.load_state_dict(in_todays_order(saved, optimizer, model, before))
+    for name, parameter in model.named_parameters():
+        assert optimizer.state[parameter]["exp_avg"].eq(now[name]).all(), name
+        assert optimizer.state[parameter]["exp_avg_sq"].shape == parameter.shape
+    todays = optimizer.state_dict()
+    again = in_todays_order(todays, optimizer, model, list(model.state_dict()))
+    assert [g["params"] for g in again["param_groups"]] == [g["params"] for g in todays["param_groups"]]

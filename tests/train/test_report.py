@@ -285,9 +285,9 @@ def test_leaks_at_the_ends_of_their_range_are_in_the_report(tmp_path, value, wan
     shown = "Leaks at the ends of their range" in texts
     assert shown == (wanted is not None)
     if wanted is not None:
-        first = texts.index("spike2.neuron")
+        first = texts.index("conv2.spike.neuron.neuron")
         cells = [text for text in texts[first:] if text][:5]
-        assert tuple(cells) == ("spike2.neuron", "beta", *wanted)
+        assert tuple(cells) == ("conv2.spike.neuron.neuron", "beta", *wanted)
 
 
 @pytest.mark.parametrize("dead", [("spike1",), ("spike1", "spike3"), ()])

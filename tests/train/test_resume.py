@@ -136,7 +136,7 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(copy, monkeypatch):
 
     def poisoned(self, *args):
         with torch.no_grad():
-            self.model.conv2[0].bias[3] = float("nan")
+            self.model.conv2.conv.bias[3] = float("nan")
         return step(self, *args)
 
     monkeypatch.setattr(Learner, "step", poisoned)
@@ -144,7 +144,7 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(copy, monkeypatch):
         NonFiniteLossError, match=r"the gradient became nan at epoch 2, step 6; first"
     ) as caught:
         train(copy)
-    assert caught.value.layer == "the parameter bias of conv2.0"
+    assert caught.value.layer == "the parameter bias of conv2.conv"
     assert "keeps last.pt and checkpoint.pt" in str(caught.value)
     assert (copy / "last.pt").read_bytes() == good
 
