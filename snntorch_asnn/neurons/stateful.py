@@ -88,6 +88,9 @@ class Stateful(TimeIndexed):
                 "init_hidden=True: under torch.func.vmap the state has a dimension that ends with it, and "
                 "cannot be kept; pass mem by hand, or use sequence=True without init_hidden"
             )
+        if self.init_hidden and not torch.compiler.is_compiling():
+            # snnTorch detaches the state in place, which no view allows, as its quantiser returns one.
+            state = tuple(value.clone() if value._is_view() else value for value in state)
         self._state = RunState(state, self._step_after(position, steps), begun=True)
 
     def _begin(

@@ -130,3 +130,6 @@ def test_quantised_state(cls: str) -> None:
     assert torch.equal(run(theirs, x), run(ours, x))
     assert ours.mem.unique().numel() <= 2**4
     assert torch.equal(theirs.mem, ours.mem)
+    snn.SpikingNeuron.instances.remove(theirs)  # which cannot be detached
+    getattr(snn, cls).detach_hidden()
+    assert not ours.mem.requires_grad
