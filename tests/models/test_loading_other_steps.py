@@ -13,12 +13,18 @@ from snntorch_asnn import AdaptiveLeaky
 from snntorch_asnn.models import create_model, from_pretrained, list_models
 
 TINY = [name for name in list_models() if name.endswith("_tiny") or name == "lenet"]
+
+
+def by_hand(num_steps: int) -> AdaptiveLeaky:
+    return AdaptiveLeaky(0.8, num_steps=num_steps, sequence=True)
+
+
 SETTINGS = [
     {"carry": True, "norm_over_time": "step", "sharing": "channel"},
     {"norm_over_time": "step_statistics", "neuron": "lif", "readout": "mean"},
     {"neuron": "plif"},
     {"neuron": "dalif", "readout": "mean"},
-    {"neuron": lambda num_steps: AdaptiveLeaky(0.8, num_steps=num_steps, sequence=True)},
+    pytest.param({"neuron": by_hand}, id="neuron by hand"),
 ]
 
 
@@ -64,7 +70,7 @@ def test_every_setting(settings: Any) -> None:
 
 def test_with_a_fresh_head_and_a_neuron_by_hand(tmp_path: Any) -> None:
     pytest.importorskip("safetensors")
-    path, neuron = tmp_path / "model.safetensors", SETTINGS[-1]["neuron"]
+    path, neuron = tmp_path / "model.safetensors", by_hand
     build(neuron=neuron).save_pretrained(path)
     model = from_pretrained(path, num_steps=6, resize=True, num_classes=3, neuron=neuron)
     assert model(torch.rand(2, 3, 16, 16), return_steps=True).shape == (6, 2, 3)
@@ -131,7 +137,7 @@ def test_a_leak_of_snntorchs_is_no_number_of_steps() -> None:
             super().__init__()
             self.neuron = snn.Leaky(torch.tensor([0.7]))
 
-    model = build(neuron=lambda num_steps: AdaptiveLeaky(0.8, num_steps=num_steps, sequence=True))
+    model = build(neuron=by_hand)
     state = model.state_dict()
     leaky = {f"conv1.neuron.neuron.{key}": value for key, value in Fixed().neuron.state_dict().items()}
     state = {key: value for key, value in state.items() if not key.startswith("conv1.neuron.neuron.")} | leaky
