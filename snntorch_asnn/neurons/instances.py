@@ -15,6 +15,10 @@ from snntorch import SpikingNeuron
 __all__ = ["register", "unregister"]
 
 
+class _Vacant:
+    """Where a dead neuron stood. It takes what snnTorch assigns to a neuron that its own reset has freed."""
+
+
 def register(neuron: SpikingNeuron) -> None:
     """Put ``neuron`` into snnTorch's registry weakly, in place of any strong reference to it there."""
     unregister(neuron)
@@ -23,12 +27,14 @@ def register(neuron: SpikingNeuron) -> None:
 
 def unregister(neuron: SpikingNeuron) -> None:
     """Take a strong reference to ``neuron`` out of snnTorch's registry, and entries of dead neurons."""
-    kept = [entry for entry in SpikingNeuron.instances if entry is not None and entry is not neuron]
+    kept = [
+        entry for entry in SpikingNeuron.instances if not isinstance(entry, _Vacant) and entry is not neuron
+    ]
     SpikingNeuron.instances[:] = kept
 
 
 def _vacate(proxy: Any) -> None:
-    # The collector may run while snnTorch walks the list by index: blank the entry, keep the length.
+    # This may run while snnTorch walks the list by index, so the list keeps its length.
     for index, entry in enumerate(SpikingNeuron.instances):
         if entry is proxy:
-            SpikingNeuron.instances[index] = None
+            SpikingNeuron.instances[index] = _Vacant()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
+import weakref
 from typing import Any
 
 import pytest
@@ -181,6 +183,22 @@ def test_wrong_arguments(build: str, arguments: dict[str, Any], error: type[Exce
     # Nothing half-built stays where snnTorch would reset it.
     snn.RLeaky.reset_hidden()
     snn.Lapicque.reset_hidden()
+
+
+def test_a_neuron_may_go_while_snntorch_resets_it() -> None:
+    class Going(AdaptiveRLeaky):
+        """As one that only the graph of its own state keeps alive."""
+
+        def init_rleaky(self) -> tuple[Tensor, Tensor]:
+            alone.clear()
+            return super().init_rleaky()
+
+    alone = [Going(0.9, num_steps=3, all_to_all=False, V=0.5, init_hidden=True)]
+    reference = weakref.ref(alone[0])
+    snn.RLeaky.reset_hidden()
+    gc.collect()
+    assert reference() is None
+    snn.RLeaky.reset_hidden()
 
 
 def test_wrong_states(kind: str) -> None:
