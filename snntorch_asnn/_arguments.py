@@ -96,8 +96,11 @@ def did_you_mean(
     nearest = get_close_matches(name, list(known), n=count)
     if other_names and name in other_names:
         nearest = [other_names[name]]
-    *others, last = map(repr, nearest or [""])
-    return f"; did you mean {' or '.join([*filter(None, [', '.join(others)]), last])}?" if nearest else ""
+    if not nearest:
+        return ""
+    *others, last = map(repr, nearest)
+    names = f"{', '.join(others)} or {last}" if others else last
+    return f"; did you mean {names}?"
 
 
 def check_flags(**flags: bool) -> None:

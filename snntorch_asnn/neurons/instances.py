@@ -16,7 +16,7 @@ __all__ = ["register", "unregister"]
 
 
 class _Vacant:
-    """Where a dead neuron stood. It takes what snnTorch assigns to a neuron that its own reset has freed."""
+    """Entry of a dead neuron. snnTorch's reset may free a neuron and then assign its states to the entry."""
 
 
 def register(neuron: SpikingNeuron) -> None:

@@ -65,9 +65,9 @@ class Stateful(TimeIndexed):
 
     def _start(self, state: RunState) -> None:
         """Start a new sequence from ``state``."""
-        if not torch.compiler.is_compiling() and self._state.begun:
-            self._remember()  # the caller may go on with it
         if not torch.compiler.is_compiling():
+            if self._state.begun:
+                self._remember()  # the caller may go on with it
             note_start()
         elif not is_exporting():
             state.step = started_step(self._as_tensor(0))
@@ -89,7 +89,7 @@ class Stateful(TimeIndexed):
                 "cannot be kept; pass mem by hand, or use sequence=True without init_hidden"
             )
         if self.init_hidden and not torch.compiler.is_compiling():
-            # snnTorch detaches the state in place, which no view allows, as its quantiser returns one.
+            # snnTorch detaches the state in place, which fails for a view, and its quantiser returns views.
             state = tuple(value.clone() if value._is_view() else value for value in state)
         self._state = RunState(state, self._step_after(position, steps), begun=True)
 
