@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from snntorch_asnn._arguments import check_count, check_shape
+from snntorch_asnn._arguments import check_count, check_shape, did_you_mean
 from snntorch_asnn._codes.checks import check_floating, lookup
 from snntorch_asnn.spikegen import CODES, Code, Levels, direct, get_code, single_spike_hybrid
 
@@ -362,10 +361,9 @@ def _refuse_unknown(parameters: Mapping[str, inspect.Parameter], options: Mappin
     for name in options:
         if name not in parameters:
             known = list(parameters)[2:]
-            nearest = get_close_matches(name, known, n=1)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
             raise TypeError(
-                f"{name} is no option of this code, which takes: {', '.join(known) or 'none'}{hint}"
+                f"{name} is no option of this code, which takes: {', '.join(known) or 'none'}"
+                f"{did_you_mean(name, known)}"
             )
 
 

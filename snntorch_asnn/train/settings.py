@@ -7,10 +7,11 @@ import math
 import operator
 import types
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
+
+from snntorch_asnn._arguments import did_you_mean
 
 _KINDS = {
     str: "a string",
@@ -124,12 +125,6 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
         raise ValueError(
             f"{name} must be one of {', '.join(known)}; got {value!r}{did_you_mean(value, known)}"
         )
-
-
-def did_you_mean(value: str, choices: Iterable[str]) -> str:
-    """Return the end of an error message that names the nearest choice, or nothing."""
-    nearest = get_close_matches(value, list(choices), n=1)
-    return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 
 def _fields(config: type) -> list[tuple[dataclasses.Field[Any], type, bool]]:

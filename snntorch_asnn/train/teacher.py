@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from snntorch_asnn._arguments import did_you_mean
 from snntorch_asnn._extras import require
 
 __all__ = ["NormalisedImages", "load_teacher"]
@@ -164,8 +164,7 @@ def _build(name: str, num_classes: int, file: Path) -> nn.Module:
     if timm.is_model(name):
         net = timm.create_model(name, pretrained=False, num_classes=num_classes)
         return net
-    nearest = get_close_matches(name, [*known, *timm.list_models()], n=1)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    hint = did_you_mean(name, [*known, *timm.list_models()])
     raise ValueError(
         f"teacher must begin with the name of a network of torchvision or timm; got {file.name}{hint}"
     )
