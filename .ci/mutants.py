@@ -39,7 +39,7 @@ PARTS = {
         ["tests/ops", "tests/test_surrogate.py", "tests/layers/test_norm_leaky.py"],
     ),
     "codes": (
-        ["spikegen.py", "_codes", "encoding.py"],
+        ["spikegen", "encoding.py"],
         ["tests/test_spikegen*.py", "tests/test_encoding.py"],
     ),
     "layers": (["layers"], ["tests/layers", "tests/models"]),

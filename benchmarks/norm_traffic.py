@@ -114,7 +114,7 @@ def counted(traffic: Traffic | None, moments_in_kernels: bool) -> Iterator[None]
         mock.patch.object(Prepared, "__call__", launch),
         mock.patch.object(triton_ops, "wrap_triton", _Nowhere),
         mock.patch.object(batch_moments, "_is_for_kernels", return_value=False),
-        mock.patch.object(norm_leaky, "SMALL", 0),
+        mock.patch.object(norm_leaky, "FUSING_PAYS_FROM", 0),
         mock.patch.object(norm_leaky, "gpu_kernels", kernels),
         mock.patch.object(batch_moments, "gpu_kernels", kernels),
     ]

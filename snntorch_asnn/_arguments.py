@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from numbers import Real
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
+
+Entry = TypeVar("Entry")
 
 __all__ = [
     "check_choice",
@@ -21,6 +23,7 @@ __all__ = [
     "check_shape",
     "check_step",
     "did_you_mean",
+    "look_up",
 ]
 
 
@@ -73,6 +76,23 @@ def check_choice(name: str, value: str, choices: Any) -> None:
         raise ValueError(
             f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}{did_you_mean(value, known)}"
         )
+
+
+def look_up(name: str, value: object, table: Mapping[str, Entry], *, other: str = "") -> Entry:
+    """Return the entry of a table that a name stands for, or raise and say which name is nearest.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        table: the entries by name.
+        other: what the argument may also be, such as ``"a tensor"``, for the message.
+    """
+    wanted = f"{name} must be one of {', '.join(map(repr, table))}{other and f', or {other}'}"
+    if not isinstance(value, str):
+        raise TypeError(f"{wanted}; got {type(value).__name__}")
+    if value not in table:
+        raise ValueError(f"{wanted}; got {value!r}{did_you_mean(value, table)}")
+    return table[value]
 
 
 def did_you_mean(

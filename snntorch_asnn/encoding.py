@@ -1,8 +1,9 @@
-"""Encoders as modules: normalise, squash into [0, 1], encode with a spike code."""
+"""The spike codes as a module: normalise, squash into [0, 1], encode."""
 
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self, TypeAlias
 
@@ -11,15 +12,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from snntorch_asnn._arguments import check_count, check_shape, did_you_mean
-from snntorch_asnn._codes.checks import check_floating, lookup
+from snntorch_asnn._arguments import check_count, check_shape, did_you_mean, look_up
 from snntorch_asnn.spikegen import CODES, Code, Levels, direct, get_code, single_spike_hybrid
+from snntorch_asnn.spikegen._checks import check_floating
 
-__all__ = ["HybridEncoder", "Moment", "Moments"]
+__all__ = ["Encoder", "Moment", "Moments"]
 
 Moment: TypeAlias = float | Sequence[float] | Tensor
 Moments: TypeAlias = tuple[Moment, Moment]
 """Mean and standard deviation: one number, one for each channel, or what broadcasts against the data."""
+
+
+def __getattr__(name: str) -> type[Encoder]:
+    if name != "HybridEncoder":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("encoding.HybridEncoder is now encoding.Encoder", DeprecationWarning, stacklevel=2)
+    return Encoder
+
 
 _ROUNDING = 4  # units of the last place of 1, that normalising and undoing it can be off
 
@@ -35,7 +44,7 @@ _SQUASHES: Mapping[str, Callable[[Tensor], Tensor] | None] = {
 }
 
 
-class HybridEncoder(nn.Module):
+class Encoder(nn.Module):
     r"""Turn images into a sequence: normalise, squash into [0, 1], encode.
 
     With its defaults it is :func:`snntorch_asnn.spikegen.hybrid` as a module, for images in [0, 1].
@@ -89,14 +98,14 @@ class HybridEncoder(nn.Module):
     Example::
 
         >>> import torch
-        >>> from snntorch_asnn.encoding import HybridEncoder
-        >>> HybridEncoder(3)(torch.tensor([[0.25, 0.5, 1.0]]))
+        >>> from snntorch_asnn.encoding import Encoder
+        >>> Encoder(3)(torch.tensor([[0.25, 0.5, 1.0]]))
         tensor([[[0.2500, 0.5000, 1.0000]],
         <BLANKLINE>
                 [[0.0000, 0.0000, 1.0000]],
         <BLANKLINE>
                 [[0.0000, 1.0000, 0.0000]]])
-        >>> encode = HybridEncoder(4, normalize="layer", shape=(1, 28, 28), levels="quantile")
+        >>> encode = Encoder(4, normalize="layer", shape=(1, 28, 28), levels="quantile")
         >>> encode(torch.randn(2, 1, 28, 28)).shape
         torch.Size([4, 2, 1, 28, 28])
     """
@@ -134,7 +143,7 @@ class HybridEncoder(nn.Module):
         self.unnormalize = None if unnormalize is None else _standardize(unnormalize, "unnormalize")
         if squash == "auto":
             squash = "sigmoid" if isinstance(self.normalize, _LayerNorm | _SampleNorm) else "none"
-        lookup(_SQUASHES, squash, "squash")
+        look_up("squash", squash, _SQUASHES)
         self.squash = squash
         self._check_together()
         self._try_code(num_steps)
@@ -188,7 +197,7 @@ class HybridEncoder(nn.Module):
         if self.unnormalize is not None:
             for name, used in (("normalize", self.normalize is not None), ("squash", self.squash != "none")):
                 if used:
-                    raise ValueError(f"{name} must be left out with unnormalize, got both")
+                    raise ValueError(f"{name} must be left out with unnormalize; got both")
         known = self._takes_analog or self.direct_steps or self.code in CODES.values()
         if self._shows_normalised and not (known or _unwrapped(self.code) in CODES.values()):
             raise ValueError(
@@ -231,7 +240,7 @@ class HybridEncoder(nn.Module):
         levels = {} if self.levels is None else {"levels": self.levels}
         return self.options | levels
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HybridEncoder:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Encoder:
         before = self.levels
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         after = self.levels
@@ -255,7 +264,7 @@ class _SampleNorm(nn.Module):
 
     def forward(self, data: Tensor) -> Tensor:
         if data.ndim < 2:
-            raise ValueError(f"data must have shape [B, ...], got {tuple(data.shape)}")
+            raise ValueError(f"data must have shape [B, ...]; got {tuple(data.shape)}")
         return functional.layer_norm(data, data.shape[1:])
 
 
@@ -274,7 +283,7 @@ class _Standardize(nn.Module):
         self.register_buffer("mean", _as_moment(mean, f"{argument}: mean"))
         self.register_buffer("std", _as_moment(std, f"{argument}: std"))
         if not self.std.is_meta and not bool((self.std > 0).all()):
-            raise ValueError(f"{argument}: std must be positive, got {std}")
+            raise ValueError(f"{argument}: std must be positive; got {std}")
 
     def forward(self, data: Tensor) -> Tensor:
         self._check_shape(data)
@@ -315,22 +324,22 @@ def _as_moment(value: object, name: str) -> Tensor:
         value = value.tolist()
     if isinstance(value, str) or not isinstance(value, Tensor | float | int | Sequence):
         raise TypeError(
-            f"{name} must be a number, a sequence of them or a Tensor, got {type(value).__name__}"
+            f"{name} must be a number, a sequence of them or a Tensor; got {type(value).__name__}"
         )
     try:
         moment = torch.as_tensor(value).detach().clone()
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be a number, a sequence of them or a Tensor, got {value!r}") from error
+        raise TypeError(f"{name} must be a number, a sequence of them or a Tensor; got {value!r}") from error
     moment = moment if moment.is_floating_point() else moment.to(torch.get_default_dtype())
     if not moment.is_meta and not bool(moment.isfinite().all()):
-        raise ValueError(f"{name} must be finite, got {value}")
+        raise ValueError(f"{name} must be finite; got {value}")
     return moment.view(-1, 1, 1) if moment.ndim == 1 else moment
 
 
 def _standardize(moments: object, argument: str) -> _Standardize:
     if not isinstance(moments, tuple | list) or len(moments) != 2:
         wanted = "None, 'layer' or (mean, std)" if argument == "normalize" else "None or (mean, std)"
-        raise ValueError(f"{argument} must be {wanted}, got {moments!r}")
+        raise ValueError(f"{argument} must be {wanted}; got {moments!r}")
     mean, std = moments
     return _Standardize(mean, std, argument)
 
@@ -343,7 +352,7 @@ def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
 def _make_normalize(normalize: object, shape: Sequence[int] | None) -> nn.Module | None:
     is_layer = isinstance(normalize, str) and normalize == "layer"
     if shape is not None and not is_layer:
-        raise ValueError(f"shape must be None unless normalize is 'layer', got {shape}")
+        raise ValueError(f"shape must be None unless normalize is 'layer'; got {shape}")
     if normalize is None:
         return None
     if is_layer:

@@ -11,7 +11,7 @@ import torch
 
 import snntorch_asnn as asnn
 from snntorch_asnn import spikegen
-from snntorch_asnn.encoding import HybridEncoder
+from snntorch_asnn.encoding import Encoder
 from snntorch_asnn.layers import AnalogCarry, TimeWeightedReadout
 from snntorch_asnn.models import LeNet, create_model, from_pretrained, list_models, register_model, registry
 
@@ -63,15 +63,13 @@ def test_numpy_integers_build_neurons(integer: Any, cls: Any, arguments: Any) ->
 def test_numpy_integers_in_codes(integer: Any, name: str) -> None:
     image = torch.rand(2, 5)
     assert torch.equal(spikegen.CODES[name](image, integer(4)), spikegen.CODES[name](image, 4))
-    assert torch.equal(HybridEncoder(integer(4), code=name)(image), spikegen.CODES[name](image, 4))
+    assert torch.equal(Encoder(integer(4), code=name)(image), spikegen.CODES[name](image, 4))
 
 
 def test_numpy_integers_elsewhere() -> None:
     four, two = np.int64(4), np.int64(2)
     image = torch.rand(2, 5)
-    assert torch.equal(
-        HybridEncoder(four, direct_steps=two)(image), spikegen.hybrid(image, 4, direct_steps=2)
-    )
+    assert torch.equal(Encoder(four, direct_steps=two)(image), spikegen.hybrid(image, 4, direct_steps=2))
     assert spikegen.phase(image, four, period=two).shape == (4, 2, 5)
     assert spikegen.quantile_levels(four).shape == (3,)
     assert type(TimeWeightedReadout(four).num_steps) is int
@@ -90,7 +88,7 @@ def test_what_is_no_integer(wrong: Any) -> None:
         lambda: create_model("lenet", num_classes=wrong, num_steps=4),
         lambda: create_model("lenet", num_classes=4, num_steps=wrong),
         lambda: asnn.AdaptiveLeaky(0.9, num_steps=wrong),
-        lambda: HybridEncoder(wrong),
+        lambda: Encoder(wrong),
         lambda: spikegen.temporal(torch.rand(2), wrong),
         lambda: TimeWeightedReadout(wrong),
     ):
@@ -151,7 +149,7 @@ def test_an_unknown_option_of_an_encoder_is_told_the_nearest() -> None:
     with pytest.raises(
         TypeError, match=r"direct_step is no option of this code, .*; did you mean 'direct_steps'"
     ):
-        HybridEncoder(4, direct_step=2)
+        Encoder(4, direct_step=2)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])

@@ -298,7 +298,7 @@ def test_plif_in_another_dtype(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("carry", [False, True])
 @pytest.mark.parametrize("direct_steps", [1, 2, 3])
 def test_several_analog_steps_stay_analog(name: str, carry: bool, direct_steps: int) -> None:
-    encoder = asnn.encoding.HybridEncoder(STEPS, direct_steps=direct_steps)
+    encoder = asnn.encoding.Encoder(STEPS, direct_steps=direct_steps)
     model = create_model(name, num_classes=5, num_steps=STEPS, encoding=encoder, carry=carry)
     images = torch.rand(6, 3, 32, 32)
     with torch.no_grad():

@@ -19,12 +19,12 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import snntorch_asnn as asnn
-from snntorch_asnn._codes import checks, levels
 from snntorch_asnn.layers import norm_leaky
 from snntorch_asnn.models import create_model
 from snntorch_asnn.neurons import leak_constraint
 from snntorch_asnn.ops import batch_moments, packed_spikes
 from snntorch_asnn.ops.adaptive_leaky import triton as kernels
+from snntorch_asnn.spikegen import _checks, _levels
 
 pytest.importorskip("triton")
 
@@ -74,7 +74,7 @@ def launches(device: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(kernels, "takes", lambda x: x.dtype in kernels.DTYPES)
         monkeypatch.setattr(packed_spikes, "_values_decide", lambda _: False)
         monkeypatch.setattr(leak_constraint, "_is_inside", lambda _: False)
-        for module in (checks, levels):
+        for module in (_checks, _levels):
             monkeypatch.setattr(module, "has_values_to_read", lambda _: False)
     return found
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 import snntorch_asnn as asnn
 from snntorch_asnn import spikegen
-from snntorch_asnn.encoding import HybridEncoder
+from snntorch_asnn.encoding import Encoder
 from snntorch_asnn.models import SpikingModel, create_model, from_pretrained
-from snntorch_asnn.models.encodings import ImageEncoder
+from snntorch_asnn.models.image_encoder import ImageEncoder
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 MOMENTS = (MEAN, STD)
@@ -52,7 +52,7 @@ def test_normalize_shows_analog_steps_normalised_and_makes_spikes_of_the_images(
 ) -> None:
     options = {"direct_steps": direct_steps} if name in ("hybrid", "hybrid_binary") else {}
     analog = options.get("direct_steps", ANALOG.get(name, 0))
-    planes = HybridEncoder(4, code=name, normalize=MOMENTS, **options)(images)
+    planes = Encoder(4, code=name, normalize=MOMENTS, **options)(images)
     assert torch.equal(planes[:analog], normalised(images).expand(analog, *images.shape))
     assert torch.equal(planes[analog:], spikegen.CODES[name](images, 4, **options)[analog:])
 
@@ -60,7 +60,7 @@ def test_normalize_shows_analog_steps_normalised_and_makes_spikes_of_the_images(
 @codes
 def test_unnormalize_makes_the_spikes_that_the_images_gave_before(name: str, images: Tensor) -> None:
     analog, seen = ANALOG.get(name, 0), normalised(images)
-    planes = HybridEncoder(4, code=name, unnormalize=MOMENTS)(seen)
+    planes = Encoder(4, code=name, unnormalize=MOMENTS)(seen)
     assert torch.equal(planes[:analog], seen.expand(analog, *images.shape))
     assert torch.equal(planes[analog:], spikegen.CODES[name](images, 4)[analog:])
 
@@ -69,7 +69,7 @@ def test_unnormalize_makes_the_spikes_that_the_images_gave_before(name: str, ima
 def test_unnormalized_pixels_meet_their_levels_exactly(num_steps: int) -> None:
     # 255 / 3, 5, 15, 17 and 51 are whole: such pixels stand on a level.
     images = eight_bit(1, 3, 16, 16)
-    encode = HybridEncoder(num_steps, unnormalize=MOMENTS)
+    encode = Encoder(num_steps, unnormalize=MOMENTS)
     planes = encode(normalised(images))
     assert torch.equal(planes[1:], spikegen.hybrid(images, num_steps)[1:])
 
@@ -78,7 +78,7 @@ def test_unnormalized_pixels_meet_their_levels_exactly(num_steps: int) -> None:
 @pytest.mark.parametrize("argument", ["normalize", "unnormalize"])
 def test_every_dtype(dtype: torch.dtype, argument: str, images: Tensor) -> None:
     given = (images if argument == "normalize" else normalised(images)).to(dtype)
-    encode = HybridEncoder(4, **{argument: MOMENTS})
+    encode = Encoder(4, **{argument: MOMENTS})
     planes = encode.to(dtype)(given)
     assert planes.dtype == dtype
     pixels = given if argument == "normalize" else images
@@ -91,22 +91,22 @@ def test_every_dtype(dtype: torch.dtype, argument: str, images: Tensor) -> None:
 @pytest.mark.parametrize("argument", ["normalize", "unnormalize"])
 def test_moments_in_every_form(argument: str, images: Tensor) -> None:
     given = images if argument == "normalize" else normalised(images)
-    expected = HybridEncoder(4, **{argument: MOMENTS})(given)
+    expected = Encoder(4, **{argument: MOMENTS})(given)
     for moments in (
         [list(MEAN), list(STD)],
         (torch.tensor(MEAN), torch.tensor(STD)),
         (np.array(MEAN, dtype=np.float32), np.array(STD)),
         (torch.tensor(MEAN).view(3, 1, 1), STD),
     ):
-        assert torch.equal(HybridEncoder(4, **{argument: moments})(given), expected)
+        assert torch.equal(Encoder(4, **{argument: moments})(given), expected)
     grey = torch.rand(2, 1, 4, 4)
-    one = HybridEncoder(4, normalize=(np.float64(0.5), 2))(grey)
+    one = Encoder(4, normalize=(np.float64(0.5), 2))(grey)
     torch.testing.assert_close(one[0], (grey - 0.5) / 2)
 
 
 def test_values_that_are_not_of_8_bits_stay_where_they_were() -> None:
     images = torch.rand(2, 3, 9, 9)
-    encode = HybridEncoder(4, unnormalize=MOMENTS)
+    encode = Encoder(4, unnormalize=MOMENTS)
     assert encode.unnormalize is not None
     torch.testing.assert_close(encode.unnormalize.undo(normalised(images)), images, rtol=0, atol=1e-6)
 
@@ -114,7 +114,7 @@ def test_values_that_are_not_of_8_bits_stay_where_they_were() -> None:
 @pytest.mark.parametrize("argument", ["normalize", "unnormalize"])
 def test_gradients_are_those_of_the_analog_steps(argument: str, images: Tensor) -> None:
     data = (images if argument == "normalize" else normalised(images)).requires_grad_()
-    planes = HybridEncoder(4, direct_steps=2, **{argument: MOMENTS})(data)
+    planes = Encoder(4, direct_steps=2, **{argument: MOMENTS})(data)
     weights = torch.rand_like(planes)
     (planes * weights).sum().backward()
     std = torch.tensor(STD).view(3, 1, 1) if argument == "normalize" else 1.0
@@ -166,7 +166,7 @@ def test_normalised_images_are_refused_with_both_ways_out(
     seen = normalised(images).to(dtype)
     low, high = (f"{value.item():g}" for value in seen.float().aminmax())
     model = create_model("lenet", num_classes=10, num_steps=4, encoding=name, image_size=16)
-    for call in (partial(spikegen.CODES[name], seen, 4), partial(HybridEncoder(4, code=name), seen)):
+    for call in (partial(spikegen.CODES[name], seen, 4), partial(Encoder(4, code=name), seen)):
         with pytest.raises(ValueError, match="seem to be normalised") as raised:
             call()
         message = str(raised.value)
@@ -191,8 +191,8 @@ def test_pixels_of_8_bits_are_told_apart_from_normalised_ones(name: str) -> None
         partial(spikegen.hybrid, num_steps=4, direct_steps=4),
         partial(spikegen.single_spike_hybrid, num_steps=1),
         partial(spikegen.hybrid_binary, num_steps=2, direct_steps=2),
-        HybridEncoder(4, code="direct"),
-        HybridEncoder(1),
+        Encoder(4, code="direct"),
+        Encoder(1),
         ImageEncoder("direct", 4, (3, 16, 16)),
     ],
 )
@@ -201,16 +201,16 @@ def test_analog_steps_take_any_finite_value(encode: Any, images: Tensor) -> None
     assert torch.equal(encode(seen)[0], seen)
     for wrong in (math.nan, math.inf, -math.inf):
         seen[0, 0, 0, 0] = wrong
-        with pytest.raises(ValueError, match=r"data must be finite, got (values from .*inf|NaN)"):
+        with pytest.raises(ValueError, match=r"data must be finite; got (values from .*inf|NaN)"):
             encode(seen)
 
 
 @hybrid_codes
 def test_the_analog_image_of_a_code_is_checked(name: str) -> None:
     code, image = spikegen.CODES[name], torch.rand(2, 5)
-    with pytest.raises(ValueError, match=r"analog must have the shape of data, \(2, 5\), got \(5,\)"):
+    with pytest.raises(ValueError, match=r"analog must have the shape of data, \(2, 5\); got \(5,\)"):
         code(image, 4, analog=image[0])
-    with pytest.raises(ValueError, match="analog must be finite, got NaN"):
+    with pytest.raises(ValueError, match="analog must be finite; got NaN"):
         code(image, 4, analog=image * math.nan)
     with pytest.raises(TypeError, match="analog must be floating point"):
         code(image, 4, analog=image.long())
@@ -222,13 +222,13 @@ def test_the_analog_image_of_a_code_is_checked(name: str) -> None:
         ({"normalize": ((0.5, 0.5), 0.2)}, "normalize must have one mean, or one for each of 3 channels"),
         ({"unnormalize": (0.5, [0.2] * 4)}, "unnormalize must have one std, or one for each of 3 channels"),
         ({"normalize": (0.5, torch.ones(2, 3, 1, 1))}, "normalize must have one std"),
-        ({"normalize": (0.5, 0.0)}, "normalize: std must be positive, got 0"),
+        ({"normalize": (0.5, 0.0)}, "normalize: std must be positive; got 0"),
         ({"unnormalize": (0.5, (0.1, -0.2, 0.3))}, "unnormalize: std must be positive"),
         ({"normalize": MOMENTS, "unnormalize": MOMENTS}, "normalize must be left out with unnormalize"),
         ({"normalize": "layer"}, r"normalize must be None or \(mean, std\); got 'layer'"),
         ({"normalize": 0.5}, r"normalize must be None, .* got 0.5"),
         ({"normalize": MOMENTS, "encoding": "none"}, "normalize must be None with .* normalise the sequence"),
-        ({"unnormalize": MOMENTS, "encoding": HybridEncoder(4)}, "unnormalize must be None .* the encoding"),
+        ({"unnormalize": MOMENTS, "encoding": Encoder(4)}, "unnormalize must be None .* the encoding"),
         ({"normalize": MOMENTS, "encoding": own_spikes}, "code must take analog"),
     ],
 )
@@ -251,7 +251,7 @@ def test_unchecked_infinite_pixels_are_1_and_0_and_nan_is_0(name: str, dtype: to
         planes = code(wild, num_steps, check=False)
         assert torch.equal(planes[analog:], code(tame, num_steps)[analog:])
         assert torch.equal(planes[:analog].nan_to_num(), wild.expand(analog, 5).nan_to_num())
-        unchecked = HybridEncoder(num_steps, code=name, check=False)
+        unchecked = Encoder(num_steps, code=name, check=False)
         assert torch.equal(unchecked(wild)[analog:], planes[analog:])
 
 

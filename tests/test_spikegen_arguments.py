@@ -39,20 +39,20 @@ def test_num_steps_beyond_16_bits(name: str) -> None:
 
 def test_hybrid_binary_beyond_16_bits() -> None:
     assert spikegen.hybrid_binary(torch.rand(2), 17).shape == (17, 2)
-    with pytest.raises(ValueError, match=r"num_steps must be at most .* 17, got 18"):
+    with pytest.raises(ValueError, match=r"num_steps must be at most .* 17; got 18"):
         spikegen.hybrid_binary(torch.rand(2), 18)
 
 
 @codes
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool, torch.complex64])
 def test_data_that_are_not_floating_point(name: str, dtype: torch.dtype) -> None:
-    with pytest.raises(TypeError, match=rf"data must be floating point, got {dtype}.*float\(\) /"):
+    with pytest.raises(TypeError, match=rf"data must be floating point; got {dtype}.*float\(\) /"):
         spikegen.CODES[name](torch.ones(2, dtype=dtype), 4)
 
 
 @codes
 def test_data_that_are_no_tensor(name: str) -> None:
-    with pytest.raises(TypeError, match=r"data must be a torch.Tensor, got ndarray"):
+    with pytest.raises(TypeError, match=r"data must be a torch.Tensor; got ndarray"):
         spikegen.CODES[name](np.ones(2), 4)
 
 
@@ -65,7 +65,7 @@ def test_data_outside_the_range(name: str, wrong: float, dtype: torch.dtype) -> 
         assert torch.equal(spikegen.direct(data, 4), data.expand(4, 2))
         return
     wanted = "be finite" if name == "direct" else r"lie in \[0, 1\]"
-    with pytest.raises(ValueError, match=rf"data must {wanted}, got (values from|NaN)"):
+    with pytest.raises(ValueError, match=rf"data must {wanted}; got (values from|NaN)"):
         spikegen.CODES[name](data, 4)
 
 
@@ -74,13 +74,13 @@ def test_data_outside_the_range(name: str, wrong: float, dtype: torch.dtype) -> 
     ("levels", "error", "message"),
     [
         ("unform", ValueError, "levels must be one of .*did you mean 'uniform'"),
-        (None, TypeError, "levels must be 'uniform', 'quantile' or a Tensor, got NoneType"),
-        ([0.5, 0.2], TypeError, "levels must be .*, got list"),
-        (torch.tensor([2, 1]), TypeError, "levels must be floating point, got torch.int64"),
+        (None, TypeError, "levels must be one of 'uniform', 'quantile', or a tensor; got NoneType"),
+        ([0.5, 0.2], TypeError, "levels must be .*; got list"),
+        (torch.tensor([2, 1]), TypeError, "levels must be floating point; got torch.int64"),
         (
             torch.rand(9),
             ValueError,
-            r"levels must have shape \(\d+,\) to make \d+ bins, got \(9,\)",
+            r"levels must have shape \(\d+,\) to make \d+ bins; got \(9,\)",
         ),
         (torch.tensor(0.5), ValueError, r"levels must have shape .* got \(\)"),
     ],
@@ -97,7 +97,7 @@ def test_wrong_levels(name: str, levels: object, error: type[Exception], message
         ([0.5, 0.5], "strictly decreasing"),
         ([1.1, 0.5], r"levels must lie in \[0, 1\]"),
         ([0.5, -0.1], r"levels must lie in \[0, 1\]"),
-        ([0.5, math.nan], r"levels must lie in \[0, 1\], got NaN"),
+        ([0.5, math.nan], r"levels must lie in \[0, 1\]; got NaN"),
     ],
 )
 def test_levels_that_make_no_bins(values: list[float], message: str) -> None:
@@ -115,7 +115,7 @@ def test_levels_that_make_no_bins(values: list[float], message: str) -> None:
 
 @pytest.mark.parametrize("last", ["rest", None, True])
 def test_wrong_last(last: object) -> None:
-    with pytest.raises(ValueError, match="last must be 'remaining', 'all' or 'none', got"):
+    with pytest.raises(ValueError, match="last must be one of 'remaining', 'all', 'none'; got"):
         spikegen.temporal(torch.rand(2), 3, last=last)
 
 
@@ -142,9 +142,9 @@ def test_period_out_of_range(period: int) -> None:
     ("data", "message"),
     [
         (torch.tensor([0.0, 0.0, 0.0, 1.0]), "data must not repeat values so often"),
-        (torch.tensor([0.5]), "data must have at least num_steps=3 values, got 1"),
+        (torch.tensor([0.5]), "data must have at least num_steps=3 values; got 1"),
         (torch.tensor([0.1, 0.2, 1.5]), r"data must lie in \[0, 1\]"),
-        (torch.tensor([0.1, 0.2, math.nan]), r"data must lie in \[0, 1\], got NaN"),
+        (torch.tensor([0.1, 0.2, math.nan]), r"data must lie in \[0, 1\]; got NaN"),
     ],
 )
 def test_data_that_have_no_quantile_levels(data: Tensor, message: str) -> None:
@@ -162,7 +162,7 @@ def test_unknown_code() -> None:
         spikegen.get_code("hybird")
     with pytest.raises(ValueError, match=r"got 'morse'$"):
         spikegen.get_code("morse")
-    with pytest.raises(TypeError, match=r"code must be .*, got int"):
+    with pytest.raises(TypeError, match=r"code must be .*; got int"):
         spikegen.get_code(3)
 
 
@@ -174,7 +174,7 @@ def test_own_code() -> None:
     ("spikes", "options", "error", "message"),
     [
         (torch.eye(3), {"code": "temproal"}, ValueError, "did you mean 'temporal'"),
-        (torch.eye(3), {"code": spikegen.hybrid}, TypeError, "code must be a string"),
+        (torch.eye(3), {"code": spikegen.hybrid}, TypeError, "code must be one of .*; got"),
         (torch.eye(3).int(), {"code": "hybrid"}, TypeError, "spikes must be floating point"),
         (torch.tensor(1.0), {"code": "hybrid"}, ValueError, r"spikes must have shape \[T, ...\]"),
         (torch.ones(0, 2), {"code": "hybrid"}, ValueError, r"spikes must have shape \[T, ...\]"),

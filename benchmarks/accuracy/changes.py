@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from snntorch_asnn import AdaptiveLeaky, spikegen
-from snntorch_asnn.encoding import HybridEncoder
+from snntorch_asnn.encoding import Encoder
 from snntorch_asnn.layers import HybridStem, NormLeaky
 from snntorch_asnn.surrogate import sigmoid
 
@@ -117,7 +117,7 @@ class Cumulative(nn.Module):
 
 
 def _encoder(code: str, num_steps: int, **options: Any) -> nn.Module:
-    return HybridEncoder(num_steps, code=code, **options)
+    return Encoder(num_steps, code=code, **options)
 
 
 def _start(num_steps: int, threshold: float, feature_shape: tuple[int, ...], **values: float) -> nn.Module:

@@ -18,7 +18,7 @@ from snntorch_asnn.cli.bench import bench_command
 from snntorch_asnn.cli.energy import energy_command
 from snntorch_asnn.cli.errors import FAILED, INTERRUPTED, WRONG, InterruptedRun, fail
 from snntorch_asnn.cli.report import report_command
-from snntorch_asnn.models.encodings import ImageEncoder
+from snntorch_asnn.models.image_encoder import ImageEncoder
 from snntorch_asnn.train.data import to_unit_range
 from snntorch_asnn.train.data.pictures import read_picture, to_tensor
 

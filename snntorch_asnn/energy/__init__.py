@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from snntorch_asnn.energy.billing import PRESETS, OpEnergy
 from snntorch_asnn.energy.firing import FiringRates, record_firing_rates
 from snntorch_asnn.energy.macs import LayerMacs, MacCount
+from snntorch_asnn.energy.operations import PRESETS, OpEnergy
 from snntorch_asnn.energy.profiler import count_macs, estimate, profile
 from snntorch_asnn.energy.report import EnergyReport, LayerEnergy
 from snntorch_asnn.energy.silence import (

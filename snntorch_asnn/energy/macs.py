@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from snntorch_asnn.energy.steps import Row
+from snntorch_asnn.energy.call_steps import LayerCalls
 from snntorch_asnn.energy.text import number, steps_as_text, table
 
 __all__ = ["Attention", "LayerMacs", "MacCount", "ann_macs", "macs_by_step"]
@@ -63,12 +63,12 @@ class MacCount:
         return table(["layer", "kind", "steps", "MACs/step", "MACs"], rows)
 
 
-def macs_by_step(row: Row, num_steps: int, batch: int) -> tuple[int, ...]:
+def macs_by_step(layer: LayerCalls, num_steps: int, batch: int) -> tuple[int, ...]:
     """Multiply-accumulates of a layer at each step, for one image."""
     macs = [0] * num_steps
-    for placed in row.calls:
-        for step in range(placed.first, placed.first + placed.steps):
-            macs[step] += placed.call.macs // (placed.steps * batch)
+    for timed in layer.calls:
+        for step in range(timed.first, timed.first + timed.steps):
+            macs[step] += timed.call.macs // (timed.steps * batch)
     return tuple(macs)
 
 

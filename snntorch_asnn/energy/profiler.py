@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_choice, check_count, check_shape
-from snntorch_asnn.energy.account import Account, price
-from snntorch_asnn.energy.billing import Bill, Nonbinary, OpEnergy, op_energy
+from snntorch_asnn.energy.call_steps import layer_calls
 from snntorch_asnn.energy.firing import record_firing_rates
 from snntorch_asnn.energy.macs import Attention, LayerMacs, MacCount, macs_by_step
+from snntorch_asnn.energy.operations import Nonbinary, OpEnergy, StepOperations, op_energy
 from snntorch_asnn.energy.recorder import Call, record_calls
 from snntorch_asnn.energy.report import EnergyReport
 from snntorch_asnn.energy.silence import warn_of_silence
-from snntorch_asnn.energy.steps import rows_of
+from snntorch_asnn.energy.totals import LayerTotals, price
 from snntorch_asnn.layers import SpikingSelfAttention
 from snntorch_asnn.models.base import SpikingModel
 from snntorch_asnn.neurons.network import check_net, copy_net
@@ -112,19 +112,19 @@ def profile(
     dim = _batch_dim(net, batch_dim)
     first, batches = _peek(batch)
     steps = _num_steps(net, first, num_steps, run)
-    accounts: dict[str, Account] = {}
+    totals: dict[str, LayerTotals] = {}
     images = 0
     with record_firing_rates(net, steps) as rates:
         for x in batches:
             size = _batch_size(x, dim)
             calls = _record(net, x, run)
-            for row in rows_of(calls, steps, size):
-                accounts.setdefault(row.name, Account(row, steps, size)).add(row, size, nonbinary)
+            for layer in layer_calls(calls, steps, size):
+                totals.setdefault(layer.name, LayerTotals(layer, steps, size)).add(layer, size, nonbinary)
             images += size
     firing_rates = rates.per_layer()
     warn_of_silence(firing_rates)
     return EnergyReport(
-        layers=tuple(account.close(costs) for account in accounts.values()),
+        layers=tuple(account.close(costs) for account in totals.values()),
         num_steps=steps,
         preset=preset if isinstance(preset, str) else "own",
         op_energy=costs,
@@ -190,8 +190,8 @@ def count_macs(
         shape = (known, *shape)
     x = torch.empty(shape, device="meta")
     steps = _num_steps(net, x, num_steps, run)
-    rows = rows_of(_record(net, x, run), steps, batch)
-    layers = tuple(LayerMacs(row.name, row.kind, macs_by_step(row, steps, batch)) for row in rows)
+    called = layer_calls(_record(net, x, run), steps, batch)
+    layers = tuple(LayerMacs(layer.name, layer.kind, macs_by_step(layer, steps, batch)) for layer in called)
     return MacCount(layers, steps, attention)
 
 
@@ -234,15 +234,15 @@ def estimate(
     layers = []
     for layer in macs.layers:
         rates = _rates_by_step(layer.name, firing_rates[layer.name], macs.num_steps)
-        bills = [
-            Bill("none", None, 0, 0)
+        operations = [
+            StepOperations("none", None, 0, 0)
             if count == 0
-            else Bill("analog", None, count, 0)
+            else StepOperations("analog", None, count, 0)
             if rate is None
-            else Bill("binary", rate, 0, count * rate)
+            else StepOperations("binary", rate, 0, count * rate)
             for count, rate in zip(layer.macs, rates, strict=True)
         ]
-        layers.append(price(layer, bills, costs))
+        layers.append(price(layer, operations, costs))
     return EnergyReport(
         layers=tuple(layers),
         num_steps=macs.num_steps,

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["Call", "Operand", "Rows", "record_calls"]
+__all__ = ["Call", "Operand", "OperandStatistics", "record_calls"]
 
 aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What is needed to bill an operand, for each entry of its first dimension."""
+class OperandStatistics:
+    """Statistics of an operand that decide its operations, for each entry of its first dimension."""
 
     nonzero: Tensor
     """Number of entries that are not 0."""
@@ -35,11 +35,11 @@ class Rows:
     """Number of entries."""
 
     @staticmethod
-    def of(x: Tensor) -> Rows:
+    def of(x: Tensor) -> OperandStatistics:
         """Read the values of ``x``."""
         values = x.detach().reshape(len(x), -1).abs()
         spikes = values != 0
-        return Rows(
+        return OperandStatistics(
             nonzero=spikes.sum(1),
             total=values.sum(1, dtype=torch.float64),
             smallest=values.to(torch.float64).masked_fill(~spikes, math.inf).amin(1),
@@ -55,7 +55,7 @@ class Operand:
 
     lead: tuple[int, ...]
     """Its first one or two sizes, where time and batch are."""
-    rows: Rows | None
+    statistics: OperandStatistics | None
     """None where there are no values, on the meta device."""
 
 
@@ -151,7 +151,7 @@ class _Recorder(TorchDispatchMode):
 def _operand(x: Tensor, kind: str) -> Operand:
     data_dims = {"linear": 1, "product": 2}.get(kind)
     lead = x.shape[:1] if data_dims is None else x.shape[: max(1, min(2, x.ndim - data_dims))]
-    return Operand(tuple(lead), None if x.is_meta or x.numel() == 0 else Rows.of(x))
+    return Operand(tuple(lead), None if x.is_meta or x.numel() == 0 else OperandStatistics.of(x))
 
 
 Described = list[tuple[str, Tensor, Tensor, int]]

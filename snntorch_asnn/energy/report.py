@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from snntorch_asnn.energy.billing import InputKind, Nonbinary, OpEnergy
 from snntorch_asnn.energy.macs import Attention, ann_macs
+from snntorch_asnn.energy.operations import InputKind, Nonbinary, OpEnergy
 from snntorch_asnn.energy.silence import describe_silence, silent_layers
 from snntorch_asnn.energy.text import joules, number, table
 

@@ -11,7 +11,8 @@ from snntorch_asnn.layers.hybrid_stem import (
     first_conv_norm,
     first_conv_spike,
 )
-from snntorch_asnn.layers.norm_leaky import NormLeaky, fold_norm, fuse_norm
+from snntorch_asnn.layers.norm_fusion import fold_norm, fuse_norm, unfuse_norm
+from snntorch_asnn.layers.norm_leaky import NormLeaky
 from snntorch_asnn.layers.norm_over_time import NormOverTime
 from snntorch_asnn.layers.over_time import OverTime
 from snntorch_asnn.layers.pointwise import Pointwise
@@ -58,4 +59,5 @@ __all__ = [
     "split_norms",
     "to_maps",
     "to_tokens",
+    "unfuse_norm",
 ]

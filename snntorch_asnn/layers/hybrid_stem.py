@@ -21,12 +21,12 @@ __all__ = ["AnalogCarry", "AnalogSteps", "HybridStem", "first_conv_norm", "first
 
 
 class AnalogSteps(NamedTuple):
-    """What a first layer must know of the code of its input."""
+    """How many steps of a code are analog, as the first layer needs to know it."""
 
-    steps: int
-    """Number of analog steps that have a copy of the layer of their own, 0 for none."""
-    carried_to: int = 0
-    """Number of later steps that the analog current is carried to, 0 for none."""
+    direct_steps: int
+    """Number of analog steps, for which the layer has a copy of its own; 0 for none."""
+    carry_steps: int = 0
+    """Number of later steps to which the analog current is carried; 0 for none."""
 
 
 class AnalogCarry(StepAware, nn.Module):
@@ -131,7 +131,7 @@ class HybridStem(RunsNorms, nn.Module):
         super().__init__()
         self.direct = direct
         self.spike = spike
-        self.analog_planes = direct_steps
+        self.direct_steps = direct_steps
         self.carry = carry
 
     @staticmethod
@@ -155,7 +155,7 @@ class HybridStem(RunsNorms, nn.Module):
 
     def forward(self, planes: Tensor) -> Tensor:
         """Map ``[T, B, ...]`` to ``[T, B, ...]``, each step through the copy that it belongs to."""
-        first = self.analog_planes
+        first = self.direct_steps
         if self.only_step is None:
             return self._joined(self._run(self.direct, planes[:first]), self._run(self.spike, planes[first:]))
         if self.only_step < first:
@@ -174,12 +174,12 @@ class HybridStem(RunsNorms, nn.Module):
 
     def steps_of_norms(self, num_steps: int) -> dict[nn.Module, int]:
         """Return how many steps the norms of either copy see."""
-        analog = dict.fromkeys(self.direct.modules(), self.analog_planes)
-        return analog | dict.fromkeys(self.spike.modules(), num_steps - self.analog_planes)
+        analog = dict.fromkeys(self.direct.modules(), self.direct_steps)
+        return analog | dict.fromkeys(self.spike.modules(), num_steps - self.direct_steps)
 
     def extra_repr(self) -> str:
         """Show the number of analog steps."""
-        return f"direct_steps={self.analog_planes}"
+        return f"direct_steps={self.direct_steps}"
 
 
 def first_conv_norm(
@@ -201,10 +201,10 @@ def first_conv_norm(
         bias: see :class:`ConvNorm`.
     """
     layer = partial(ConvNorm, in_channels, out_channels, kernel_size, stride, bias=bias)
-    if not code.steps:
+    if not code.direct_steps:
         return layer()
-    carry = AnalogCarry(code.carried_to) if code.carried_to else None
-    return HybridStem(layer(), layer(), code.steps, carry)
+    carry = AnalogCarry(code.carry_steps) if code.carry_steps else None
+    return HybridStem(layer(), layer(), code.direct_steps, carry)
 
 
 def first_conv_spike(
@@ -220,7 +220,7 @@ def first_conv_spike(
 
     The arguments are those of :func:`first_conv_norm`, and ``spiking`` builds the neuron.
     """
-    if not code.steps:
+    if not code.direct_steps:
         return ConvSpike(in_channels, out_channels, spiking, kernel_size, stride, bias)
     stem = first_conv_norm(in_channels, out_channels, code, kernel_size, stride, bias)
     return nn.Sequential(OrderedDict(conv_norm=stem, neuron=spiking(channel_shape=(out_channels, 1, 1))))

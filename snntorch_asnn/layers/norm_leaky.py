@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from types import ModuleType
 from typing import Any, Literal, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.utils import fusion
 
 from snntorch_asnn.layers.norm_over_time import (
     AnyBatchNorm,
@@ -25,11 +23,11 @@ from snntorch_asnn.layers.norm_over_time import (
     normed,
     num_steps_of,
     own_weights,
-    row,
-    rows_of,
     spread_over,
     statistics,
+    steps_of,
     takes_batch_statistics,
+    values_at,
 )
 from snntorch_asnn.layers.over_time import OverTime
 from snntorch_asnn.layers.step_norm import begin_norm_over_time
@@ -37,11 +35,11 @@ from snntorch_asnn.neurons import AdaptiveLeaky
 from snntorch_asnn.ops.batch_moments import NormState, gpu_kernels
 from snntorch_asnn.ops.first_derivative import first_derivative_only
 
-__all__ = ["NormLeaky", "fold_norm", "fuse_norm", "normed_spikes"]
+__all__ = ["BatchNorm", "NormLeaky", "affine_of", "normed_spikes"]
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
-SMALL = 1 << 17
-"""Elements of float32 or float64 on a CPU, below which two layers take less time than one."""
+FUSING_PAYS_FROM = 1 << 17
+"""Elements of float32 or float64 on a CPU from which norm and neuron run faster fused than apart."""
 
 
 class NormLeaky(RunsNorms, nn.Module):
@@ -81,7 +79,7 @@ class NormLeaky(RunsNorms, nn.Module):
             :class:`~snntorch_asnn.layers.StepBatchNorm` is.
         num_steps: T, for ``"step_statistics"`` and ``"step"``; None for the neuron's.
         channel_dim: dimension of the channels: 2, or -1 where they come last, as in tokens.
-        fused: False to run the one and then the other, see :func:`fuse_norm`.
+        fused: False to run the one and then the other, see :func:`~snntorch_asnn.layers.fuse_norm`.
 
     Shapes:
         Input ``[T, B, C]``, ``[T, B, C, L]``, ``[T, B, C, H, W]`` or ``[T, B, C, D, H, W]``, as the norm
@@ -219,7 +217,7 @@ def _pays(norm: BatchNorm, x: Tensor) -> bool:
     if x.device.type != "cpu":
         # Without its kernels a norm's backward pass takes more traffic than fusing saves.
         return gpu_kernels(x) is not None or not takes_batch_statistics(norm)
-    return x.numel() >= SMALL or x.dtype not in (torch.float32, torch.float64)
+    return x.numel() >= FUSING_PAYS_FROM or x.dtype not in (torch.float32, torch.float64)
 
 
 def _as_affine(
@@ -240,7 +238,7 @@ def _as_affine(
         return _as_affine_in_kernels(kernels, norm, x, channel_dim, over_time, step)
     x, mean, variance, weight, bias = statistics(norm, x, channel_dim, over_time, step, group)
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        factor, offset, _ = _affine_of(mean, variance, weight, bias, norm.eps)
+        factor, offset, _ = affine_of(mean, variance, weight, bias, norm.eps)
     else:
         factor, offset = _Affine.apply(mean, variance, weight, bias, norm.eps)
     return x, spread_over(factor, x, channel_dim), spread_over(offset, x, channel_dim)
@@ -255,10 +253,10 @@ def _as_affine_in_kernels(
     step: int | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """:func:`_as_affine` by statistics of the batch."""
-    rows = rows_of(norm, over_time, len(x), step)
+    span = steps_of(norm, over_time, len(x), step)
     if over_time == "pooled":
         return kernels.norm_affine(x, channel_dim, _to_move(norm))  # type: ignore[no-any-return]
-    weight, bias = (None if p is None else row(p, rows) for p in own_weights(norm))
+    weight, bias = (None if p is None else values_at(p, span) for p in own_weights(norm))
     shared = weight is None or weight.ndim == 1
     # Averages at 0 that move all the way are the moments themselves.
     moves = norm.training and norm.track_running_stats
@@ -273,7 +271,7 @@ def _as_affine_in_kernels(
     )
     x, factor, offset = kernels.norm_affine(x, channel_dim, state, each_step=True)
     if moments is not None:
-        move_running_averages(norm, moments[0], moments[1], rows)
+        move_running_averages(norm, moments[0], moments[1], span)
     factor, offset = factor.flatten(1), offset.flatten(1)
     if not shared:
         factor, offset = factor * weight, offset * weight if bias is None else offset * weight + bias
@@ -291,7 +289,7 @@ def _to_move(norm: BatchNorm) -> NormState:
     return NormState(norm.weight, norm.bias, running, tracked, norm.momentum or 0.0, norm.eps)
 
 
-def _affine_of(
+def affine_of(
     mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What a norm multiplies its input by and adds to it, and the inverse of the standard deviation."""
@@ -302,12 +300,12 @@ def _affine_of(
 
 
 class _Affine(torch.autograd.Function):
-    """:func:`_affine_of` as one step of autograd instead of seven, each of which would outlast its sum."""
+    """:func:`affine_of` as one step of autograd instead of seven, each of which would outlast its sum."""
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
         mean, _, weight, bias, _ = inputs
-        factor, offset, scale = _affine_of(*inputs)
+        factor, offset, scale = affine_of(*inputs)
         ctx.save_for_backward(mean, weight, factor, scale)
         ctx.bias_shape = None if bias is None else bias.shape
         return factor, offset
@@ -321,104 +319,3 @@ class _Affine(torch.autograd.Function):
         grad_variance = grad_factor * factor * scale.square() * -0.5
         grad_bias = None if ctx.bias_shape is None else grad_offset.sum_to_size(ctx.bias_shape)
         return -factor * grad_offset, grad_variance, grad_weight, grad_bias, None
-
-
-def fuse_norm(model: nn.Module, fused: bool = True) -> nn.Module:
-    """Let every :class:`NormLeaky` of a network run norm and neuron as one, or no longer.
-
-    Nothing but the order of computation changes: modules, keys of the ``state_dict`` and, up to rounding,
-    results stay as they are. Models of :func:`~snntorch_asnn.models.create_model` take ``fused=`` instead.
-
-    Args:
-        model: a model of the zoo, or any network with :class:`NormLeaky`.
-        fused: whether to.
-
-    Returns:
-        The model itself, changed in place.
-
-    Raises:
-        TypeError: ``model`` is no module.
-        ValueError: ``model`` has no :class:`NormLeaky`.
-
-    Example::
-
-        >>> import snntorch_asnn as asnn
-        >>> model = asnn.models.create_model("spikformer_tiny", num_classes=10, num_steps=4)
-        >>> model = fuse_norm(model)
-    """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
-    pairs = [module for module in model.modules() if isinstance(module, NormLeaky)]
-    if not pairs:
-        raise ValueError(
-            "model must hold layers of the zoo, or NormLeaky in the place of each norm and neuron; "
-            f"{type(model).__name__} holds none"
-        )
-    for pair in pairs:
-        pair.fused = fused
-    return model
-
-
-def fold_norm(layer: nn.Module, norm_leaky: NormLeaky) -> tuple[nn.Module, nn.Module]:
-    """Fold the norm of a :class:`NormLeaky` into the convolution or linear layer before it, for inference.
-
-    Args:
-        layer: a convolution or ``nn.Linear``, in evaluation mode.
-        norm_leaky: what follows it, in evaluation mode.
-
-    Returns:
-        A new layer with the norm inside, and the neuron, to be run on its output.
-
-    Raises:
-        TypeError: ``layer`` is neither, or ``norm_leaky`` no :class:`NormLeaky`.
-        ValueError: one of them is in training mode, the norm has no running averages, has averages of each
-            step or another number of channels than ``layer`` puts out, or ``layer`` is a transposed
-            convolution with groups.
-
-    Example::
-
-        >>> import torch
-        >>> import snntorch_asnn as asnn
-        >>> conv = torch.nn.Conv2d(3, 8, 3).eval()
-        >>> after = NormLeaky(8, asnn.AdaptiveLeaky(0.9, num_steps=4, sequence=True)).eval()
-        >>> conv, neuron = fold_norm(conv, after)
-    """
-    if not isinstance(norm_leaky, NormLeaky):
-        raise TypeError(f"norm_leaky must be a NormLeaky; got {type(norm_leaky).__name__}")
-    norm = norm_leaky.norm
-    if not isinstance(layer, nn.modules.conv._ConvNd | nn.Linear):
-        raise TypeError(f"layer must be a convolution or nn.Linear; got {type(layer).__name__}")
-    if layer.training or norm.training:
-        raise ValueError("layer and norm_leaky must be in evaluation mode; call eval() first")
-    if norm.running_mean is None:
-        raise ValueError("norm_leaky must have running averages; got track_running_stats=False")
-    if num_steps_of(norm) is not None:
-        raise ValueError(
-            "norm_leaky must have one norm for all steps, which weights for all steps can hold; got "
-            f"norm_over_time={norm_leaky.norm_over_time!r}"
-        )
-    channels = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-    if norm.num_features != channels:
-        raise ValueError(
-            f"norm_leaky must have the {channels} channels that layer puts out; got {norm.num_features}"
-        )
-    if isinstance(layer, nn.Linear):
-        return _with_norm(layer, norm), norm_leaky.neuron
-    if layer.transposed and layer.groups > 1:
-        # PyTorch lays out the weights of one group only as those of a transposed convolution.
-        raise ValueError(f"layer must have groups=1 as a transposed convolution; got groups={layer.groups}")
-    return fusion.fuse_conv_bn_eval(layer, norm, layer.transposed), norm_leaky.neuron
-
-
-def _with_norm(layer: nn.Linear, norm: BatchNorm) -> nn.Linear:
-    """A copy of a linear layer, whose weight may end in dimensions of 1, with a norm's arithmetic in it."""
-    folded = copy.deepcopy(layer)
-    mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
-    with torch.no_grad():
-        factor, offset, _ = _affine_of(mean, variance, norm.weight, norm.bias, norm.eps)
-        weight = layer.weight * factor.view(-1, *(1,) * (layer.weight.ndim - 1))
-        own = cast(Tensor | None, layer.bias)
-        bias = offset if own is None else torch.addcmul(offset, own, factor)
-    folded.weight = nn.Parameter(weight.to(layer.weight.dtype), layer.weight.requires_grad)
-    folded.bias = nn.Parameter(bias.to(layer.weight.dtype), layer.weight.requires_grad)
-    return folded

@@ -26,7 +26,7 @@ from snntorch_asnn.ops.batch_moments import batch_moments
 __all__ = [
     "AnyBatchNorm",
     "NormOverTime",
-    "Rows",
+    "NormSteps",
     "RunsNorms",
     "Statistics",
     "check_channels",
@@ -41,11 +41,11 @@ __all__ = [
     "normed",
     "num_steps_of",
     "own_weights",
-    "row",
-    "rows_of",
     "spread_over",
     "statistics",
+    "steps_of",
     "takes_batch_statistics",
+    "values_at",
 ]
 
 NormOverTime = Literal["pooled", "sequential", "step_statistics", "step"]
@@ -78,10 +78,10 @@ class RunsNorms(StepAware):
         return {}
 
 
-class Rows(NamedTuple):
-    """Steps of a sequence, among those that a norm has something for.
+class NormSteps(NamedTuple):
+    """Steps of a norm that has parameters or averages for each step: those that a sequence covers.
 
-    Not a slice, for which a compiled graph would have to know the step.
+    It is no slice, for which a compiled graph would have to know the step.
     """
 
     first: int
@@ -142,11 +142,11 @@ def normalise(norm: _BatchNorm, x: Tensor, over_time: NormOverTime, step: int | 
         raise ValueError(
             f"x must have more than 1 value per channel at each step in training; got {tuple(x.shape)}"
         )
-    rows = rows_of(norm, over_time, len(x), step)
+    span = steps_of(norm, over_time, len(x), step)
     moves = norm.training and norm.track_running_stats
-    momenta = _momenta(norm, len(x), rows) if moves else None
+    momenta = _momenta(norm, len(x), span) if moves else None
     running = (norm.running_mean, norm.running_var) if moves else (None, None)
-    tensors = (None if p is None else row(p, rows) for p in (*own_weights(norm), *running))
+    tensors = (None if p is None else values_at(p, span) for p in (*own_weights(norm), *running))
     return _EachStep.apply(x, *tensors, momenta, norm.eps)  # type: ignore[no-any-return]
 
 
@@ -159,16 +159,16 @@ def statistics(
     group: dist.ProcessGroup | None,
 ) -> Statistics:
     """What a norm subtracts from and divides its input by; in training its running averages move."""
-    rows = rows_of(norm, over_time, len(x), step)
+    span = steps_of(norm, over_time, len(x), step)
     weight, bias, mean, variance = (
-        None if p is None else row(p, rows)
+        None if p is None else values_at(p, span)
         for p in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     )
     if takes_batch_statistics(norm):
         moments = batch_moments(x, channel_dim, group, each_step=over_time != "pooled")
         if norm.training and norm.track_running_stats:
             unbiased = moments.variance * (moments.elements / (moments.elements - 1))
-            move_running_averages(norm, moments.mean, unbiased, rows)
+            move_running_averages(norm, moments.mean, unbiased, span)
         x, mean, variance, _ = moments
     wide = torch.promote_types(x.dtype, torch.float32)
     return Statistics(x, cast(Tensor, mean).to(wide), cast(Tensor, variance).to(wide), weight, bias)
@@ -273,13 +273,13 @@ def _in_a_loop(norm: nn.Module, x: Tensor, step: int | None) -> Tensor:
     """Call a norm for one step after the other: for its hooks, or because it is none of PyTorch's."""
     if not has_steps(norm):
         return torch.stack([norm(x_t) for x_t in x.unbind()])
-    rows = rows_of(cast(_BatchNorm, norm), "step", len(x), step)
-    first = 0 if rows is None else rows.first
+    span = steps_of(cast(_BatchNorm, norm), "step", len(x), step)
+    first = 0 if span is None else span.first
     return torch.stack([norm(x_t, step=first + t) for t, x_t in enumerate(x.unbind())])
 
 
-def rows_of(norm: _BatchNorm, over_time: NormOverTime, steps: int, step: int | None) -> Rows | None:
-    """The steps that a sequence is of, in what a norm has for each step; None if it has nothing.
+def steps_of(norm: _BatchNorm, over_time: NormOverTime, steps: int, step: int | None) -> NormSteps | None:
+    """Return which of the norm's steps a sequence covers; None if the norm is the same at every step.
 
     Raises:
         ValueError: the norm is of another kind than its layer, or the steps are not among its own.
@@ -300,19 +300,19 @@ def rows_of(norm: _BatchNorm, over_time: NormOverTime, steps: int, step: int | N
             f"x must have {known} steps, as its norm has; got {steps}"
             + ("" if step is None else f" from step {step} on")
         )
-    return Rows(first, steps)
+    return NormSteps(first, steps)
 
 
-def row(p: Tensor, rows: Rows | None) -> Tensor:
-    """Of what a norm has for each step, that of the given steps."""
-    return p if rows is None or p.ndim < 2 or len(p) == rows.steps else p.narrow(0, *rows)
+def values_at(p: Tensor, span: NormSteps | None) -> Tensor:
+    """Return what a norm has for the given steps; ``p`` itself if it has one value for all steps."""
+    return p if span is None or p.ndim < 2 or len(p) == span.steps else p.narrow(0, *span)
 
 
-def _momenta(norm: _BatchNorm, steps: int, rows: Rows | None) -> list[float]:
+def _momenta(norm: _BatchNorm, steps: int, span: NormSteps | None) -> list[float]:
     """The momentum of each step's move of the running averages; counts the moves."""
     counts = cast(Tensor, norm.num_batches_tracked)
-    if rows is not None:
-        counts = counts.narrow(0, *rows).add_(1)
+    if span is not None:
+        counts = counts.narrow(0, *span).add_(1)
         return (1 / counts).tolist() if norm.momentum is None else [norm.momentum] * steps
     counts += steps
     if norm.momentum is not None:
@@ -321,16 +321,19 @@ def _momenta(norm: _BatchNorm, steps: int, rows: Rows | None) -> list[float]:
 
 
 @torch.no_grad()
-def move_running_averages(norm: _BatchNorm, mean: Tensor, variance: Tensor, rows: Rows | None) -> None:
+def move_running_averages(norm: _BatchNorm, mean: Tensor, variance: Tensor, span: NormSteps | None) -> None:
     """Move running averages towards moments ``[C]``, or ``[T, C]``: one pair in order, or each step's own."""
     counts = cast(Tensor, norm.num_batches_tracked)
-    in_order = rows is None and variance.ndim == 2
+    in_order = span is None and variance.ndim == 2
     steps = len(variance) if in_order else 1
-    counts = counts if rows is None else counts.narrow(0, *rows)
+    counts = counts if span is None else counts.narrow(0, *span)
     counts.add_(steps)
     for running, value in ((norm.running_mean, mean), (norm.running_var, variance)):
         assert running is not None
-        running, value = running if rows is None else running.narrow(0, *rows), value.to(running.dtype)
+        running, value = (
+            running if span is None else running.narrow(0, *span),
+            value.to(running.dtype),
+        )
         count = counts.to(running.dtype)
         if in_order:
             running.copy_(_moved_in_order(running, value, norm.momentum, count))

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import snntorch_asnn.models.resnet_imagenet  # noqa: F401 - registers its models
 from snntorch_asnn.models.base import SpikingModel
-from snntorch_asnn.models.checkpoint import from_pretrained
 from snntorch_asnn.models.lenet import LeNet
 from snntorch_asnn.models.maxformer import MaxFormer
-from snntorch_asnn.models.neurons import build_neuron
+from snntorch_asnn.models.model_settings import BaseSettings, ModelSettings
+from snntorch_asnn.models.model_stepping import ModelStepping
+from snntorch_asnn.models.named_neurons import build_neuron
+from snntorch_asnn.models.pretrained import from_pretrained
 from snntorch_asnn.models.qkformer import QKFormer
 from snntorch_asnn.models.reference_weights import LoadReport, load_reference_weights
 from snntorch_asnn.models.registry import create_model, list_models, register_model
 from snntorch_asnn.models.resnet import SpikingResNet
-from snntorch_asnn.models.settings import BaseSettings, ModelSettings
 from snntorch_asnn.models.spikformer import Spikformer
 from snntorch_asnn.models.spikingformer import Spikingformer
-from snntorch_asnn.models.stepping import ModelStepping
 
 __all__ = [
     "BaseSettings",

@@ -17,14 +17,14 @@ from snntorch_asnn.layers import NormOverTime, OverTime
 from snntorch_asnn.layers.hybrid_stem import AnalogCarry, AnalogSteps
 from snntorch_asnn.layers.norm_over_time import num_steps_of
 from snntorch_asnn.models.earlier_keys import take_earlier_keys
-from snntorch_asnn.models.encodings import EncodingLike, ImageEncoder
+from snntorch_asnn.models.image_encoder import EncodingLike, ImageEncoder
+from snntorch_asnn.models.model_resizing import check_steps, resize_model, resized_state, steps_of_state
+from snntorch_asnn.models.model_settings import refuse_unknown
+from snntorch_asnn.models.model_stepping import ModelStepping
 from snntorch_asnn.models.readouts import ReadoutLike, build_readout
-from snntorch_asnn.models.resizing import check_steps, resize_model, resized_state, steps_of_state
 from snntorch_asnn.models.saving import save
-from snntorch_asnn.models.settings import refuse_unknown
-from snntorch_asnn.models.stepping import ModelStepping
 
-__all__ = ["Copies", "Place", "SpikingModel"]
+__all__ = ["Copies", "SpikingModel", "TargetKeys"]
 
 
 class Copies(tuple[str, ...]):
@@ -33,7 +33,7 @@ class Copies(tuple[str, ...]):
     __slots__ = ()
 
 
-Place = str | tuple[str, ...] | None
+TargetKeys = str | tuple[str, ...] | None
 """Where a tensor of a reference checkpoint goes: to one key, row by row to several, or nowhere.
 
 In :class:`Copies` each key takes it whole.
@@ -121,7 +121,7 @@ class SpikingModel(nn.Module, ABC):
             raise TypeError(f"carry must be True or False; got {carry!r}")
         if carry and not self.direct_steps:
             raise ValueError(f"carry must be False for encoding={encoding!r}, which has no analog step first")
-        self.carried = carry
+        self.carry = carry
         self.norm_over_time: NormOverTime = norm_over_time or self.default_norm_over_time
         check_choice("norm_over_time", self.norm_over_time, NormOverTime)
 
@@ -263,7 +263,7 @@ class SpikingModel(nn.Module, ABC):
     @property
     def analog_steps(self) -> AnalogSteps:
         """What the first layer must know of the code."""
-        return AnalogSteps(self.direct_steps, self.num_steps - self.direct_steps if self.carried else 0)
+        return AnalogSteps(self.direct_steps, self.num_steps - self.direct_steps if self.carry else 0)
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
         """Write weights and settings to one safetensors file, to be read by ``from_pretrained``.
@@ -394,7 +394,7 @@ class SpikingModel(nn.Module, ABC):
         """
         return {}
 
-    def reference_keys(self) -> Mapping[str, Place]:
+    def reference_keys(self) -> Mapping[str, TargetKeys]:
         """Return where each key of the reference's checkpoint goes, for ``load_reference_weights``.
 
         A key of this model's ``state_dict`` takes the tensor whole; of a tuple each entry takes one

@@ -17,11 +17,11 @@ from snntorch_asnn.layers import (
     first_conv_spike,
     set_norm_over_time,
 )
-from snntorch_asnn.models.base import Copies, Place, SpikingModel
-from snntorch_asnn.models.neurons import NeuronLike, Sharing, build_neuron
+from snntorch_asnn.models.base import Copies, SpikingModel, TargetKeys
+from snntorch_asnn.models.model_settings import BaseSettings, ModelSettings
+from snntorch_asnn.models.named_neurons import NeuronLike, Sharing, build_neuron
 from snntorch_asnn.models.reference_keys import Published, reference_keys
 from snntorch_asnn.models.registry import register_model
-from snntorch_asnn.models.settings import BaseSettings, ModelSettings
 from snntorch_asnn.neurons import AdaptiveLeaky
 
 __all__ = ["LeNet", "lenet"]
@@ -107,7 +107,7 @@ class LeNet(SpikingModel):
         features: Tensor = self.fc1(x.flatten(2))
         return features
 
-    def reference_keys(self) -> dict[str, Place]:
+    def reference_keys(self) -> dict[str, TargetKeys]:
         """Return where each key of the reference code's checkpoint goes."""
         names = {
             "conv1": Published("con1", "bn1", ""),
@@ -121,16 +121,16 @@ class LeNet(SpikingModel):
         unused = [f"lano.{suffix}" for suffix in _AFFINE]
         for layer, norm in (("con1", "bn1"), ("con11", "bn11")):
             unused += [f"{layer}.{suffix}" for suffix in _AFFINE] + [f"{norm}.{suffix}" for suffix in _NORM]
-        places = dict.fromkeys(unused) | reference_keys(self, names)
-        for key, place in places.copy().items():
+        targets = dict.fromkeys(unused) | reference_keys(self, names)
+        for key, place in targets.copy().items():
             if isinstance(place, Copies):  # the analog steps have a layer of their own in the reference too
                 name, _, suffix = key.partition(".")
-                places[key], places[f"{name}1.{suffix}"] = place
+                targets[key], targets[f"{name}1.{suffix}"] = place
         weighted = isinstance(self.readout, TimeWeightedReadout)
-        places["scale"] = "readout.scale" if weighted else None
-        places["leakelayers"] = self._time_parameters("beta")
-        places["inputlayers"] = self._time_parameters("gain")
-        return places
+        targets["scale"] = "readout.scale" if weighted else None
+        targets["leakelayers"] = self._time_parameters("beta")
+        targets["inputlayers"] = self._time_parameters("gain")
+        return targets
 
     def _time_parameters(self, name: str) -> tuple[str, ...] | None:
         """Keys of a parameter of the four neurons; None where they do not have it."""

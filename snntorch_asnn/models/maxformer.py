@@ -24,9 +24,10 @@ from snntorch_asnn.layers import (
     to_tokens,
 )
 from snntorch_asnn.layers.conv_spike import NeuronBuilder
-from snntorch_asnn.models.base import Place
+from snntorch_asnn.models.base import TargetKeys
 from snntorch_asnn.models.initialisation import init_linear, init_truncated
-from snntorch_asnn.models.neurons import NeuronLike, Sharing, build_neuron
+from snntorch_asnn.models.model_settings import BaseSettings, ModelSettings
+from snntorch_asnn.models.named_neurons import NeuronLike, Sharing, build_neuron
 from snntorch_asnn.models.reference_keys import (
     Published,
     PublishedModel,
@@ -36,7 +37,6 @@ from snntorch_asnn.models.reference_keys import (
     published,
 )
 from snntorch_asnn.models.registry import register_model
-from snntorch_asnn.models.settings import BaseSettings, ModelSettings
 
 __all__ = ["MaxFormer"]
 
@@ -148,12 +148,12 @@ class MaxFormer(PublishedModel):
         tokens = self.stage3(to_tokens(self.embed3(x)))
         return self.spike(tokens.mean(2))  # type: ignore[no-any-return]
 
-    def reference_keys(self) -> dict[str, Place]:
+    def reference_keys(self) -> dict[str, TargetKeys]:
         """Return where each key of a published checkpoint goes; ImageNet's first mixers have another name."""
-        places = super().reference_keys()
-        return places | {
+        targets = super().reference_keys()
+        return targets | {
             key.replace(".mixer.conv", ".mixer.conv5"): place
-            for key, place in places.items()
+            for key, place in targets.items()
             if key.startswith("stage1.")
         }
 

@@ -25,7 +25,8 @@ from snntorch_asnn.layers import (
 )
 from snntorch_asnn.layers.conv_spike import NeuronBuilder
 from snntorch_asnn.models.initialisation import init_linear
-from snntorch_asnn.models.neurons import NeuronLike, Sharing, build_neuron
+from snntorch_asnn.models.model_settings import BaseSettings, ModelSettings
+from snntorch_asnn.models.named_neurons import NeuronLike, Sharing, build_neuron
 from snntorch_asnn.models.reference_keys import (
     Published,
     PublishedModel,
@@ -34,7 +35,6 @@ from snntorch_asnn.models.reference_keys import (
     published,
 )
 from snntorch_asnn.models.registry import register_model
-from snntorch_asnn.models.settings import BaseSettings, ModelSettings
 
 __all__ = ["QKFormer"]
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from snntorch_asnn.layers import HybridStem, OverTime
-from snntorch_asnn.models.base import Copies, Place, SpikingModel
+from snntorch_asnn.models.base import Copies, SpikingModel, TargetKeys
 
 __all__ = [
     "Published",
@@ -91,12 +91,12 @@ class PublishedModel(SpikingModel):
         Units that this model does not have are left out.
         """
 
-    def reference_keys(self) -> dict[str, Place]:
+    def reference_keys(self) -> dict[str, TargetKeys]:
         """Return where each key of a published checkpoint goes."""
-        places: dict[str, Place] = {}
+        targets: dict[str, TargetKeys] = {}
         for names in self._published_names():
-            places |= reference_keys(self, names)
-        return places
+            targets |= reference_keys(self, names)
+        return targets
 
     def earlier_keys(self) -> dict[str, str]:
         """Return the keys of version 0.0, and today's."""
@@ -106,7 +106,7 @@ class PublishedModel(SpikingModel):
         return keys
 
 
-def reference_keys(model: SpikingModel, names: Mapping[str, Published]) -> dict[str, Place]:
+def reference_keys(model: SpikingModel, names: Mapping[str, Published]) -> dict[str, TargetKeys]:
     """Places for the keys of a published checkpoint.
 
     The first layer's two copies, if any, both take the checkpoint's one.
@@ -119,12 +119,12 @@ def reference_keys(model: SpikingModel, names: Mapping[str, Published]) -> dict[
     for key in model.network_keys():
         path, _, suffix = key.rpartition(".")
         suffixes.setdefault(path, []).append(suffix)
-    places: dict[str, Place] = {}
+    targets: dict[str, TargetKeys] = {}
     for path, name, copy in _modules(model, names):
         for suffix in suffixes.get(path, ()):
             key = f"{path}.{suffix}"
-            places[f"{name}.{suffix}"] = key if copy is None else Copies((key, f"{copy}.{suffix}"))
-    return places
+            targets[f"{name}.{suffix}"] = key if copy is None else Copies((key, f"{copy}.{suffix}"))
+    return targets
 
 
 def _earlier_keys(model: SpikingModel, names: Mapping[str, Published]) -> dict[str, str]:

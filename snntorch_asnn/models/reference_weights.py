@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from snntorch_asnn.layers.norm_over_time import has_steps
-from snntorch_asnn.models.base import Copies, Place, SpikingModel
+from snntorch_asnn.models.base import Copies, SpikingModel, TargetKeys
 from snntorch_asnn.models.earlier_keys import is_pointwise
 
 __all__ = ["LoadReport", "load_reference_weights"]
@@ -69,17 +69,17 @@ def load_reference_weights(model: SpikingModel, state_dict: Mapping[str, Tensor]
     """
     if not isinstance(model, SpikingModel):
         raise TypeError(f"model must be a model of the zoo, not yet wrapped; got {type(model).__name__}")
-    places = model.reference_keys()
+    targets = model.reference_keys()
     own = model.state_dict()
     one_step = _with_one_step_of_norms(model, own)
     staged: dict[str, Tensor] = {}
     for key, value in state_dict.items():
-        if key not in places:
+        if key not in targets:
             raise ValueError(
                 f"state_dict must hold only keys of the reference {type(model).__name__}; got {key!r}"
             )
-        staged |= _stage(key, value, places[key], one_step)
-    for key, place in places.items():
+        staged |= _stage(key, value, targets[key], one_step)
+    for key, place in targets.items():
         if key not in state_dict and not set(_targets(place)) <= staged.keys():
             raise ValueError(
                 f"state_dict must hold {key!r}, of shape {_shape(place, one_step)}; it is missing"
@@ -88,8 +88,8 @@ def load_reference_weights(model: SpikingModel, state_dict: Mapping[str, Tensor]
         for name, value in staged.items():
             own[name].copy_(value)
     return LoadReport(
-        taken=tuple(key for key in state_dict if places[key] is not None),
-        dropped=tuple(key for key in state_dict if places[key] is None),
+        taken=tuple(key for key in state_dict if targets[key] is not None),
+        dropped=tuple(key for key in state_dict if targets[key] is None),
         missed=tuple(name for name in own if name not in staged),
     )
 
@@ -105,11 +105,11 @@ def _with_one_step_of_norms(model: SpikingModel, own: Mapping[str, Tensor]) -> d
     return {key: value[0] if value.ndim > dims.get(key, value.ndim) else value for key, value in own.items()}
 
 
-def _targets(place: Place) -> tuple[str, ...]:
+def _targets(place: TargetKeys) -> tuple[str, ...]:
     return (place,) if isinstance(place, str) else place or ()
 
 
-def _shape(place: Place, own: Mapping[str, Tensor]) -> tuple[int, ...]:
+def _shape(place: TargetKeys, own: Mapping[str, Tensor]) -> tuple[int, ...]:
     """Return the checkpoint's shape: that of the one key, or a row of T for each of several."""
     if isinstance(place, str):
         return tuple(own[place].shape)
@@ -119,7 +119,7 @@ def _shape(place: Place, own: Mapping[str, Tensor]) -> tuple[int, ...]:
     return (len(rows), own[rows[0]].shape[0])
 
 
-def _stage(key: str, value: Tensor, place: Place, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _stage(key: str, value: Tensor, place: TargetKeys, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Check one tensor of the checkpoint and return the model's tensors that it makes."""
     if not isinstance(value, Tensor):
         raise TypeError(f"state_dict[{key!r}] must be a tensor; got {type(value).__name__}")

@@ -13,7 +13,7 @@ from torch import Tensor
 from snntorch_asnn._arguments import check_choice, check_flags, did_you_mean
 from snntorch_asnn.layers import NormOverTime, fuse_norm, set_norm_over_time
 from snntorch_asnn.models.base import SpikingModel
-from snntorch_asnn.models.settings import ModelSettings
+from snntorch_asnn.models.model_settings import ModelSettings
 
 __all__ = ["builder", "create_model", "list_models", "register_model"]
 
@@ -105,7 +105,7 @@ def create_model(name: str, *, step_norm: bool = False, fused: bool = False, **s
             ``"channel"``.
         encoding: how images become a sequence: the name of a code of :mod:`snntorch_asnn.spikegen`;
             a callable ``(images, num_steps) -> [T, B, C, H, W]``; a module such as
-            :class:`~snntorch_asnn.encoding.HybridEncoder`; or ``"none"`` for input that is a
+            :class:`~snntorch_asnn.encoding.Encoder`; or ``"none"`` for input that is a
             sequence already. A hybrid code gives the analog steps a first convolution and norm of
             their own. None for the model's default: ``"hybrid"``, or ``"none"`` for event data.
         readout: ``"time_weighted"``, ``"mean"``, or a :class:`~snntorch_asnn.layers.MeanReadout`.

@@ -22,12 +22,12 @@ from snntorch_asnn.layers import (
     sew_iand,
 )
 from snntorch_asnn.layers.conv_spike import NeuronBuilder
-from snntorch_asnn.models.base import Place
+from snntorch_asnn.models.base import TargetKeys
 from snntorch_asnn.models.initialisation import init_convolutions
-from snntorch_asnn.models.neurons import NeuronLike, Sharing, build_neuron
+from snntorch_asnn.models.model_settings import BaseSettings, ModelSettings
+from snntorch_asnn.models.named_neurons import NeuronLike, Sharing, build_neuron
 from snntorch_asnn.models.reference_keys import Published, PublishedModel, published
 from snntorch_asnn.models.registry import register_model
-from snntorch_asnn.models.settings import BaseSettings, ModelSettings
 
 __all__ = ["SpikingResNet"]
 
@@ -156,21 +156,21 @@ class SpikingResNet(PublishedModel):
         features: Tensor = self.hidden(self.spike(x).mean((3, 4)))
         return features
 
-    def reference_keys(self) -> dict[str, Place]:
+    def reference_keys(self) -> dict[str, TargetKeys]:
         """Return where each key of a published checkpoint goes.
 
         The names are those of PyTorch's own residual networks and of SpikingJelly's. The SEW code wraps every
         convolution of a block with its norm, and its checkpoints have that in their key names, in a form
         that depends on SpikingJelly's version.
         """
-        places = super().reference_keys()
+        targets = super().reference_keys()
         wrapped = {
             _in_container(key, container): place
             for container in (".module", "")
-            for key, place in places.items()
+            for key, place in targets.items()
             if key.startswith("layer")
         }
-        return places | wrapped
+        return targets | wrapped
 
     def _published_names(self) -> list[dict[str, Published]]:
         """Return the names of PyTorch's own residual networks."""

@@ -20,9 +20,10 @@ from snntorch_asnn.layers import (
     to_tokens,
 )
 from snntorch_asnn.layers.conv_spike import NeuronBuilder
-from snntorch_asnn.models.base import Place
+from snntorch_asnn.models.base import TargetKeys
 from snntorch_asnn.models.initialisation import init_linear
-from snntorch_asnn.models.neurons import NeuronLike, Sharing, build_neuron
+from snntorch_asnn.models.model_settings import BaseSettings, ModelSettings
+from snntorch_asnn.models.named_neurons import NeuronLike, Sharing, build_neuron
 from snntorch_asnn.models.reference_keys import (
     Published,
     PublishedModel,
@@ -31,7 +32,6 @@ from snntorch_asnn.models.reference_keys import (
     published,
 )
 from snntorch_asnn.models.registry import register_model
-from snntorch_asnn.models.settings import BaseSettings, ModelSettings
 
 __all__ = ["Spikformer"]
 
@@ -135,7 +135,7 @@ class Spikformer(PublishedModel):
         tokens = self.blocks(to_tokens(self.stem(planes)))
         return tokens.mean(2)  # type: ignore[no-any-return]
 
-    def reference_keys(self) -> dict[str, Place]:
+    def reference_keys(self) -> dict[str, TargetKeys]:
         """Return where each key of the reference code's checkpoint goes.
 
         What the reference holds but never uses is dropped.

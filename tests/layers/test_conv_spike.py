@@ -28,6 +28,7 @@ from snntorch_asnn.layers import (
     norm_leaky,
     on_tokens,
     set_norm_over_time,
+    unfuse_norm,
 )
 from snntorch_asnn.layers.stepping import Stepping
 from snntorch_asnn.models import build_neuron
@@ -39,7 +40,7 @@ KINDS = ["pooled", "sequential", "step_statistics", "step"]
 
 @pytest.fixture(autouse=True)
 def _fused_in_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(norm_leaky, "SMALL", 0)
+    monkeypatch.setattr(norm_leaky, "FUSING_PAYS_FROM", 0)
 
 
 def by_step(norm: nn.Module, x: Tensor, kind: str) -> Tensor:
@@ -88,7 +89,7 @@ def test_units_are_the_layers_one_after_the_other(kind: str, fused: bool) -> Non
         grads = torch.autograd.grad((wanted * gradient).sum(), parameters)
         net = set_norm_over_time(nn.Sequential(unit), kind, STEPS)
         if spikes:
-            fuse_norm(net, fused)
+            (fuse_norm if fused else unfuse_norm)(net)
             assert wanted.any()
         found = net(x)
         torch.testing.assert_close(found, wanted)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import snntorch_asnn as asnn
-from snntorch_asnn.layers import NormLeaky, OverTime, fold_norm, fold_time, fuse_norm, norm_leaky
+from snntorch_asnn.layers import NormLeaky, OverTime, fold_norm, fold_time, fuse_norm, norm_leaky, unfuse_norm
 from snntorch_asnn.models import create_model, from_pretrained, list_models
 from snntorch_asnn.ops import batch_moments as moments_module
 from snntorch_asnn.ops.adaptive_leaky import cpp
@@ -33,7 +33,7 @@ NORMS = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNor
 
 @pytest.fixture(autouse=True)
 def _fused_in_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(norm_leaky, "SMALL", 0)
+    monkeypatch.setattr(norm_leaky, "FUSING_PAYS_FROM", 0)
 
 
 class Pair(nn.Module):
@@ -271,7 +271,7 @@ def test_small_inputs_run_as_the_pair(monkeypatch: pytest.MonkeyPatch) -> None:
     x = maps(3, 4, CHANNELS, 5, 5)
     layer = layer_for(x).double()
     pair = pair_of(layer)
-    monkeypatch.setattr(norm_leaky, "SMALL", x.numel() + 1)
+    monkeypatch.setattr(norm_leaky, "FUSING_PAYS_FROM", x.numel() + 1)
     assert all(map(torch.equal, outcome(layer, x).values(), outcome(pair, x).values()))
     half = x.bfloat16()
     wide = layer.float().eval()(half.float())[1]
@@ -396,7 +396,11 @@ def test_networks_of_the_zoo(name: str) -> None:
     for found, wanted in zip(*seen, strict=True):
         torch.testing.assert_close(found, wanted)
     kept = []
-    for model in (plain.eval(), fuse_norm(fused, fused=False).eval()):
+    with pytest.warns(DeprecationWarning, match="unfuse_norm"):
+        assert not any(
+            m.fused for m in fuse_norm(copy.deepcopy(fused), False).modules() if isinstance(m, NormLeaky)
+        )
+    for model in (plain.eval(), unfuse_norm(fused).eval()):
         kept.append(model(images.double()))
     torch.testing.assert_close(*kept)
 

@@ -31,7 +31,7 @@ from snntorch_asnn.ops import batch_moments_triton  # noqa: E402
 @pytest.fixture(autouse=True)
 def _in_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU runs them interpreted."""
-    monkeypatch.setattr(norm_leaky, "SMALL", 0)
+    monkeypatch.setattr(norm_leaky, "FUSING_PAYS_FROM", 0)
     for module in (norm_leaky, moments_module):
         monkeypatch.setattr(module, "gpu_kernels", lambda _: batch_moments_triton)
 

@@ -36,7 +36,7 @@ SHAPES = {"features": (6, CHANNELS), "signals": (5, CHANNELS, 3), "images": (4, 
 
 @pytest.fixture(autouse=True)
 def _fused_in_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(norm_leaky, "SMALL", 0)
+    monkeypatch.setattr(norm_leaky, "FUSING_PAYS_FROM", 0)
 
 
 def sequence(shape: tuple[int, ...], dtype: torch.dtype = torch.float64, steps: int = STEPS) -> Tensor:
@@ -410,7 +410,7 @@ def test_a_number_of_channels_takes_any_shape(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_messages_name_the_norm_that_fits(fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(norm_leaky, "SMALL", 0 if fused else 1 << 30)
+    monkeypatch.setattr(norm_leaky, "FUSING_PAYS_FROM", 0 if fused else 1 << 30)
     for kind in ("pooled", *EACH):
         layer = NormLeaky(nn.BatchNorm2d(CHANNELS), neuron("auto").float(), norm_over_time=kind)
         with pytest.raises(ValueError, match=r"expected 4D.*nn\.BatchNorm1d takes x of shape"):

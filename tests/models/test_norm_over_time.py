@@ -131,7 +131,7 @@ def statistics_in_a_loop(model: Any, images: Tensor) -> dict[str, list[Tensor]]:
 @pytest.mark.parametrize("kind", ["sequential", "step_statistics", "step"])
 @pytest.mark.parametrize("name", ["lenet", "spikformer_tiny", "spiking_resnet_tiny"])
 def test_fused_and_not(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(norm_leaky, "SMALL", 0)
+    monkeypatch.setattr(norm_leaky, "FUSING_PAYS_FROM", 0)
     plain, fused = model_of(name, kind), model_of(name, kind, fused=True)
     images = images_for(plain)
     assert_same(outcome(fused, fused(images)), outcome(plain, plain(images)))
@@ -143,7 +143,7 @@ def test_fused_and_not(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_published_lenet_in_training(
     fused: bool, impl: str, fill_weights: Any, assert_reproduces: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(norm_leaky, "SMALL", 0)
+    monkeypatch.setattr(norm_leaky, "FUSING_PAYS_FROM", 0)
     with np.load(GOLDEN / "lenet_hybrid_t4_train.npz") as arrays:
         golden = {key: torch.from_numpy(arrays[key]) for key in arrays if "meta" not in key}
         steps, seed = int(arrays["meta.num_steps"]), int(arrays["meta.seed"])

@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize, prune
 
 import snntorch_asnn as asnn
 from snntorch_asnn import spikegen
-from snntorch_asnn.encoding import HybridEncoder
+from snntorch_asnn.encoding import Encoder
 from snntorch_asnn.layers import MeanReadout, TimeWeightedReadout
 from snntorch_asnn.models import create_model, from_pretrained, list_models
 
@@ -77,7 +77,7 @@ def named(settings: dict[str, Any]) -> str:
         {"encoding": "direct", "readout": "mean"},
         {"encoding": "binary_temporal"},
         {"encoding": partial(spikegen.hybrid, direct_steps=2)},
-        {"encoding": HybridEncoder(4, levels="quantile", direct_steps=2)},
+        {"encoding": Encoder(4, levels="quantile", direct_steps=2)},
         {"normalize": (0.5, 0.25)},
         {"fused": True},
         {"readout": TimeWeightedReadout(4, learn_scale=False)},
@@ -147,7 +147,7 @@ def module_of_4_steps() -> nn.Module:
         ({}, 1, "num_steps must be above direct_steps=1, as the first layer"),
         ({"num_steps": 1}, 4, "num_steps must be at most direct_steps=1, as the first layer"),
         ({"encoding": partial(spikegen.hybrid, direct_steps=3)}, 3, "must be above direct_steps=3"),
-        ({"encoding": HybridEncoder(4, levels=torch.tensor([0.7, 0.5, 0.2]))}, 6, "levels are a tensor"),
+        ({"encoding": Encoder(4, levels=torch.tensor([0.7, 0.5, 0.2]))}, 6, "levels are a tensor"),
         ({"encoding": module_of_4_steps()}, 6, "the encoding is for that and has no resize_steps"),
         ({"encoding": "bit_plane"}, 17, r"num_steps must be in 1\.\.16; got 17"),
         ({}, 0, "num_steps must be at least 1"),

@@ -1,4 +1,4 @@
-"""From spikes back to the image; public in :mod:`snntorch_asnn.spikegen`."""
+"""From spikes back to the image."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from snntorch_asnn._arguments import check_count
-from snntorch_asnn._codes.bits import MAX_BITS, check_period, significances
-from snntorch_asnn._codes.checks import (
+from snntorch_asnn._arguments import check_count, look_up
+from snntorch_asnn.spikegen._bits import MAX_BITS, check_period, significances
+from snntorch_asnn.spikegen._checks import (
     check_floating,
     compute_dtype,
-    lookup,
 )
-from snntorch_asnn._codes.levels import Levels, resolve
+from snntorch_asnn.spikegen._levels import Levels, levels_for
 
 
 def _bin_middles(spikes: Tensor, levels: Levels, num_bins: int, check: bool) -> Tensor:
-    inner = resolve(levels, num_bins, compute_dtype(spikes.dtype), spikes.device, check=check)
+    inner = levels_for(spikes, levels, num_bins, check=check)
     bounds = pad(pad(inner, (1, 0), value=1.0), (0, 1), value=0.0)
     return (bounds[1:] + bounds[:-1]) / 2
 
@@ -53,7 +52,7 @@ def _binary_temporal(spikes: Tensor, levels: Levels, period: int | None, check: 
     check_count("spikes.shape[0]", num_steps, most=MAX_BITS)
     words = _read_word(spikes, significances(num_steps, spikes.device))
     if check and not bool((words > 0).all()):
-        raise ValueError("spikes must hold a spike for every pixel, got a pixel without")
+        raise ValueError("spikes must hold a spike for every pixel; got a pixel without")
     return _bin_middles(spikes, levels, 2**num_steps - 1, check)[(words - 1).clamp(min=0)]
 
 
@@ -139,15 +138,15 @@ def decode(
         >>> spikegen.decode(spikegen.temporal(image, 4), "temporal")
         tensor([0.1250, 0.6250, 0.8750])
     """
-    decoder = lookup(_DECODERS, code, "code")
+    decoder = look_up("code", code, _DECODERS)
     check_floating(spikes, "spikes")
     if spikes.ndim == 0 or spikes.shape[0] == 0:
-        raise ValueError(f"spikes must have shape [T, ...], T >= 1, got {tuple(spikes.shape)}")
+        raise ValueError(f"spikes must have shape [T, ...], T >= 1; got {tuple(spikes.shape)}")
     if period is not None and code != "phase":
-        raise ValueError(f"period must be None unless code is 'phase', got {period!r}")
+        raise ValueError(f"period must be None unless code is 'phase'; got {period!r}")
     if decoder is None:
         return spikes[0]
     check = check and not (torch.compiler.is_compiling() or spikes.is_meta)
     if check and not bool(((spikes == 0) | (spikes == 1)).all()):
-        raise ValueError("spikes must be 0 or 1, got other values")
+        raise ValueError("spikes must be 0 or 1; got other values")
     return decoder(spikes, levels, period, check).to(spikes.dtype)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from snntorch_asnn._arguments import check_choice, did_you_mean
+from snntorch_asnn._arguments import check_choice, look_up
 from snntorch_asnn.layers import OverTime
 from snntorch_asnn.models.parametric_leaky import ParametricLeaky
 from snntorch_asnn.neurons import AdaptiveLeaky
@@ -123,11 +123,7 @@ def build_neuron(
     """
     check_choice("sharing", sharing, Sharing)
     if isinstance(neuron, str):
-        if neuron not in NEURONS:
-            names = ", ".join(map(repr, NEURONS))
-            hint = did_you_mean(neuron, NEURONS)
-            raise ValueError(f"neuron must be one of {names}, or a callable; got {neuron!r}{hint}")
-        neuron = NEURONS[neuron]
+        neuron = look_up("neuron", neuron, NEURONS, other="a callable")
     if isinstance(neuron, nn.Module) or not callable(neuron):
         raise TypeError(
             "neuron must be a name or a callable that builds one (every layer needs its own);"

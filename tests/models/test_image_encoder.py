@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from snntorch_asnn import spikegen
-from snntorch_asnn.encoding import HybridEncoder
-from snntorch_asnn.models.encodings import ImageEncoder
+from snntorch_asnn.encoding import Encoder
+from snntorch_asnn.models.image_encoder import ImageEncoder
 
 SHAPE = (3, 8, 8)
 
@@ -36,9 +36,9 @@ def test_every_code_by_name(name, images):
         (partial(spikegen.hybrid, direct_steps=2), 2),
         (partial(spikegen.single_spike_hybrid, levels="quantile"), 1),
         (partial(spikegen.temporal, last="all"), 0),
-        (HybridEncoder(4), 1),
-        (HybridEncoder(4, code="temporal"), 0),
-        (HybridEncoder(4, direct_steps=3), 3),
+        (Encoder(4), 1),
+        (Encoder(4, code="temporal"), 0),
+        (Encoder(4, direct_steps=3), 3),
         (lambda x, num_steps: x.expand(num_steps, *x.shape), 0),
     ],
 )
@@ -52,7 +52,7 @@ def test_options_through_partial(images):
 
 
 def test_a_modules_parameters_are_the_models(images):
-    encode = ImageEncoder(HybridEncoder(4, normalize="layer", shape=SHAPE), 4, SHAPE)
+    encode = ImageEncoder(Encoder(4, normalize="layer", shape=SHAPE), 4, SHAPE)
     assert sum(p.numel() for p in encode.parameters()) == 2 * 3 * 8 * 8
     encode(images).sum().backward()
     assert all(p.grad is not None for p in encode.parameters())
@@ -69,6 +69,6 @@ def test_wrong_encodings(images):
     with pytest.raises(ValueError, match=r"encoding must be one of .*'none'.*; got 'quantile_levels"):
         ImageEncoder("quantile_levels", 4, SHAPE)
     with pytest.raises(ValueError, match="encoding must be for num_steps=4; got one for 5"):
-        ImageEncoder(HybridEncoder(5), 4, SHAPE)
+        ImageEncoder(Encoder(5), 4, SHAPE)
     with pytest.raises(ValueError, match=r"encoding must give shape \(4, 2, 3, 8, 8\); got \(2, 3"):
         ImageEncoder(nn.Identity(), 4, SHAPE)(images)

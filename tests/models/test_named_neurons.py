@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import snntorch_asnn as asnn
-from snntorch_asnn.models.neurons import build_neuron
+from snntorch_asnn.models.named_neurons import build_neuron
 
 CHANNELS = (8, 1, 1)
 

@@ -14,7 +14,7 @@ import torch
 from snntorch_asnn import models
 from snntorch_asnn._arguments import check_choice, did_you_mean
 from snntorch_asnn.models import BaseSettings, LeNet, ModelSettings, SpikingModel, create_model, registry
-from snntorch_asnn.models.neurons import Sharing
+from snntorch_asnn.models.named_neurons import Sharing
 
 FAMILIES = [cls for cls in vars(models).values() if isinstance(cls, type) and issubclass(cls, SpikingModel)]
 

@@ -9,8 +9,8 @@ from typing import Required, TypedDict
 from snntorch_asnn._arguments import did_you_mean
 from snntorch_asnn.encoding import Moments
 from snntorch_asnn.layers import NormOverTime
-from snntorch_asnn.models.encodings import EncodingLike
-from snntorch_asnn.models.neurons import NeuronLike, Sharing
+from snntorch_asnn.models.image_encoder import EncodingLike
+from snntorch_asnn.models.named_neurons import NeuronLike, Sharing
 from snntorch_asnn.models.readouts import ReadoutLike
 
 __all__ = ["BaseSettings", "ModelSettings", "refuse_unknown"]

@@ -1,4 +1,4 @@
-"""Which time step a call computes, from the shapes of what went into it.
+"""Which time steps a call computes, from the shapes of its operands.
 
 Networks come in two forms. In a loop over time every call computes one step. Layers that take sequences see
 ``[T, B, ...]``, or ``[T * B, ...]`` with time folded into the batch, and compute all steps in one call.
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from snntorch_asnn.energy.recorder import Call
 
-__all__ = ["Placed", "Row", "rows_of", "steps_in"]
+__all__ = ["LayerCalls", "TimedCall", "layer_calls", "steps_in"]
 
 
 @dataclass(frozen=True)
-class Placed:
+class TimedCall:
     """A call and the steps that it computed, ``first .. first + steps - 1``."""
 
     call: Call
@@ -25,15 +25,15 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A layer, and all calls of it in one sequence."""
+class LayerCalls:
+    """A layer and all its calls in one sequence."""
 
     name: str
     kind: str
-    calls: tuple[Placed, ...]
+    calls: tuple[TimedCall, ...]
 
 
-def rows_of(calls: Sequence[Call], num_steps: int, batch: int) -> list[Row]:
+def layer_calls(calls: Sequence[Call], num_steps: int, batch: int) -> list[LayerCalls]:
     """Sort the calls of one sequence by layer, in the order in which the layers first ran.
 
     A layer whose calls are a multiple of the number of steps runs once or more in each: it is in a loop. One
@@ -52,22 +52,22 @@ def rows_of(calls: Sequence[Call], num_steps: int, batch: int) -> list[Row]:
         for index in layers[key]:
             steps[index] = 1
     reached = _reached(calls, steps, loops)
-    groups: list[list[Placed]] = []
+    groups: list[list[TimedCall]] = []
     for key, indices in layers.items():
         if key in loops:
-            rows = loops[key]
+            per_step = loops[key]
             groups += [
-                [Placed(calls[i], step, 1) for step, i in enumerate(indices[row::rows])]
-                for row in range(rows)
+                [TimedCall(calls[i], step, 1) for step, i in enumerate(indices[k::per_step])]
+                for k in range(per_step)
             ]
             continue
-        placed = [Placed(calls[i], min(reached[i], num_steps - steps[i]), steps[i]) for i in indices]
-        groups += [placed] if all(steps[i] == 1 for i in indices) else [[call] for call in placed]
+        timed = [TimedCall(calls[i], min(reached[i], num_steps - steps[i]), steps[i]) for i in indices]
+        groups += [timed] if all(steps[i] == 1 for i in indices) else [[call] for call in timed]
     return _named(groups, calls)
 
 
 def steps_in(lead: tuple[int, ...], num_steps: int, batch: int) -> int:
-    """Steps that an operand holds, from its first sizes; 1 where time is not to be seen in it."""
+    """Steps that an operand holds, from its first sizes; 1 if the sizes show no time."""
     if len(lead) > 1 and 1 < lead[0] <= num_steps and lead[1] == batch:
         return lead[0]
     if lead[0] % batch == 0 and 1 < lead[0] // batch <= num_steps:
@@ -104,17 +104,17 @@ def _reached(calls: Sequence[Call], steps: Sequence[int], loops: dict[object, in
     return reached
 
 
-def _named(groups: list[list[Placed]], calls: Sequence[Call]) -> list[Row]:
+def _named(groups: list[list[TimedCall]], calls: Sequence[Call]) -> list[LayerCalls]:
     """Name each layer after its module: several in one module by number, products of activations as such."""
     order = {id(call): index for index, call in enumerate(calls)}
     groups.sort(key=lambda group: order[id(group[0].call)])
-    seen: dict[tuple[str, bool], int] = defaultdict(int)
-    rows = []
+    count: dict[tuple[str, bool], int] = defaultdict(int)
+    layers = []
     for group in groups:
         call = group[0].call
         product = call.kind == "product"
-        seen[call.module, product] += 1
-        number = seen[call.module, product]
+        count[call.module, product] += 1
+        number = count[call.module, product]
         suffix = f".product{number}" if product else f".{number}" * (number > 1)
-        rows.append(Row(call.module + suffix, call.kind, tuple(group)))
-    return rows
+        layers.append(LayerCalls(call.module + suffix, call.kind, tuple(group)))
+    return layers

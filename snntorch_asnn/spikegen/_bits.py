@@ -1,4 +1,4 @@
-"""Spike codes that write a number bit by bit; public in :mod:`snntorch_asnn.spikegen`."""
+"""Codes that write a number bit by bit, one bit per step."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from snntorch_asnn._arguments import check_count
-from snntorch_asnn._codes.checks import check_data, compute_dtype, pixels_of
-from snntorch_asnn._codes.levels import Levels, resolve
+from snntorch_asnn.spikegen._checks import check_data, pixels_of
+from snntorch_asnn.spikegen._levels import Levels, levels_for
 
 MAX_BITS = 16  # the depth of the deepest images; float32 still tells all values apart
 _MAX_PERIOD = 24  # the significant bits of float32
@@ -71,7 +71,7 @@ def binary_temporal(
     num_steps = check_count("num_steps", num_steps, most=MAX_BITS)
     check_data(data, check=check)
     num_bins = 2**num_steps - 1
-    inner = resolve(levels, num_bins, compute_dtype(data.dtype), data.device, check=check)
+    inner = levels_for(data, levels, num_bins, check=check)
     words = num_bins - _count_reached(pixels_of(data), inner)
     return _bits(words, significances(num_steps, data.device), data.dtype)
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
-
-Entry = TypeVar("Entry")
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -24,10 +20,10 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 def check_floating(data: object, name: str = "data") -> None:
     """Raise unless ``data`` is a tensor of floating-point numbers."""
     if not isinstance(data, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(data).__name__}")
+        raise TypeError(f"{name} must be a torch.Tensor; got {type(data).__name__}")
     if not data.is_floating_point():
         raise TypeError(
-            f"{name} must be floating point, got {data.dtype}; for 8-bit images write {name}.float() / 255"
+            f"{name} must be floating point; got {data.dtype}; for 8-bit images write {name}.float() / 255"
         )
 
 
@@ -52,9 +48,9 @@ def check_range(
     if low >= 0 and high <= 1:
         return
     if math.isnan(low):
-        raise ValueError(f"{name} must lie in [0, 1], got NaN")
+        raise ValueError(f"{name} must lie in [0, 1]; got NaN")
     advice = "" if advise is None else f"; {advise(low, high)}"
-    raise ValueError(f"{name} must lie in [0, 1], got values from {low:g} to {high:g}{advice}")
+    raise ValueError(f"{name} must lie in [0, 1]; got values from {low:g} to {high:g}{advice}")
 
 
 def check_data(data: Tensor, *, check: bool) -> None:
@@ -72,7 +68,7 @@ def check_analog(data: Tensor, *, check: bool, name: str = "data") -> None:
     low, high = _ends(data)
     if not math.isfinite(high - low):
         found = "NaN" if math.isnan(low) else f"values from {low:g} to {high:g}"
-        raise ValueError(f"{name} must be finite, got {found}")
+        raise ValueError(f"{name} must be finite; got {found}")
 
 
 def pixels_of(data: Tensor) -> Tensor:
@@ -94,19 +90,8 @@ def _how_to_reach_the_unit_range(low: float, high: float) -> str:
         "the images seem to be normalised, and spikes" if low < 0 and math.isfinite(high - low) else "spikes"
     )
     return (
-        f"{seen} are made of pixels in [0, 1]: create_model and HybridEncoder take such images with"
+        f"{seen} are made of pixels in [0, 1]: create_model and Encoder take such images with"
         " normalize=(mean, std), which normalises what the analog steps show, and normalised images with"
         " unnormalize=(mean, std), which makes the spikes of what they were before; check=False takes what"
         " is outside as 0 or 1"
     )
-
-
-def lookup(table: Mapping[str, Entry], key: object, name: str, kind: str = "a string") -> Entry:
-    """Return ``table[key]``, or raise and say which key is nearest."""
-    if not isinstance(key, str):
-        raise TypeError(f"{name} must be {kind}, got {type(key).__name__}")
-    if key in table:
-        return table[key]
-    nearest = difflib.get_close_matches(key, table, n=1, cutoff=0.5)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    raise ValueError(f"{name} must be one of {', '.join(table)}, got {key!r}{hint}")

@@ -11,13 +11,12 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from snntorch_asnn._arguments import check_count
-from snntorch_asnn._codes.checks import (
+from snntorch_asnn._arguments import check_count, look_up
+from snntorch_asnn.spikegen._checks import (
     check_floating,
     check_range,
     compute_dtype,
     has_values_to_read,
-    lookup,
 )
 
 Levels: TypeAlias = Literal["uniform", "quantile"] | Tensor
@@ -34,20 +33,19 @@ def constant(values: Sequence[float], dtype: torch.dtype, device: torch.device) 
     return torch.tensor(values, dtype=dtype, device="cpu").to(device, non_blocking=True)
 
 
-def resolve(
-    levels: Levels, num_bins: int, dtype: torch.dtype, device: torch.device, *, check: bool
-) -> Tensor:
-    """Return the ``num_bins - 1`` levels that ``levels`` names or holds, checked, on ``device``."""
+def levels_for(data: Tensor, levels: Levels, num_bins: int, *, check: bool) -> Tensor:
+    """Return the ``num_bins - 1`` levels of ``levels``, ready to be compared with pixels of ``data``."""
+    dtype, device = compute_dtype(data.dtype), data.device
     if isinstance(levels, Tensor):
         check_floating(levels, "levels")
         if levels.shape != (num_bins - 1,):
             raise ValueError(
-                f"levels must have shape ({num_bins - 1},) to make {num_bins} bins, got {tuple(levels.shape)}"
+                f"levels must have shape ({num_bins - 1},) to make {num_bins} bins; got {tuple(levels.shape)}"
             )
         if check:
             _check_descending(levels)
         return levels.detach().to(device, dtype, non_blocking=True)
-    closed_form = lookup(_CLOSED_FORMS, levels, "levels", "'uniform', 'quantile' or a Tensor")
+    closed_form = look_up("levels", levels, _CLOSED_FORMS, other="a tensor")
     return closed_form(num_bins, dtype, device)
 
 
@@ -66,7 +64,7 @@ _CLOSED_FORMS = {"uniform": _uniform, "quantile": _normal_quantile}
 def _check_descending(levels: Tensor) -> None:
     check_range(levels, "levels")
     if has_values_to_read(levels) and not bool((levels.diff() < 0).all()):
-        raise ValueError(f"levels must be strictly decreasing, got {levels.tolist()}")
+        raise ValueError(f"levels must be strictly decreasing; got {levels.tolist()}")
 
 
 def quantile_levels(num_steps: int, *, data: Tensor | None = None) -> Tensor:
@@ -109,7 +107,7 @@ def quantile_levels(num_steps: int, *, data: Tensor | None = None) -> Tensor:
     values = data.detach().flatten().to(compute_dtype(data.dtype)).sort().values
     count = values.numel()
     if count < num_steps:
-        raise ValueError(f"data must have at least num_steps={num_steps} values, got {count}")
+        raise ValueError(f"data must have at least num_steps={num_steps} values; got {count}")
     levels = values[[count - count * i // num_steps for i in range(1, num_steps)]]
     steps_down = torch.cat((levels, values[:1])).diff()
     if not torch.compiler.is_compiling() and not bool((steps_down < 0).all()):

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import did_you_mean
-from snntorch_asnn.encoding import HybridEncoder, Moments
+from snntorch_asnn.encoding import Encoder, Moments
 from snntorch_asnn.spikegen import CODES
 
 __all__ = ["EncodingLike", "ImageEncoder"]
@@ -24,7 +24,7 @@ class ImageEncoder(nn.Module):
             ``"none"``.
         num_steps: T.
         image_shape: (C, H, W).
-        normalize: see :class:`~snntorch_asnn.encoding.HybridEncoder`; for a name or a callable.
+        normalize: see :class:`~snntorch_asnn.encoding.Encoder`; for a name or a callable.
         unnormalize: as ``normalize``.
 
     Attributes:
@@ -139,7 +139,7 @@ def _encoder(encoding: EncodingLike, num_steps: int, **moments: Any) -> nn.Modul
     if not (isinstance(encoding, str) or callable(encoding)):
         raise TypeError(f"encoding must be a name or a callable; got {type(encoding).__name__}")
     if not isinstance(encoding, nn.Module):
-        return HybridEncoder(num_steps, code=encoding, **moments)
+        return Encoder(num_steps, code=encoding, **moments)
     steps = getattr(encoding, "num_steps", num_steps)
     if steps != num_steps:
         raise ValueError(f"encoding must be for num_steps={num_steps}; got one for {steps}")

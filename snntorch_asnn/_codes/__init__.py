@@ -1,1 +1,0 @@
-"""What :mod:`snntorch_asnn.spikegen` is made of."""
