@@ -13,6 +13,7 @@ from snntorch_asnn.neurons import (
     freeze,
     optim_groups,
     reset,
+    to_snntorch,
 )
 from snntorch_asnn.ops import pack_spikes
 
@@ -42,4 +43,5 @@ __all__ = [
     "reset",
     "spikegen",
     "surrogate",
+    "to_snntorch",
 ]

@@ -13,7 +13,7 @@ from snntorch_asnn._arguments import check_choice, check_count
 from snntorch_asnn.layers.over_time import neurons_alone, takes_sequence
 from snntorch_asnn.layers.stepping import Stepping, keep_rows, private_copy
 from snntorch_asnn.models.base import SpikingModel
-from snntorch_asnn.neurons.network import check_net
+from snntorch_asnn.neurons.traversal import check_net
 
 __all__ = ["AnytimeResult", "anytime"]
 

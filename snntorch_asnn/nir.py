@@ -28,13 +28,14 @@ from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_choice, check_number, check_step
 from snntorch_asnn._extras import require
+from snntorch_asnn.neurons._reset import reset
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
-from snntorch_asnn.neurons.convert import TWINS, constrained, freeze_neuron
+from snntorch_asnn.neurons.convert import TWINS, constrained, snntorch_neuron
 from snntorch_asnn.neurons.lapicque import AdaptiveLapicque
 from snntorch_asnn.neurons.leaky import AdaptiveLeaky
-from snntorch_asnn.neurons.network import check_net, copy_net, input_shapes, names_of, replace
-from snntorch_asnn.neurons.reset import reset
+from snntorch_asnn.neurons.replacing import replace
 from snntorch_asnn.neurons.rleaky import AdaptiveRLeaky
+from snntorch_asnn.neurons.traversal import check_net, copy_net, input_shapes, names_of
 
 __all__ = ["export"]
 
@@ -278,7 +279,7 @@ def _frozen(net: nn.Module, sample: Tensor, step: int) -> tuple[nn.Module, dict[
     gains = {}
     for neuron, shapes in input_shapes(net, neurons, sample).items():
         assert isinstance(neuron, AdaptiveNeuron)
-        twin = replacements[neuron] = freeze_neuron(neuron, step)
+        twin = replacements[neuron] = snntorch_neuron(neuron, step)
         shape = max(shapes)
         for name in (*neuron.leaks, "threshold"):
             delattr(twin, name)

@@ -21,8 +21,8 @@ from snntorch_asnn.energy.silence import warn_of_silence
 from snntorch_asnn.energy.totals import LayerTotals, price
 from snntorch_asnn.layers import SpikingSelfAttention
 from snntorch_asnn.models.base import SpikingModel
-from snntorch_asnn.neurons.network import check_net, copy_net
-from snntorch_asnn.neurons.reset import reset
+from snntorch_asnn.neurons._reset import reset
+from snntorch_asnn.neurons.traversal import check_net, copy_net
 
 __all__ = ["count_macs", "estimate", "profile"]
 

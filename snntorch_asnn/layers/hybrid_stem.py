@@ -15,7 +15,7 @@ from snntorch_asnn.layers.conv_spike import ConvNorm, ConvSpike, NeuronBuilder
 from snntorch_asnn.layers.norm_over_time import RunsNorms
 from snntorch_asnn.layers.stepping import StepAware, Stepping
 from snntorch_asnn.layers.time_folded import TimeFolded, fold_time_of
-from snntorch_asnn.neurons.resizing import resize_parameter
+from snntorch_asnn.neurons.time_parameters import resize_parameter
 
 __all__ = ["AnalogCarry", "AnalogSteps", "HybridStem", "first_conv_norm", "first_conv_spike"]
 

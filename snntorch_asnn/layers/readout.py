@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_count
-from snntorch_asnn.neurons.resizing import resize_parameter
+from snntorch_asnn.neurons.time_parameters import resize_parameter
 
 __all__ = ["MeanReadout", "TimeWeightedReadout"]
 

@@ -17,11 +17,10 @@ from snntorch_asnn.neurons.leak_constraint import BetaConstraint, constrain
 from snntorch_asnn.neurons.lost_state import check_export
 from snntorch_asnn.neurons.membrane_steps import MembraneSteps
 from snntorch_asnn.neurons.plan import Plan
-from snntorch_asnn.neurons.resizing import resize_parameter
 from snntorch_asnn.neurons.run_state import State, StepIndex
-from snntorch_asnn.neurons.snntorch_state import adopt_state
+from snntorch_asnn.neurons.snntorch_checkpoints import adopt_state
 from snntorch_asnn.neurons.stateful import Stateful, as_dtype, keep_out_of_graphs
-from snntorch_asnn.neurons.time_parameters import check_time_comes_first
+from snntorch_asnn.neurons.time_parameters import check_time_comes_first, resize_parameter
 from snntorch_asnn.ops.adaptive_leaky.api import check_input, fits
 from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl
 from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule

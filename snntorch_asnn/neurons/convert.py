@@ -21,7 +21,7 @@ from snntorch_asnn.neurons.rleaky import AdaptiveRLeaky
 from snntorch_asnn.neurons.synaptic import AdaptiveSynaptic
 from snntorch_asnn.ops.adaptive_leaky.rule import SpikeFunction
 
-__all__ = ["TWINS", "adapt_neuron", "constrained", "freeze_neuron", "own_surrogate", "why_not_frozen"]
+__all__ = ["TWINS", "adapt_neuron", "constrained", "own_surrogate", "snntorch_neuron", "why_adaptive"]
 
 TWINS: dict[type[nn.Module], type[AdaptiveNeuron]] = {
     snn.Leaky: AdaptiveLeaky,
@@ -95,7 +95,7 @@ def adapt_neuron(
     return twin
 
 
-def freeze_neuron(neuron: AdaptiveNeuron, step: int = 0) -> nn.Module:
+def snntorch_neuron(neuron: AdaptiveNeuron, step: int = 0) -> nn.Module:
     """The neuron of snnTorch that an adaptive one equals at ``step``, but for a gain or an exact reset."""
     counterpart = next(theirs for theirs, ours in TWINS.items() if type(neuron) is ours)
     arguments = _shared_arguments(neuron)
@@ -112,7 +112,7 @@ def freeze_neuron(neuron: AdaptiveNeuron, step: int = 0) -> nn.Module:
     return _build(counterpart, neuron, arguments)
 
 
-def why_not_frozen(neuron: AdaptiveNeuron) -> str | None:
+def why_adaptive(neuron: AdaptiveNeuron) -> str | None:
     """What an adaptive neuron has that snnTorch's cannot have; None if nothing."""
     if type(neuron) not in TWINS.values():
         return f"{type(neuron).__name__} has no counterpart in snnTorch"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from snntorch_asnn._arguments import check_number
-from snntorch_asnn.neurons.network import check_net, parameters_behind
+from snntorch_asnn.neurons.traversal import check_net, parameters_behind
 
 __all__ = ["optim_groups"]
 

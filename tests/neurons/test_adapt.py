@@ -1,4 +1,4 @@
-"""adapt(), freeze() and describe() on networks shaped like those of snnTorch's tutorials."""
+"""adapt(), to_snntorch() and describe() on networks shaped like those of snnTorch's tutorials."""
 
 from __future__ import annotations
 
@@ -125,15 +125,15 @@ def gradients(net: nn.Module, x: Tensor) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("feature_shape", ["layer", "channel"])
+@pytest.mark.parametrize("sharing", ["layer", "channel", "neuron"])
 @pytest.mark.parametrize(("build", "features"), NETWORKS)
 def test_outputs_and_weight_gradients_stay_the_same_to_the_bit(
-    build: Callable[[], nn.Module], features: int, feature_shape: Any
+    build: Callable[[], nn.Module], features: int, sharing: Any
 ) -> None:
     net, x = build(), torch.rand(3, features) * 3
     expected, grads = net(x), gradients(net, x)
     assert 0 < expected[0].mean() < 1
-    adapted = asnn.adapt(net, STEPS, feature_shape=feature_shape, sample=x)
+    adapted = asnn.adapt(net, STEPS, sharing=sharing, sample=x)
     assert adapted is net
     assert not [m for m in net.modules() if type(m) in (snn.Leaky, snn.Synaptic, snn.RLeaky, snn.Lapicque)]
     assert all(map(torch.equal, expected, net(x)))
@@ -207,7 +207,7 @@ def test_keeps_dtype_mode_state_hooks_and_random_state() -> None:
 def to_and_fro(neuron: nn.Module) -> list[nn.Module]:
     """The adaptive twin of a neuron, and what that freezes to."""
     twin = asnn.adapt(neuron, STEPS)
-    return [twin, asnn.freeze(copy.deepcopy(twin))]
+    return [twin, asnn.to_snntorch(copy.deepcopy(twin))]
 
 
 def test_keeps_backward_hooks() -> None:
@@ -215,7 +215,7 @@ def test_keeps_backward_hooks() -> None:
     neuron = snn.Leaky(0.9, init_hidden=True)
     neuron.register_full_backward_hook(lambda module, into, out: called.append((into[0], out[0])))
     twin = asnn.adapt(neuron, STEPS)
-    frozen = asnn.freeze(twin)
+    frozen = asnn.to_snntorch(twin)
     assert type(frozen) is snn.Leaky
     for one in (twin, frozen):
         x = torch.rand(2, 3, requires_grad=True)
@@ -308,18 +308,59 @@ def test_another_number_of_steps_is_refused_before_anything_changes() -> None:
 
 
 def test_channels() -> None:
-    net = asnn.adapt(Convolutional(), STEPS, feature_shape="channel", sample=torch.rand(1, 64))
+    net = asnn.adapt(Convolutional(), STEPS, sharing="channel", sample=torch.rand(1, 64))
     shapes = [d.feature_shape for d in asnn.describe(net)]
     assert shapes == [(4, 1, 1), (6, 1, 1), (5,)]
+
+
+def test_every_neuron_has_its_own_parameters() -> None:
+    net = asnn.adapt(Convolutional(), STEPS, sharing="neuron", sample=torch.rand(1, 64))
+    shapes = [d.feature_shape for d in asnn.describe(net)]
+    assert shapes == [(4, 3, 3), (6, 1, 1), (5,)]
+    assert net.net[2].beta.shape == (STEPS, 4, 3, 3)
+
+
+@pytest.mark.parametrize("sharing", ["layer", "channel"])
+def test_the_earlier_spelling_of_sharing_is_deprecated(sharing: str) -> None:
+    sample = torch.rand(1, 64)
+    new = asnn.adapt(Convolutional(), STEPS, sharing=sharing, sample=sample)
+    with pytest.warns(DeprecationWarning, match=f"use sharing='{sharing}'") as caught:
+        old = asnn.adapt(Convolutional(), STEPS, feature_shape=sharing, sample=sample)
+    assert caught[0].filename == __file__
+    assert asnn.describe(old) == asnn.describe(new)
+    with pytest.raises(ValueError, match="pass only sharing"):
+        asnn.adapt(Convolutional(), STEPS, feature_shape=sharing, sharing=sharing, sample=sample)
+    with pytest.raises(ValueError, match=r"sharing must be one of.*did you mean 'channel'"):
+        asnn.adapt(Convolutional(), STEPS, sharing="channels", sample=sample)
+
+
+def test_one_neuron_at_two_sizes_cannot_have_parameters_per_neuron() -> None:
+    lif = snn.Leaky(0.9, init_hidden=True)
+    net = nn.Sequential(nn.Conv2d(1, 1, 3), lif, nn.Conv2d(1, 1, 3), lif)
+    with pytest.raises(ValueError, match=r"sharing='neuron' does not suit '1'.*\(1, 4, 4\), \(1, 6, 6\)"):
+        asnn.adapt(net, STEPS, sharing="neuron", sample=torch.rand(1, 1, 8, 8))
+    assert asnn.adapt(net, STEPS, sharing="channel", sample=torch.rand(1, 1, 8, 8))[1].feature_shape == (
+        1,
+        1,
+        1,
+    )
+
+
+def test_freeze_is_the_deprecated_name_of_to_snntorch() -> None:
+    net = asnn.adapt(nn.Sequential(nn.Linear(3, 2), snn.Leaky(0.9)), STEPS)
+    with pytest.warns(DeprecationWarning, match="use snntorch_asnn.to_snntorch") as caught:
+        assert asnn.freeze(net) is net
+    assert caught[0].filename == __file__
+    assert type(net[1]) is snn.Leaky
 
 
 def test_channels_need_a_sample() -> None:
     net = Dense()
     with pytest.raises(ValueError, match="sample must be an input"):
-        asnn.adapt(net, STEPS, feature_shape="channel")
+        asnn.adapt(net, STEPS, sharing="channel")
     net.unused = snn.Leaky(0.9)
     with pytest.raises(ValueError, match="does not reach the neuron 'unused'"):
-        asnn.adapt(net, STEPS, feature_shape="channel", sample=torch.rand(1, 12))
+        asnn.adapt(net, STEPS, sharing="channel", sample=torch.rand(1, 12))
     assert type(net.lif1) is snn.Leaky
 
 
@@ -337,7 +378,7 @@ def test_an_error_leaves_the_network_unchanged() -> None:
         ({"net": 3}, TypeError, "net must be a torch.nn.Module"),
         ({"num_steps": 0}, ValueError, "num_steps must be at least 1"),
         ({"num_steps": 2.0}, TypeError, "num_steps must be an integer"),
-        ({"feature_shape": "neuron"}, ValueError, "feature_shape must be one of"),
+        ({"sharing": "pixel"}, ValueError, "sharing must be one of"),
         ({"learn_beta": 1}, TypeError, "learn_beta must be a bool"),
         ({"sequence": "yes"}, TypeError, "sequence must be a bool"),
     ],
@@ -382,11 +423,11 @@ def test_describe_looks_through_parametrizations(name: str) -> None:
 
 
 @pytest.mark.parametrize(("build", "features"), NETWORKS)
-def test_freeze_undoes_adapt(build: Callable[[], nn.Module], features: int) -> None:
+def test_to_snntorch_undoes_adapt(build: Callable[[], nn.Module], features: int) -> None:
     net, x = build(), torch.rand(3, features) * 3
     expected, kinds = net(x), [type(m) for m in net.modules()]
     keys = net.state_dict().keys()
-    frozen = asnn.freeze(asnn.adapt(net, STEPS))
+    frozen = asnn.to_snntorch(asnn.adapt(net, STEPS))
     assert [type(m) for m in frozen.modules()] == kinds
     assert frozen.state_dict().keys() == keys
     assert all(map(torch.equal, expected, frozen(x)))
@@ -420,11 +461,11 @@ def test_freeze_undoes_adapt(build: Callable[[], nn.Module], features: int) -> N
         ),
     ],
 )
-def test_freeze_keeps_what_snntorch_cannot_have(
+def test_to_snntorch_keeps_what_snntorch_cannot_have(
     neuron: nn.Module, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     net = nn.Sequential(neuron)
-    assert asnn.freeze(net)[0] is neuron
+    assert asnn.to_snntorch(net)[0] is neuron
     assert reason in caplog.text
 
 
@@ -439,7 +480,7 @@ def test_freeze_keeps_what_snntorch_cannot_have(
 )
 def test_freezes_leaks_at_the_bounds_and_a_circuits_leak_to_the_bit(neuron: nn.Module) -> None:
     """snnTorch clamps no circuit's leak, which here is -1.5."""
-    frozen = asnn.freeze(copy.deepcopy(neuron))
+    frozen = asnn.to_snntorch(copy.deepcopy(neuron))
     assert type(frozen) in (snn.Leaky, snn.Synaptic, snn.Lapicque)
     x = torch.randn(STEPS, 5, 3, generator=torch.Generator().manual_seed(0))
     found, wanted = (torch.stack([one(current) for current in x]) for one in (frozen, neuron))
@@ -451,7 +492,7 @@ def test_freezes_a_leak_that_was_learned_for_all_steps_alike() -> None:
     neuron = AdaptiveLeaky(0.9, num_steps=3, learn_gain=False, beta_constraint="sigmoid")
     with torch.no_grad():
         neuron.beta.fill_(0.0)
-    frozen = asnn.freeze(neuron)
+    frozen = asnn.to_snntorch(neuron)
     assert type(frozen) is snn.Leaky
     assert frozen.beta == 0.5
     assert isinstance(frozen.beta, nn.Parameter)
@@ -482,7 +523,7 @@ def test_any_leaky_to_the_bit(
     twin = asnn.adapt(copy.deepcopy(neuron), 5)
     x = torch.randn(5, 2, 7, generator=torch.Generator().manual_seed(seed)) * 1.5
     results = []
-    for one in (neuron, twin, asnn.freeze(copy.deepcopy(twin))):
+    for one in (neuron, twin, asnn.to_snntorch(copy.deepcopy(twin))):
         leaf = x.clone().requires_grad_()
         spikes = torch.stack([one(current) for current in leaf])
         (spikes * torch.arange(7.0)).sum().backward()
@@ -508,7 +549,7 @@ def test_what_is_frozen_has_the_same_gradient(reset_delay: bool, detach_reset: b
     options = {"num_steps": STEPS, "reset_delay": reset_delay, "detach_reset": detach_reset}
     neuron = AdaptiveLeaky(0.9, learn_beta=False, **options)
     net = nn.Sequential(nn.Identity(), copy.deepcopy(neuron))
-    frozen = asnn.freeze(net)[1]
+    frozen = asnn.to_snntorch(net)[1]
 
     def gradient(lif: nn.Module) -> Tensor:
         x = torch.linspace(0.3, 1.4, 6).requires_grad_()

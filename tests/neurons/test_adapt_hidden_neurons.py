@@ -129,7 +129,7 @@ def test_an_alias_of_a_registered_neuron_stays_the_same_neuron() -> None:
     net.act(torch.rand(2, 3))
     assert net.lif.step == 1
     assert len(asnn.describe(net)) == 1
-    asnn.freeze(net)
+    asnn.to_snntorch(net)
     assert type(net.lif) is snn.Leaky
     assert net.listed[0] is net.lif
 

@@ -13,7 +13,7 @@ import snntorch_asnn
 from snntorch_asnn._extras import require
 from snntorch_asnn.energy import describe_silence
 from snntorch_asnn.energy.text import joules, number
-from snntorch_asnn.neurons.adapt import describe
+from snntorch_asnn.neurons import describe
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.confusions import most_frequent_errors
 from snntorch_asnn.train.report import figures, settings

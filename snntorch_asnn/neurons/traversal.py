@@ -1,4 +1,4 @@
-"""Walking over the modules of a network: their names, their inputs, their replacement."""
+"""Walking over the modules of a network: their names, their parameters, their input shapes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-__all__ = ["check_net", "copy_net", "input_shapes", "names_of", "parameters_behind", "replace"]
+__all__ = ["check_net", "copy_net", "input_shapes", "names_of", "parameters_behind"]
 
 Net = TypeVar("Net", bound=nn.Module)
 
 
 def check_net(net: nn.Module) -> None:
-    """Refuse what is not a module."""
+    """Refuse an argument ``net`` that is not a module."""
     if not isinstance(net, nn.Module):
         raise TypeError(f"net must be a torch.nn.Module; got {type(net).__name__}")
 
 
 def names_of(net: nn.Module) -> dict[nn.Module, list[str]]:
-    """Every module of ``net`` and all names that it goes by."""
+    """Every module of ``net`` with all its names; a shared module has several."""
     names: dict[nn.Module, list[str]] = {}
     for name, module in net.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(name)
@@ -30,27 +30,22 @@ def names_of(net: nn.Module) -> dict[nn.Module, list[str]]:
 
 
 def parameters_behind(module: nn.Module, name: str) -> list[nn.Parameter]:
-    """The Parameter ``name`` of a module, those that a parametrized or pruned one comes from, or none."""
+    """The Parameters from which a module computes its attribute ``name``.
+
+    This is the attribute itself, or the sources of a pruned or parametrized one; the list is empty for a
+    buffer.
+    """
     if parametrize.is_parametrized(module, name):
         parametrizations = cast(nn.ModuleDict, module.parametrizations)
         return list(parametrizations[name].parameters())
-    # torch.nn.utils.prune keeps what it prunes under another name.
+    # torch.nn.utils.prune keeps the unpruned Parameter under another name.
     value = module._parameters.get(f"{name}_orig", getattr(module, name))
     return [value] if isinstance(value, nn.Parameter) else []
 
 
-def replace(net: Net, replacements: dict[nn.Module, nn.Module]) -> Net:
-    """Put new modules into ``net``, in place; what was shared stays so."""
-    for parent in list(net.modules()):
-        for name, child in parent._modules.items():
-            if child in replacements:
-                parent._modules[name] = replacements[child]
-    return cast(Net, replacements.get(net, net))
-
-
 def copy_net(net: Net) -> Net:
     """A deep copy of ``net``, also in the middle of a sequence."""
-    # States from an earlier call may hang on its graph, and such tensors refuse to be copied.
+    # snnTorch's states are buffers that may hang on the graph of an earlier call; deepcopy refuses these.
     states = {id(buffer): buffer.detach().clone() for buffer in net.buffers() if not buffer.is_leaf}
     return copy.deepcopy(net, states)
 
@@ -58,7 +53,11 @@ def copy_net(net: Net) -> Net:
 def input_shapes(
     net: nn.Module, modules: Sequence[nn.Module], sample: Any
 ) -> dict[nn.Module, set[tuple[int, ...]]]:
-    """Shapes of the inputs of ``modules``, without the batch, when a copy of ``net`` gets ``sample``."""
+    """Shapes of the inputs of ``modules``, without the batch, when a copy of ``net`` is run on ``sample``.
+
+    Raises:
+        ValueError: if a module is not called.
+    """
     twin = copy_net(net)
     twins = dict(zip(twin.modules(), net.modules(), strict=True))
     found: dict[nn.Module, set[tuple[int, ...]]] = {module: set() for module in modules}
@@ -74,5 +73,8 @@ def input_shapes(
         twin(*sample) if isinstance(sample, tuple) else twin(sample)
     names = names_of(net)
     if missed := [names[module][0] for module, shapes in found.items() if not shapes]:
-        raise ValueError(f"sample does not reach the neuron {missed[0]!r}, so its shape is unknown")
+        raise ValueError(
+            f"sample does not reach the neuron {missed[0]!r}, so the shape of its input is unknown; pass an "
+            "input on which the network calls every neuron"
+        )
     return found
