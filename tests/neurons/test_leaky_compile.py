@@ -24,7 +24,11 @@ class Net(nn.Module):
         self.fc1 = nn.Linear(8, 16)
         self.lif1 = AdaptiveLeaky(0.9, num_steps=STEPS, **options)
         self.fc2 = nn.Linear(16, 4)
-        self.lif2 = AdaptiveLeaky(0.8, 0.2, learn_threshold=True, num_steps=STEPS, **options)
+        # A delayed reset answers the threshold of the step before, so that no two steps have the same.
+        thresholds = torch.linspace(0.2, 0.5, STEPS)
+        self.lif2 = AdaptiveLeaky(
+            0.8, thresholds, learn_threshold=True, num_steps=STEPS, feature_shape=(), **options
+        )
 
 
 class Hidden(Net):
