@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_choice, check_count
+from snntorch_asnn._torch import uncompiled
 from snntorch_asnn.layers.over_time import neurons_alone, takes_sequence
 from snntorch_asnn.layers.stepping import Stepping, keep_rows, private_copy
 from snntorch_asnn.models.base import SpikingModel
@@ -76,7 +77,7 @@ def anytime(
     if not (0 < threshold <= 1 if criterion == "confidence" else threshold >= 0):
         wanted = "in (0, 1]" if criterion == "confidence" else "at least 0"
         raise ValueError(f"threshold must be {wanted} for criterion={criterion!r}; got {threshold!r}")
-    model = getattr(model, "_orig_mod", model)
+    model = uncompiled(model)
     if model.training:
         raise ValueError("model must be in evaluation mode; call model.eval()")
     steps_of_model, planes = _steps_of(model, images, num_steps, encode)

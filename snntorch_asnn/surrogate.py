@@ -13,12 +13,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from snntorch_asnn._arguments import check_number
+from snntorch_asnn._torch import leave_in_graph, tell_dynamo, transforms_active
 
 __all__ = [
     "Surrogate",
@@ -100,32 +101,11 @@ class _SpikeUnderTransforms(torch.autograd.Function):
         return _BACKWARD[ctx.kind](u, grad_outputs[0], ctx.shape), None, None, None
 
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-_AWAITING_DYNAMO: list[Callable[..., Any]] = []
-
-
-def leave_in_graph(function: _Function) -> _Function:
-    """Let Dynamo put calls of ``function`` into the graph untraced, from the first :class:`Surrogate` on.
-
-    Its own tracing of an autograd.Function under torch.func.grad drops the backward and returns zeros
-    (torch 2.13); AOTAutograd then traces it correctly, and the compiler still fuses it. Telling Dynamo
-    imports it, and with it Triton, which importing this package must not.
-    """
-    _AWAITING_DYNAMO.append(function)
-    return function
-
-
-def tell_dynamo() -> None:
-    """Tell Dynamo of what it is to leave in its graphs."""
-    while _AWAITING_DYNAMO:
-        torch.compiler.allow_in_graph(_AWAITING_DYNAMO.pop())
-
-
 @leave_in_graph
 def _spike(u: Tensor, constants: str) -> Tensor:
     surrogate = of_constants(constants)
     spikes: Tensor
-    if torch._C._are_functorch_transforms_active():
+    if transforms_active():
         spikes = _SpikeUnderTransforms.apply(u, surrogate.kind, surrogate.shape, surrogate.fires_at_threshold)
     elif u.requires_grad and torch.is_grad_enabled():
         spikes = _Spike.apply(u, surrogate.kind, surrogate.shape, surrogate.fires_at_threshold)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from snntorch_asnn import energy, models, train
+from snntorch_asnn._torch import BatchNormBase
 from snntorch_asnn.train.data import spread_images, to_unit_range
 from snntorch_asnn.train.devices import resolve_device
 from snntorch_asnn.train.network import build_model
@@ -142,7 +143,7 @@ def _fresh(
         model = build_model(config, data.classes, data.in_channels, data.image_size)
     batches = _batches(data.val, images)
     for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, BatchNormBase):
             module.momentum = None  # norms that have seen no images let hardly a spike through
     with torch.no_grad():
         model.train()(batches[0])

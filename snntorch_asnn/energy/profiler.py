@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_choice, check_count, check_shape
+from snntorch_asnn._torch import uncompiled
 from snntorch_asnn.energy.call_steps import layer_calls
 from snntorch_asnn.energy.firing import record_firing_rates
 from snntorch_asnn.energy.macs import Attention, LayerMacs, MacCount, macs_by_step
@@ -268,7 +269,7 @@ def _rates_by_step(
 def _twin(model: nn.Module, attention: Attention) -> nn.Module:
     """A copy to be run, in evaluation mode."""
     check_choice("attention", attention, Attention)
-    model = getattr(model, "_orig_mod", model)
+    model = uncompiled(model)
     check_net(model)
     net = copy_net(model).eval()
     if attention != "as_run":

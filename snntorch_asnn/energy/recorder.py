@@ -1,4 +1,4 @@
-"""Watching a network run: every product with weights or between activations, and what went into it."""
+"""Every product with weights or between activations that a network computes, with its operands."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from snntorch_asnn._torch import storage_of, uncompiled_name
 
 __all__ = ["Call", "Operand", "OperandStatistics", "record_calls"]
 
@@ -99,7 +101,7 @@ def record_calls(net: nn.Module) -> Iterator[list[Call]]:
 
 def _follow(module: nn.Module, name: str, path: list[str]) -> Iterator[Any]:
     """Hooks that keep the name of the running module at the end of ``path``."""
-    name = ".".join(part for part in name.split(".") if part != "_orig_mod") or type(module).__name__
+    name = uncompiled_name(name) or type(module).__name__
     yield module.register_forward_pre_hook(lambda *_: path.append(name))
     yield module.register_forward_hook(lambda *_: _leave(path), always_call=True)
 
@@ -117,7 +119,7 @@ class _Recorder(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls = calls
         self.path = path
-        self.parameters = {parameter.untyped_storage()._cdata for parameter in net.parameters()}
+        self.parameters = {storage_of(parameter) for parameter in net.parameters()}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -145,7 +147,7 @@ class _Recorder(TorchDispatchMode):
         self.calls.append(Call(self.path[-1], kind, weight, macs, tuple(_operand(x, kind) for x in inputs)))
 
     def _is_weight(self, x: Tensor) -> bool:
-        return x.untyped_storage()._cdata in self.parameters
+        return storage_of(x) in self.parameters
 
 
 def _operand(x: Tensor, kind: str) -> Operand:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import fusion
 
+from snntorch_asnn._torch import ConvBase
 from snntorch_asnn.layers.norm_leaky import BatchNorm, NormLeaky, affine_of
 from snntorch_asnn.layers.norm_over_time import num_steps_of
 
@@ -108,7 +109,7 @@ def fold_norm(layer: nn.Module, norm_leaky: NormLeaky) -> tuple[nn.Module, nn.Mo
     if not isinstance(norm_leaky, NormLeaky):
         raise TypeError(f"norm_leaky must be a NormLeaky; got {type(norm_leaky).__name__}")
     norm = norm_leaky.norm
-    if not isinstance(layer, nn.modules.conv._ConvNd | nn.Linear):
+    if not isinstance(layer, ConvBase | nn.Linear):
         raise TypeError(f"layer must be a convolution or nn.Linear; got {type(layer).__name__}")
     if layer.training or norm.training:
         raise ValueError("layer and norm_leaky must be in evaluation mode; call eval() first")

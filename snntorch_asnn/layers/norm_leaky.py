@@ -9,13 +9,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from snntorch_asnn._torch import BatchNormBase, has_hooks, transforms_active
 from snntorch_asnn.layers.norm_over_time import (
     AnyBatchNorm,
     NormOverTime,
     RunsNorms,
     check_channels,
     check_input,
-    has_hooks,
     is_plain,
     is_synchronised,
     joint,
@@ -117,7 +117,7 @@ class NormLeaky(RunsNorms, nn.Module):
         if channel_dim not in (2, -1):
             raise ValueError(f"channel_dim must be 2, or -1 for channels last; got {channel_dim!r}")
         norm = AnyBatchNorm(norm) if isinstance(norm, int) else norm
-        if not isinstance(norm, nn.modules.batchnorm._BatchNorm):
+        if not isinstance(norm, BatchNormBase):
             raise TypeError(f"norm must be a batch norm or a number of channels; got {type(norm).__name__}")
         if not isinstance(neuron, AdaptiveLeaky | OverTime):
             raise TypeError(f"neuron must be an AdaptiveLeaky or OverTime; got {type(neuron).__name__}")
@@ -207,7 +207,7 @@ def _fuses(norm: nn.Module, neuron: nn.Module, x: Tensor, channel_dim: int, over
         return False  # hooks are to see the normalised current, and a norm refuses a single value by itself
     if torch.compiler.is_compiling():
         return not is_synchronised(norm)
-    return not torch._C._are_functorch_transforms_active()
+    return not transforms_active()
 
 
 def _pays(norm: BatchNorm, x: Tensor) -> bool:
@@ -237,7 +237,7 @@ def _as_affine(
     if kernels is not None:
         return _as_affine_in_kernels(kernels, norm, x, channel_dim, over_time, step)
     x, mean, variance, weight, bias = statistics(norm, x, channel_dim, over_time, step, group)
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if torch.compiler.is_compiling() or transforms_active():
         factor, offset, _ = affine_of(mean, variance, weight, bias, norm.eps)
     else:
         factor, offset = _Affine.apply(mean, variance, weight, bias, norm.eps)

@@ -18,8 +18,8 @@ from typing import Any, Literal, NamedTuple, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from snntorch_asnn._torch import BatchNormBase, has_hooks, transforms_active
 from snntorch_asnn.layers.stepping import StepAware
 from snntorch_asnn.ops.batch_moments import batch_moments
 
@@ -31,7 +31,6 @@ __all__ = [
     "Statistics",
     "check_channels",
     "check_input",
-    "has_hooks",
     "has_steps",
     "is_plain",
     "is_synchronised",
@@ -115,9 +114,9 @@ def normed(
         over_time: which steps a batch norm takes its statistics from.
         step: the first of the input, where it is a part of a sequence.
     """
-    if not isinstance(norm, _BatchNorm) or _sees_one_batch(norm, over_time):
+    if not isinstance(norm, BatchNormBase) or _sees_one_batch(norm, over_time):
         if channel_dim == 2 and is_plain(norm):
-            check_input(cast(_BatchNorm, norm), x)
+            check_input(cast(BatchNormBase, norm), x)
         if channel_dim == 2:
             out: Tensor = norm(x.flatten(0, 1))
             return out.view(x.shape[:2] + out.shape[1:])
@@ -129,13 +128,13 @@ def normed(
     return normalise(norm, x, over_time, step)
 
 
-def normalise(norm: _BatchNorm, x: Tensor, over_time: NormOverTime, step: int | None) -> Tensor:
+def normalise(norm: BatchNormBase, x: Tensor, over_time: NormOverTime, step: int | None) -> Tensor:
     """Normalise each step of ``x`` ``[T, B, C, ...]`` alone, as PyTorch's norms do."""
     check_input(norm, x)
     if x.numel() == 0 and not norm.training:
         return x
     group = joint(norm, None)
-    traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    traced = torch.compiler.is_compiling() or transforms_active()
     if traced or group is not None or not takes_batch_statistics(norm):
         return _affine(statistics(norm, x, 2, over_time, step, group), norm.eps)
     if x.shape[1:].numel() <= x.shape[2]:
@@ -151,7 +150,7 @@ def normalise(norm: _BatchNorm, x: Tensor, over_time: NormOverTime, step: int | 
 
 
 def statistics(
-    norm: _BatchNorm,
+    norm: BatchNormBase,
     x: Tensor,
     channel_dim: int,
     over_time: NormOverTime,
@@ -174,18 +173,6 @@ def statistics(
     return Statistics(x, cast(Tensor, mean).to(wide), cast(Tensor, variance).to(wide), weight, bias)
 
 
-def has_hooks(module: nn.Module) -> bool:
-    """Whether a module has hooks, which only its ``__call__`` runs."""
-    return any(
-        (
-            module._forward_pre_hooks,
-            module._forward_hooks,
-            module._backward_pre_hooks,
-            module._backward_hooks,
-        )
-    )
-
-
 def is_plain(norm: nn.Module) -> bool:
     """Whether a norm computes as PyTorch's do, so that its tensors and settings say all about it."""
     return type(norm) in _PLAIN or has_steps(norm)
@@ -202,17 +189,17 @@ def num_steps_of(norm: nn.Module) -> int | None:
     return next((len(p) for p in tensors if p is not None and p.ndim == 2), None)
 
 
-def own_weights(norm: _BatchNorm) -> tuple[Tensor | None, Tensor | None]:
+def own_weights(norm: BatchNormBase) -> tuple[Tensor | None, Tensor | None]:
     """Weight and bias, which a norm with ``affine=False`` has none of."""
     return norm.weight, norm.bias
 
 
-def takes_batch_statistics(norm: _BatchNorm) -> bool:
+def takes_batch_statistics(norm: BatchNormBase) -> bool:
     """Whether a norm normalises by the statistics of its input, not by running averages."""
     return norm.training or norm.running_mean is None or norm.running_var is None
 
 
-def check_input(norm: _BatchNorm, x: Tensor) -> None:
+def check_input(norm: BatchNormBase, x: Tensor) -> None:
     """Refuse a sequence ``[T, B, C, ...]`` that a norm is not made for.
 
     Raises:
@@ -227,7 +214,7 @@ def check_input(norm: _BatchNorm, x: Tensor) -> None:
     check_channels(norm, x, 2)
 
 
-def check_channels(norm: _BatchNorm, x: Tensor, channel_dim: int) -> None:
+def check_channels(norm: BatchNormBase, x: Tensor, channel_dim: int) -> None:
     """Refuse a sequence with another number of channels than a norm has.
 
     Raises:
@@ -240,7 +227,7 @@ def check_channels(norm: _BatchNorm, x: Tensor, channel_dim: int) -> None:
         )
 
 
-def joint(norm: _BatchNorm, group: dist.ProcessGroup | None) -> dist.ProcessGroup | None:
+def joint(norm: BatchNormBase, group: dist.ProcessGroup | None) -> dist.ProcessGroup | None:
     """The processes over which a norm takes its statistics; None for this one alone."""
     if not norm.training or not dist.is_available() or not dist.is_initialized():
         return None
@@ -262,7 +249,7 @@ def spread_over(p: Tensor, x: Tensor, channel_dim: int) -> Tensor:
     return p.view(len(p), *(1,) * (channel_dim - 1), p.shape[1], *inside)
 
 
-def _sees_one_batch(norm: _BatchNorm, over_time: NormOverTime) -> bool:
+def _sees_one_batch(norm: BatchNormBase, over_time: NormOverTime) -> bool:
     """Whether a norm computes from a sequence as from one batch of all its steps."""
     if over_time == "sequential":
         return not takes_batch_statistics(norm)
@@ -273,12 +260,12 @@ def _in_a_loop(norm: nn.Module, x: Tensor, step: int | None) -> Tensor:
     """Call a norm for one step after the other: for its hooks, or because it is none of PyTorch's."""
     if not has_steps(norm):
         return torch.stack([norm(x_t) for x_t in x.unbind()])
-    span = steps_of(cast(_BatchNorm, norm), "step", len(x), step)
+    span = steps_of(cast(BatchNormBase, norm), "step", len(x), step)
     first = 0 if span is None else span.first
     return torch.stack([norm(x_t, step=first + t) for t, x_t in enumerate(x.unbind())])
 
 
-def steps_of(norm: _BatchNorm, over_time: NormOverTime, steps: int, step: int | None) -> NormSteps | None:
+def steps_of(norm: BatchNormBase, over_time: NormOverTime, steps: int, step: int | None) -> NormSteps | None:
     """Return which of the norm's steps a sequence covers; None if the norm is the same at every step.
 
     Raises:
@@ -308,7 +295,7 @@ def values_at(p: Tensor, span: NormSteps | None) -> Tensor:
     return p if span is None or p.ndim < 2 or len(p) == span.steps else p.narrow(0, *span)
 
 
-def _momenta(norm: _BatchNorm, steps: int, span: NormSteps | None) -> list[float]:
+def _momenta(norm: BatchNormBase, steps: int, span: NormSteps | None) -> list[float]:
     """The momentum of each step's move of the running averages; counts the moves."""
     counts = cast(Tensor, norm.num_batches_tracked)
     if span is not None:
@@ -321,7 +308,9 @@ def _momenta(norm: _BatchNorm, steps: int, span: NormSteps | None) -> list[float
 
 
 @torch.no_grad()
-def move_running_averages(norm: _BatchNorm, mean: Tensor, variance: Tensor, span: NormSteps | None) -> None:
+def move_running_averages(
+    norm: BatchNormBase, mean: Tensor, variance: Tensor, span: NormSteps | None
+) -> None:
     """Move running averages towards moments ``[C]``, or ``[T, C]``: one pair in order, or each step's own."""
     counts = cast(Tensor, norm.num_batches_tracked)
     in_order = span is None and variance.ndim == 2

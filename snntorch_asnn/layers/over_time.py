@@ -8,7 +8,7 @@ import torch
 from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
-from snntorch_asnn.layers.norm_over_time import has_hooks
+from snntorch_asnn._torch import has_hooks
 from snntorch_asnn.layers.stepping import StepAware, Stepping, private_copy
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 from snntorch_asnn.neurons.leaky import AdaptiveLeaky

@@ -9,9 +9,9 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from snntorch_asnn._arguments import check_choice, check_count
+from snntorch_asnn._torch import BatchNormBase
 from snntorch_asnn.layers.norm_over_time import (
     NormOverTime,
     RunsNorms,
@@ -35,7 +35,7 @@ _AVERAGES = ("running_mean", "running_var", "num_batches_tracked")
 _WEIGHTS = ("weight", "bias")
 
 
-class StepBatchNorm(_BatchNorm):
+class StepBatchNorm(BatchNormBase):
     r"""A batch norm with statistics and running averages for every step.
 
     .. math:: y[t] = \gamma\, \frac{x[t] - \mu[t]}{\sqrt{\sigma^2[t] + \epsilon}} + b
@@ -79,14 +79,14 @@ class StepBatchNorm(_BatchNorm):
     process_group: Any = None
     only_step: int | None = None  # the one that the whole input is of, where its layer calls it step by step
 
-    def __init__(self, norm: _BatchNorm, num_steps: int, *, each_weight: bool = False) -> None:
+    def __init__(self, norm: BatchNormBase, num_steps: int, *, each_weight: bool = False) -> None:
         if not is_plain(norm):
             raise TypeError(f"norm must be a batch norm of torch.nn; got {type(norm).__name__}")
         check_count("num_steps", num_steps)
         super().__init__(norm.num_features, norm.eps, norm.momentum, False, False)
         self.affine, self.track_running_stats = norm.affine, norm.track_running_stats
         self.num_steps = num_steps
-        self.kind: type[_BatchNorm] = getattr(norm, "kind", type(norm))
+        self.kind: type[BatchNormBase] = getattr(norm, "kind", type(norm))
         if is_synchronised(norm):
             self.synchronised, self.process_group = True, getattr(norm, "process_group", None)
         for name in (*_WEIGHTS, *_AVERAGES):
@@ -155,7 +155,7 @@ class StepBatchNorm(_BatchNorm):
 class StepNorm(StepBatchNorm):
     """Deprecated name of :class:`StepBatchNorm` with ``each_weight=True``; ``first`` has no effect."""
 
-    def __init__(self, norm: _BatchNorm, num_steps: int, first: int = 0) -> None:
+    def __init__(self, norm: BatchNormBase, num_steps: int, first: int = 0) -> None:
         _warn("StepNorm is deprecated; use StepBatchNorm(norm, num_steps, each_weight=True)")
         super().__init__(norm, num_steps, each_weight=True)
 
@@ -208,7 +208,7 @@ def set_norm_over_time(
         raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
     check_choice("norm_over_time", norm_over_time, NormOverTime)
     runners: list[RunsNorms] = [m for m in model.modules() if isinstance(m, RunsNorms)]
-    replacements: dict[nn.Module, _BatchNorm] = {}
+    replacements: dict[nn.Module, BatchNormBase] = {}
     if norm_over_time != "pooled":
         _check_places(model)
     if norm_over_time in ("pooled", "sequential"):
@@ -274,11 +274,11 @@ def _like(old: Tensor, value: Tensor) -> Tensor:
     return nn.Parameter(value, requires_grad=old.requires_grad)
 
 
-def _norms(model: nn.Module) -> list[tuple[str, _BatchNorm]]:
-    return [(name, module) for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
+def _norms(model: nn.Module) -> list[tuple[str, BatchNormBase]]:
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, BatchNormBase)]
 
 
-def _merged(norm: _BatchNorm, name: str, keys: tuple[str, ...]) -> _BatchNorm:
+def _merged(norm: BatchNormBase, name: str, keys: tuple[str, ...]) -> BatchNormBase:
     """One of PyTorch's norms with what all steps of ``norm`` have in common under ``keys``.
 
     Raises:
@@ -299,7 +299,7 @@ def _merged(norm: _BatchNorm, name: str, keys: tuple[str, ...]) -> _BatchNorm:
     return merged.train(norm.training)
 
 
-def _split(norm: _BatchNorm, name: str, steps: int, each_weight: bool) -> StepBatchNorm:
+def _split(norm: BatchNormBase, name: str, steps: int, each_weight: bool) -> StepBatchNorm:
     """A norm with running averages for each step, and weights if ``each_weight``; itself where it is one.
 
     Raises:

@@ -7,12 +7,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from snntorch_asnn._torch import BatchNormBase, has_hooks
 from snntorch_asnn.layers.norm_over_time import (
     NormOverTime,
     RunsNorms,
-    has_hooks,
     has_steps,
     normed,
     takes_batch_statistics,
@@ -64,9 +63,9 @@ def fold_time_of(layer: nn.Module, x: Tensor, over_time: NormOverTime, step: int
         return layer(x, step)  # type: ignore[no-any-return]
     if over_time == "pooled":
         return fold_time(layer, x)
-    if isinstance(layer, _BatchNorm):
+    if isinstance(layer, BatchNormBase):
         return normed(layer, x, 2, over_time, step)
-    norms = [module for module in layer.modules() if isinstance(module, _BatchNorm)]
+    norms = [module for module in layer.modules() if isinstance(module, BatchNormBase)]
     if not any(has_steps(norm) or takes_batch_statistics(norm) for norm in norms):
         return fold_time(layer, x)
     if not isinstance(layer, nn.Sequential) or has_hooks(layer):
@@ -76,7 +75,7 @@ def fold_time_of(layer: nn.Module, x: Tensor, over_time: NormOverTime, step: int
     return x
 
 
-def _in_a_loop(layer: nn.Module, norms: list[_BatchNorm], x: Tensor, step: int | None) -> Tensor:
+def _in_a_loop(layer: nn.Module, norms: list[BatchNormBase], x: Tensor, step: int | None) -> Tensor:
     """Call a module that runs norms by itself, or has hooks, for one step after the other.
 
     Raises:

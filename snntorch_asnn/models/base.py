@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Never, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from snntorch_asnn._arguments import check_choice, check_count, check_flags
+from snntorch_asnn._torch import BatchNormBase
 from snntorch_asnn.encoding import Moments
 from snntorch_asnn.layers import NormOverTime, OverTime
 from snntorch_asnn.layers.hybrid_stem import AnalogCarry, AnalogSteps
@@ -339,7 +339,11 @@ class SpikingModel(nn.Module, ABC):
             )
         for name, norm in self.named_modules():
             given = state_dict.get(f"{prefix}{name}.running_mean")
-            if isinstance(norm, _BatchNorm) and num_steps_of(norm) is None and getattr(given, "ndim", 1) == 2:
+            if (
+                isinstance(norm, BatchNormBase)
+                and num_steps_of(norm) is None
+                and getattr(given, "ndim", 1) == 2
+            ):
                 errors.append(
                     f"state_dict has running averages of each step for {name!r}, and the model is "
                     f"{self.norm_over_time!r}: call set_norm_over_time(model, 'step_statistics'), or 'step', "

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from snntorch_asnn._torch import BatchNormBase
 from snntorch_asnn.layers.norm_over_time import takes_batch_statistics
 from snntorch_asnn.layers.over_time import neurons_alone
 from snntorch_asnn.layers.stepping import Stepping
@@ -79,7 +79,7 @@ def _check_norms(model: SpikingModel) -> None:
     if model.norm_over_time != "pooled":
         return
     for name, norm in model.named_modules():
-        if isinstance(norm, _BatchNorm) and takes_batch_statistics(norm):
+        if isinstance(norm, BatchNormBase) and takes_batch_statistics(norm):
             raise ValueError(
                 f"model: {name} takes its statistics from all steps together, so the model cannot run step by"
                 " step; call model.eval(), or build it with norm_over_time='sequential'"

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from snntorch_asnn._torch import BatchNormBase
 from snntorch_asnn.layers import HybridStem, OverTime
 from snntorch_asnn.models.base import Copies, SpikingModel, TargetKeys
 
@@ -157,7 +157,7 @@ def _parts(module: nn.Module, path: str, names: Published) -> Iterator[_Named]:
             yield f"{path}.spike.{part}", name, f"{path}.direct.{part}"
     elif isinstance(module, nn.Conv2d | nn.Linear):
         yield path, names.layer, None
-    elif isinstance(module, _BatchNorm):
+    elif isinstance(module, BatchNormBase):
         yield path, names.norm, None
     elif isinstance(module, OverTime):
         yield path, names.neuron, None

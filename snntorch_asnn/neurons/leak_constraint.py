@@ -14,8 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from snntorch_asnn._torch import leave_in_graph
 from snntorch_asnn.ops.adaptive_leaky import triton
-from snntorch_asnn.surrogate import leave_in_graph
 
 __all__ = ["SIGMOID_SLOPE", "BetaConstraint", "constrain", "unconstrain"]
 

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 from torch._C._functorch import is_batchedtensor
 
-from snntorch_asnn._torch import is_exporting
+from snntorch_asnn._torch import is_exporting, tell_dynamo
 from snntorch_asnn.neurons.lost_state import check_recomputation, checked_step, note_start, started_step
 from snntorch_asnn.neurons.membrane_steps import MembraneSteps
 from snntorch_asnn.neurons.run_state import RunState, State, StepIndex
 from snntorch_asnn.neurons.time_indexed import TimeIndexed
 from snntorch_asnn.ops.adaptive_leaky.api import check_input, check_mem
-from snntorch_asnn.surrogate import tell_dynamo
 
 __all__ = ["Stateful", "as_dtype", "keep_out_of_graphs", "state_property"]
 

@@ -9,10 +9,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from snntorch_asnn._torch import leave_in_graph
 from snntorch_asnn.ops.adaptive_leaky import compiled, cpp, reference, triton
 from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops.adaptive_leaky.rule import Rule
-from snntorch_asnn.surrogate import leave_in_graph
 
 __all__ = ["Impl", "choose", "run", "run_step", "takes_steps"]
 

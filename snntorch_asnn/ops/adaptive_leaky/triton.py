@@ -13,11 +13,10 @@ import importlib.util
 import torch
 from torch import Tensor
 
-from snntorch_asnn._torch import is_exporting
+from snntorch_asnn._torch import is_exporting, leave_in_graph
 from snntorch_asnn.ops.adaptive_leaky import compiled
 from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops.adaptive_leaky.rule import Rule
-from snntorch_asnn.surrogate import leave_in_graph
 
 __all__ = ["DTYPES", "is_real", "missing", "sequence", "takes"]
 
