@@ -70,8 +70,8 @@ def check_shape(name: str, value: object) -> tuple[int, ...]:
 
 
 def check_choice(name: str, value: str, choices: Any) -> None:
-    """Refuse what is not among a ``Literal``'s values."""
-    known = get_args(choices)
+    """Refuse a value that is not among the choices, a ``Literal`` or a sequence of strings."""
+    known = get_args(choices) or tuple(choices)
     if value not in known:
         raise ValueError(
             f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}{did_you_mean(value, known)}"

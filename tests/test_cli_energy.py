@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-pytest.importorskip("typer")
+pytest.importorskip("cyclopts")
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
@@ -90,7 +90,7 @@ def test_multiplications_are_counted_without_data(call):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["lenett"], "RUN|MODEL must be the folder of a run or a model; got 'lenett', nearest: 'lenet'"),
+        (["lenett"], "RUN|MODEL must be the folder of a run or a model; got 'lenett'; did you mean 'lenet'?"),
         (["."], "run must be a run folder"),
         ([".", "--num-steps", "3"], "num_steps must be left out for a run, which has its own; got 3"),
         ([".", "--data", "none"], "data must be left out for a run"),
@@ -102,10 +102,13 @@ def test_multiplications_are_counted_without_data(call):
             ["lenet", "--preset", "7nm"],
             "preset must be one of '45nm-fp32', '45nm-fp16', '45nm-int8'; got '7nm'",
         ),
-        (["lenet", "--nonbinary", "ac"], "nonbinary must be one of 'mac', 'multi_ac'; got 'ac'"),
-        (["lenet", "--attention", "fast"], "attention must be one of"),
+        (
+            ["lenet", "--nonbinary", "ac"],
+            'Invalid value "ac" for --nonbinary. Choose from: "mac", "multi_ac"',
+        ),
+        (["lenet", "--attention", "fast"], 'Invalid value "fast" for --attention'),
         (["lenet", "--device", "tpu"], "device must be"),
-        (["lenet", "--images", "0"], "Invalid value for '--images'"),
+        (["lenet", "--images", "0"], 'Invalid value "0" for --images. Must be >= 1.'),
         (["lenet", "--data", "none", "--preset", "7nm"], "preset must be left out with data=none"),
         (["lenet", "--data", "none", "--data-dir", "."], "data_dir must be left out with data=none"),
         (["spikformer_8_384"], "image_size must be divisible by 16; got (8, 8)"),

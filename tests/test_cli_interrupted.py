@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("typer")
+pytest.importorskip("cyclopts")
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 pytest.importorskip("lightning_fabric")
@@ -18,7 +18,7 @@ pytest.importorskip("lightning_fabric")
 import snntorch_asnn
 from snntorch_asnn import train
 from snntorch_asnn.cli import main
-from snntorch_asnn.cli.errors import fail
+from snntorch_asnn.cli.app import _fail
 from snntorch_asnn.cli.progress import TerminalReporter
 from snntorch_asnn.train.utf8 import readable_name, write_text
 
@@ -123,5 +123,5 @@ def test_an_error_of_a_worker_process_is_one_line(capsys):
         f'{traced}  File "x.py", line 3\nValueError: d/0.png: the picture cannot be read: no\n'
     )
     with pytest.raises(SystemExit):
-        fail(error, code=2, debug=False)
+        _fail(error, 2, debug=False)
     assert capsys.readouterr().err.strip() == "snntorch-asnn: d/0.png: the picture cannot be read: no"

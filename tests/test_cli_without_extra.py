@@ -8,7 +8,7 @@ import pytest
 from snntorch_asnn.cli import main
 
 
-@pytest.mark.parametrize("missing", ["typer", "rich"])
+@pytest.mark.parametrize("missing", ["cyclopts", "rich"])
 def test_missing_packages_are_named_without_a_traceback(monkeypatch, missing):
     real_import = builtins.__import__
 
@@ -17,7 +17,7 @@ def test_missing_packages_are_named_without_a_traceback(monkeypatch, missing):
             raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
         return real_import(name, *args, **kwargs)
 
-    for module in [m for m in sys.modules if m.startswith(("typer", "snntorch_asnn.cli."))]:
+    for module in [m for m in sys.modules if m.startswith(("cyclopts", "snntorch_asnn.cli."))]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setattr(builtins, "__import__", import_without)
     with pytest.raises(SystemExit) as stopped:

@@ -16,6 +16,7 @@ from packaging.version import Version
 import snntorch_asnn
 
 OPTIONAL = {
+    "cyclopts",
     "matplotlib",
     "rich",
     "safetensors",
@@ -24,7 +25,6 @@ OPTIONAL = {
     "tonic",
     "torchvision",
     "triton",
-    "typer",
 }
 
 

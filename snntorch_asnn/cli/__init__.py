@@ -11,16 +11,16 @@ __all__ = ["main"]
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 for success, 1 for a failed run, 2 for wrong arguments.
+    """Run the command line and exit: 0 after success, 1 after a failed run, 2 after wrong arguments.
 
     Args:
-        args: arguments after the program's name; those of the process if None.
+        args: The arguments after the program's name; the arguments of the process if None.
     """
     try:
-        from snntorch_asnn.cli.app import run
+        from snntorch_asnn.cli.app import run_command_line
     except ModuleNotFoundError as error:
-        if error.name not in ("typer", "rich"):
+        if error.name not in ("cyclopts", "rich"):
             raise
         message = f"the command line needs the package {error.name}"
         sys.exit(f"snntorch-asnn: {message}: {install('train')}")
-    run(args)
+    run_command_line(args)

@@ -1,4 +1,8 @@
-"""The commands, and what becomes of their errors."""
+"""The commands, and how their errors end: one line on standard error, and an exit status.
+
+cyclopts makes the command line: it takes typed options from a dataclass, shows them in panels, and leaves out
+options that were not given, so that a recipe can fill them in.
+"""
 
 from __future__ import annotations
 
@@ -6,97 +10,112 @@ import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import torch
-import typer
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
 
-import snntorch_asnn
-from snntorch_asnn import models, plot, train
-from snntorch_asnn.cli import training
+from snntorch_asnn import __version__, models, plot, train
+from snntorch_asnn.cli import runs
 from snntorch_asnn.cli.bench import bench_command
 from snntorch_asnn.cli.energy import energy_command
-from snntorch_asnn.cli.errors import FAILED, INTERRUPTED, WRONG, InterruptedRun, fail
-from snntorch_asnn.cli.report import report_command
+from snntorch_asnn.cli.interrupt import InterruptedRun
 from snntorch_asnn.models.image_encoder import ImageEncoder
 from snntorch_asnn.train.data import to_unit_range
 from snntorch_asnn.train.data.pictures import read_picture, to_tensor
 
-app = typer.Typer(
+WRONG_ARGUMENTS, FAILED_RUN, INTERRUPTED = 2, 1, 130
+"""Exit statuses."""
+
+app = App(
     name="snntorch-asnn",
     help="Time-adaptive spiking neurons and hybrid spike coding for snnTorch.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
+    version=__version__,
+    version_flags="--version",
+    help_flags="--help",
+    help_format="markdown",
+    default_parameter=Parameter(allow_repeating=True),  # the last one counts
 )
+app.command(runs.train_command, name="train")
+app.command(runs.eval_command, name="eval")
+app.command(runs.sweep_command, name="sweep")
+app.command(runs.quickstart_command, name="quickstart")
+app.command(runs.report_command, name="report")
+app.command(energy_command, name="energy")
+app.command(bench_command, name="bench")
 
 
-def run(args: Sequence[str] | None = None) -> None:
-    """Run the command line; what a user can cause ends in one line, not in a traceback."""
-    arguments = list(sys.argv[1:] if args is None else args)
-    debug = "--debug" in arguments
-    _speak_utf8()
+@app.meta.default
+def run(
+    *arguments: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    debug: Annotated[bool, Parameter(negative="", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Run a command; an error that a user can cause ends in one line, not in a traceback."""
     try:
-        app(args=arguments, prog_name="snntorch-asnn")
+        app(arguments, exit_on_error=False, print_error=False)
     except InterruptedRun as error:
-        fail(error, code=INTERRUPTED, debug=debug)
+        _fail(error, INTERRUPTED, debug=debug)
     except train.NonFiniteLossError as error:
-        fail(error, code=FAILED, debug=debug)
-    except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
-        fail(error, code=WRONG, debug=debug)
+        _fail(error, FAILED_RUN, debug=debug)
+    except (CycloptsError, ValueError, TypeError, OSError, ModuleNotFoundError) as error:
+        _fail(error, WRONG_ARGUMENTS, debug=debug)
 
 
-def _speak_utf8() -> None:
-    """Write UTF-8 under any locale: names of files and signs such as ± have no place in ASCII."""
+def run_command_line(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line with the given arguments, or with the arguments of the process."""
+    _write_utf8()
+    app.meta(list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
+
+
+def _write_utf8() -> None:
+    """Write UTF-8 under any locale: file names and characters such as ± have no place in ASCII."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(snntorch_asnn.__version__)
-        raise typer.Exit
+def _fail(error: Exception, code: int, *, debug: bool) -> NoReturn:
+    """Print an error and exit, or raise it with ``debug``."""
+    if debug:
+        raise error
+    Console(stderr=True).print(
+        f"snntorch-asnn: {_in_one_line(error)}", style="red", markup=False, highlight=False, soft_wrap=True
+    )
+    sys.exit(code)
 
 
-@app.callback()
-def _program(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
-) -> None:
-    pass
+def _in_one_line(error: Exception) -> str:
+    """Return the message of an error; the error of a worker process carries it at the end of a traceback."""
+    text = str(error) or type(error).__name__
+    if text.startswith("Caught ") and "Original Traceback" in text:
+        return text.strip().splitlines()[-1].partition(": ")[2] or text
+    return text
 
 
-training.add_to(app)
-app.command("energy")(energy_command)
-app.command("report")(report_command)
-app.command("bench")(bench_command)
-
-
-@app.command("models")
+@app.command(name="models")
 def _models() -> None:
     """List the models of the zoo."""
     for name in models.list_models():
-        typer.echo(name)
+        print(name)
 
 
-@app.command("encode")
+@app.command(name="encode")
 def _encode(
-    image: Annotated[Path, typer.Argument(help="Picture file, PNG or JPEG for instance.")],
-    encoding: Annotated[str, typer.Option(help="Code.")] = "hybrid",
-    num_steps: Annotated[int, typer.Option(help="Number of time steps T.")] = 4,
-    grey: Annotated[bool, typer.Option("--grey", help="Drop the colours first.")] = False,
-    out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("code.png"),
+    image: Annotated[Path, Parameter(help="Picture file, PNG or JPEG for instance.")],
+    /,
+    *,
+    encoding: Annotated[str, Parameter(help="Code.")] = "hybrid",
+    num_steps: Annotated[int, Parameter(help="Number of time steps T.")] = 4,
+    grey: Annotated[bool, Parameter(negative="", help="Convert the picture to grey first.")] = False,
+    out: Annotated[Path, Parameter(help="PNG file to write.")] = Path("code.png"),
 ) -> None:
-    """Draw what a code shows of a picture at each time step."""
+    """Draw a picture as a code presents it at each time step."""
     pixels = _read_image(image, grey=grey)
     channels, height, width = pixels.shape
     planes = ImageEncoder(encoding, num_steps, (channels, height, width))(pixels.unsqueeze(0))[:, 0]
     plot.code({encoding: planes}, image=pixels).savefig(out)
-    typer.echo(f"{out}: {encoding}, {num_steps} steps")
+    print(f"{out}: {encoding}, {num_steps} steps")
 
 
 def _read_image(path: Path, *, grey: bool) -> torch.Tensor:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import statistics
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
-import typer
+from cyclopts import Parameter
+from cyclopts.validators import Number
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -18,28 +19,31 @@ from snntorch_asnn.train.devices import resolve_device
 
 _LOOP = "snn.Leaky, step by step"
 _IMPLS = ("auto", "reference", "cpp", "triton", "compile")
-_DTYPES = ("float32", "bfloat16", "float16", "float64")
+Dtype = Literal["float32", "bfloat16", "float16", "float64"]
 _BETA = 0.9
 
 
 def bench_command(
-    shape: Annotated[str, typer.Option(help="One step's input, batch first.")] = "64,64,32,32",
-    num_steps: Annotated[str, typer.Option(help="Numbers of time steps T.")] = "4,16",
-    dtype: Annotated[str, typer.Option(help=f"Of the input: {', '.join(_DTYPES)}.")] = "float32",
-    learn: Annotated[bool, typer.Option(help="Whether leak and gain of every step are learned.")] = True,
-    rounds: Annotated[int, typer.Option(help="Times that each is run.", min=1)] = 9,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="Threads on a CPU; all if none.", min=1)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every time.")] = False,
+    *,
+    shape: Annotated[str, Parameter(help="Shape of the input at one step, batch first.")] = "64,64,32,32",
+    num_steps: Annotated[str, Parameter(help="Numbers of time steps T, with commas between them.")] = "4,16",
+    dtype: Annotated[Dtype, Parameter(help="Dtype of the input.")] = "float32",
+    learn: Annotated[bool, Parameter(help="Learn leak and gain of every step.")] = True,
+    rounds: Annotated[int, Parameter(help="Times to run each.", validator=Number(gte=1))] = 9,
+    device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: Annotated[
+        int | None, Parameter(help="CPU threads; all cores if none.", validator=Number(gte=1))
+    ] = None,
+    as_json: Annotated[
+        bool, Parameter(name="--json", negative="", help="Print JSON, with every measured time.")
+    ] = False,
 ) -> None:
-    """Time a layer of adaptive neurons on this machine: forward and backward, by implementation.
+    """Time a layer of adaptive neurons on this machine, forward and backward, with each implementation.
 
-    All take turns in every round. A time is the median; in brackets stands how many times faster that is than
-    snnTorch's neuron in a loop, the median of the rounds' ratios.
+    All implementations take turns in every round. The table shows the median time, and in brackets the
+    speed-up over snnTorch's neuron in a loop, as the median of the rounds' ratios.
     """
     sizes, steps = _numbers("shape", shape), _numbers("num_steps", num_steps)
-    if dtype not in _DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}; got {dtype!r}")
     if threads is not None:
         torch.set_num_threads(threads)
     where = str(resolve_device(device))
@@ -48,7 +52,7 @@ def bench_command(
         x = torch.randn(count, *sizes, device=where, dtype=getattr(torch, dtype))
         results.append({"num_steps": count, "shape": sizes, **_measured(x, learn, rounds, where)})
     if as_json:
-        typer.echo(json.dumps({"device": where, "dtype": dtype, "results": results}, indent=2))
+        print(json.dumps({"device": where, "dtype": dtype, "results": results}, indent=2))
         return
     Console().print(_table(results, f"{tuple(sizes)} at each step, {dtype} on {where}"))
 
@@ -64,19 +68,19 @@ def _numbers(name: str, text: str) -> list[int]:
 
 
 def _measured(x: Tensor, learn: bool, rounds: int, device: str) -> dict[str, Any]:
-    """Seconds of everything that runs here, and why the rest does not."""
+    """Return the times of every implementation that runs here, and the reasons why the others do not."""
     grad = torch.rand_like(x)
 
-    runs, lacks = {_LOOP: whole_pass(snntorch_loop(_BETA, device), x, grad)}, {}
+    runs, reasons = {_LOOP: whole_pass(snntorch_loop(_BETA, device), x, grad)}, {}
     for impl in _IMPLS:
         run = whole_pass(adaptive_layer(_BETA, len(x), device, learn=learn, impl=impl), x, grad)
         try:
-            run()  # compiles what has to be
+            run()  # compiles the kernels
         except (RuntimeError, ValueError) as error:
-            lacks[f'impl="{impl}"'] = str(error)
+            reasons[f'impl="{impl}"'] = str(error)
         else:
             runs[f'impl="{impl}"'] = run
-    return {"seconds": in_turns(runs, rounds, device), "does_not_run": lacks}
+    return {"seconds": in_turns(runs, rounds, device), "does_not_run": reasons}
 
 
 def _table(results: list[dict[str, Any]], title: str) -> Table:
@@ -86,8 +90,8 @@ def _table(results: list[dict[str, Any]], title: str) -> Table:
         table.add_column(f"T = {result['num_steps']}", justify="right")
     for name in (_LOOP, *(f'impl="{impl}"' for impl in _IMPLS)):
         table.add_row(name, *(_cell(result, name) for result in results))
-    lacks = {name: why for result in results for name, why in result["does_not_run"].items()}
-    table.caption = "\n".join(why for why in lacks.values()) or None
+    reasons = {name: why for result in results for name, why in result["does_not_run"].items()}
+    table.caption = "\n".join(why for why in reasons.values()) or None
     return table
 
 

@@ -7,12 +7,10 @@ import torch
 from snntorch_asnn.train.config import MACHINE_SETTINGS, TrainConfig
 from snntorch_asnn.train.data import check_data, image_shape
 from snntorch_asnn.train.devices import make_fabric
-from snntorch_asnn.train.network import build_model
+from snntorch_asnn.train.model import build_model
 from snntorch_asnn.train.randomness import kept_random_state
 from snntorch_asnn.train.run_folder import RunFolder
 from snntorch_asnn.train.teacher import check_teacher
-
-_SOME_CLASSES = tuple(str(number) for number in range(10))
 
 
 def check_run(config: TrainConfig) -> None:
@@ -30,7 +28,7 @@ def check_run(config: TrainConfig) -> None:
         check_teacher(config.teacher)
     in_channels, image_size = image_shape(config)
     with kept_random_state(torch.device("cpu")):
-        build_model(config, _SOME_CLASSES, in_channels, image_size)
+        build_model(config, 10, in_channels, image_size)
 
 
 def check_folder(config: TrainConfig) -> None:

@@ -17,7 +17,7 @@ from snntorch_asnn.train.data import load_images
 from snntorch_asnn.train.devices import make_fabric, resolve_device
 from snntorch_asnn.train.loader import eval_loader
 from snntorch_asnn.train.loop import evaluate
-from snntorch_asnn.train.network import build_model
+from snntorch_asnn.train.model import build_model
 from snntorch_asnn.train.run_folder import RunFolder
 
 
@@ -44,6 +44,10 @@ class Evaluation:
     accuracy_by_step: tuple[float, ...]
     confusion: tuple[tuple[int, ...], ...]
     classes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the results as JSON types."""
+        return dataclasses.asdict(self)
 
 
 def load_run(run: str | Path) -> tuple[TrainConfig, nn.Module]:
@@ -151,7 +155,10 @@ def _load(path: Path) -> tuple[TrainConfig, nn.Module, tuple[str, ...]]:
     in_channels, image_size = checkpoint["in_channels"], checkpoint["image_size"]
     try:
         model = rebuild(
-            lambda: build_model(config, classes, in_channels, image_size), weights, file, keep_dtype=False
+            lambda: build_model(config, len(classes), in_channels, image_size),
+            weights,
+            file,
+            keep_dtype=False,
         )
     except (ValueError, ArithmeticError) as error:
         raise ValueError(f"run must have a checkpoint of {config.model}; got {file}: {error}") from error

@@ -28,7 +28,7 @@ from snntorch_asnn.train.journal import Journal
 from snntorch_asnn.train.learner import Batch, Learner, Position
 from snntorch_asnn.train.loader import eval_loader, train_loader
 from snntorch_asnn.train.loop import Evaluated, Score, Tally, evaluate, in_groups
-from snntorch_asnn.train.network import build_model
+from snntorch_asnn.train.model import build_model
 from snntorch_asnn.train.report import write_energy, write_report
 from snntorch_asnn.train.report.energy import MOST_IMAGES
 from snntorch_asnn.train.reporter import Reporter, StepReport
@@ -84,7 +84,7 @@ class Run:
 
     def _make_learner(self) -> Learner:
         data = self.data
-        model = build_model(self.config, data.classes, data.in_channels, data.image_size)
+        model = build_model(self.config, len(data.classes), data.in_channels, data.image_size)
         self.parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
         return Learner(
             model,

@@ -15,13 +15,12 @@ from snntorch_asnn.train.checks import check_folder, check_run
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.devices import is_main_process
 from snntorch_asnn.train.divergence import NonFiniteLossError
+from snntorch_asnn.train.fields import parse_setting
 from snntorch_asnn.train.fit import fit
-from snntorch_asnn.train.recipe import override
+from snntorch_asnn.train.recipe import check_used, override
 from snntorch_asnn.train.reporter import Reporter
 from snntorch_asnn.train.result import RunResult
 from snntorch_asnn.train.run_folder import RunFolder
-from snntorch_asnn.train.settings import parse_setting
-from snntorch_asnn.train.unused import check_used
 from snntorch_asnn.train.utf8 import write_text
 
 _PER_RUN = ("seed", "out", "resume", "overwrite")

@@ -189,7 +189,7 @@ def test_distributed_on_one_device_learns_as_the_model_itself(device: str, tmp_p
 
 @pytest.mark.cuda
 def test_the_train_command_runs_on_a_gpu(tmp_path: Path) -> None:
-    for package in ("typer", "rich", "sklearn", "matplotlib", "lightning_fabric", "timm", "torchvision"):
+    for package in ("cyclopts", "rich", "sklearn", "matplotlib", "lightning_fabric", "timm", "torchvision"):
         pytest.importorskip(package)
     from snntorch_asnn.cli import main
 

@@ -89,13 +89,14 @@ def test_rates_given_by_hand_are_no_measurement() -> None:
     assert energy.estimate(counted, {"conv": 0.0}).silent_layers == ()
 
 
-def test_the_command_says_so() -> None:
+def test_the_command_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     for package in ("sklearn", "matplotlib"):
         pytest.importorskip(package)
-    testing = pytest.importorskip("typer.testing")
-    from snntorch_asnn.cli.app import app
+    pytest.importorskip("cyclopts")
+    from snntorch_asnn.cli import main
 
     options = ["--num-steps", "1", "--encoding", "direct", "--images", "4", "--neuron", "lif"]
-    done = testing.CliRunner().invoke(app, ["energy", "spikformer_tiny", *options])
-    assert done.exit_code == 0, done.output
-    assert "layers of neurons fired at no step of the images" in done.output
+    with pytest.raises(SystemExit) as stopped:
+        main(["energy", "spikformer_tiny", *options])
+    assert not stopped.value.code
+    assert "layers of neurons fired at no step of the images" in capsys.readouterr().out

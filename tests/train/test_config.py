@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from snntorch_asnn.train.config import TrainConfig
-from snntorch_asnn.train.network import build_model
+from snntorch_asnn.train.model import build_model
 from snntorch_asnn.train.recipe import load_recipe
 
 
@@ -54,7 +54,7 @@ def test_every_setting_says_what_it_is():
     ],
 )
 def test_values_out_of_range_are_named(name, value):
-    message = rf"^{name} must be .*; got {re.escape(repr(value))}(; did you mean '\w+'\?)?$"
+    message = rf"^{name} must be .*; got {re.escape(repr(value))}(; did you mean '[\w-]+'\?)?$"
     with pytest.raises(ValueError, match=message):
         TrainConfig(**{name: value})
 
@@ -122,7 +122,7 @@ def test_norms_over_time_of_a_configuration() -> None:
         ("pooled", "pooled"),
     ):
         config = TrainConfig(norm_over_time=value, out="run")
-        assert build_model(config, ("a", "b"), 1, 8).norm_over_time == wanted
+        assert build_model(config, 2, 1, 8).norm_over_time == wanted
     assert load_recipe("lenet").settings["norm_over_time"] == "sequential"
     with pytest.raises(ValueError, match="norm_over_time must be"):
         TrainConfig(norm_over_time="each")

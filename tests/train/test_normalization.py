@@ -14,13 +14,11 @@ pytest.importorskip("sklearn")
 Image = pytest.importorskip("PIL.Image")
 
 from snntorch_asnn import spikegen  # noqa: E402
-from snntorch_asnn.train.config import TrainConfig  # noqa: E402
+from snntorch_asnn.train.config import TrainConfig, moments_of  # noqa: E402
 from snntorch_asnn.train.data.images import TensorImages, to_unit_range  # noqa: E402
-from snntorch_asnn.train.network import build_model  # noqa: E402
-from snntorch_asnn.train.normalization import moments_of  # noqa: E402
-from snntorch_asnn.train.recipe import make_config  # noqa: E402
+from snntorch_asnn.train.model import build_model  # noqa: E402
+from snntorch_asnn.train.recipe import make_config, unused_settings  # noqa: E402
 from snntorch_asnn.train.run_folder import RunFolder  # noqa: E402
-from snntorch_asnn.train.unused import unused_settings  # noqa: E402
 
 CIFAR = transforms.Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 IMAGENET = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -56,7 +54,7 @@ def published(pixels: Tensor, normalize: transforms.Normalize | None) -> Tensor:
 def test_one_batch_is_that_of_the_authors(recipe: str, encoding: str | None) -> None:
     config = make_config(recipe, {} if encoding is None else {"encoding": encoding})
     channels, size = (1, 8) if config.data == "digits" else (3, 32)
-    encode = build_model(config, ("a", "b"), channels, size).encode
+    encode = build_model(config, 2, channels, size).encode
     pixels = pictures(8, channels, size)
     loaded, _ = TensorImages(pixels, torch.zeros(8)).__getitems__(range(8))
     planes = encode(to_unit_range(loaded))
@@ -108,7 +106,7 @@ def test_standard_deviations_are_positive() -> None:
 def test_moments_of_other_channels_are_refused_by_the_model() -> None:
     config = TrainConfig(normalize="0.5,0.5,0.5 0.2,0.2,0.2")
     with pytest.raises(ValueError, match="normalize must have one mean, or one for each of 1 channels"):
-        build_model(config, ("a", "b"), 1, 8)
+        build_model(config, 2, 1, 8)
 
 
 def test_a_setting_without_effect_is_told() -> None:

@@ -64,7 +64,9 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path, text, message):
 def test_unknown_recipes_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"recipe must be .*; got 'lenett'; did you mean 'lenet'"):
         load_recipe("lenett")
-    with pytest.raises(ValueError, match=r"recipe must be one of digits, .* or a file; .*none.toml is none"):
+    with pytest.raises(
+        ValueError, match=r"recipe must be one of digits, .* or a TOML file; there is no file .*none.toml"
+    ):
         load_recipe(tmp_path / "none.toml")
 
 

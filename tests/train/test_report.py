@@ -213,7 +213,7 @@ def test_what_is_missing_or_damaged_is_named(run, file, content, message):
 
 
 def test_the_command_writes_the_page_again(written, capsys):
-    pytest.importorskip("typer")
+    pytest.importorskip("cyclopts")
     from snntorch_asnn.cli import main
 
     written.unlink()

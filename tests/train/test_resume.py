@@ -298,7 +298,7 @@ def test_other_data_in_memory_are_refused(copy, change, message):
 
 
 def test_a_resume_with_other_data_ends_in_one_line(of_pictures, tmp_path, capsys):
-    pytest.importorskip("typer")
+    pytest.importorskip("cyclopts")
     from snntorch_asnn.cli import main
 
     root = Path(shutil.copytree(of_pictures, tmp_path / "all"))

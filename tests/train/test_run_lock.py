@@ -167,7 +167,7 @@ def test_a_process_that_is_not_the_first_of_a_run_leaves_the_lock_alone(tmp_path
 
 
 def test_the_second_run_on_the_command_line_ends_in_one_line(tmp_path, capsys):
-    pytest.importorskip("typer")
+    pytest.importorskip("cyclopts")
     from snntorch_asnn.cli import main
 
     hold(tmp_path / "run")

@@ -15,7 +15,7 @@ from torch import nn
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 pytest.importorskip("lightning_fabric")
-pytest.importorskip("typer")
+pytest.importorskip("cyclopts")
 
 from snntorch_asnn import energy, train
 from snntorch_asnn.cli import main

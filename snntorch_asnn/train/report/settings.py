@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from snntorch_asnn.train.config import TrainConfig
+from snntorch_asnn.train.recipe import unused_settings
 from snntorch_asnn.train.report.parts import Table
-from snntorch_asnn.train.unused import unused_settings
 
 _OF_THE_COMMAND_ONLY = ("overwrite", "resume")
 _SHORT_COMMIT = 12

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 pytest.importorskip("sklearn")
-pytest.importorskip("typer")
+pytest.importorskip("cyclopts")
 pytest.importorskip("torchvision")
 pytest.importorskip("lightning_fabric")
 pytest.importorskip("matplotlib")

@@ -1,21 +1,18 @@
-"""The network that a configuration names."""
+"""The model that a configuration names."""
 
 from __future__ import annotations
 
 from torch import nn
 
 from snntorch_asnn import models
-from snntorch_asnn.train.config import TrainConfig
-from snntorch_asnn.train.normalization import moments_of
+from snntorch_asnn.train.config import TrainConfig, moments_of
 
 
-def build_model(
-    config: TrainConfig, classes: tuple[str, ...], in_channels: int, image_size: int
-) -> nn.Module:
+def build_model(config: TrainConfig, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
     """Create the model that a configuration names, for images of the given shape."""
     return models.create_model(
         config.model,
-        num_classes=len(classes),
+        num_classes=num_classes,
         num_steps=config.num_steps,
         neuron=config.neuron,
         sharing=config.sharing,
