@@ -17,8 +17,8 @@ from torch.utils.data import Dataset
 from snntorch_asnn import energy, models, train
 from snntorch_asnn._arguments import did_you_mean
 from snntorch_asnn._torch import BatchNormBase
-from snntorch_asnn.energy.billing import Nonbinary
 from snntorch_asnn.energy.macs import Attention
+from snntorch_asnn.energy.operations import Nonbinary
 from snntorch_asnn.train.data import spread_images, to_unit_range
 from snntorch_asnn.train.devices import resolve_device
 from snntorch_asnn.train.model import build_model
