@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 import snntorch_asnn as asnn
 from snntorch_asnn.layers import norm_leaky
-from snntorch_asnn.ops import batch_moments
-from snntorch_asnn.ops.adaptive_leaky import triton as kernels
+from snntorch_asnn.ops._adaptive_leaky.triton import implementation as kernels
+from snntorch_asnn.ops._batch_moments import moments as batch_moments
 
 STEPS, BATCH, CHANNELS = 4, 8, 64
 Run = Callable[[], Any]
@@ -98,8 +98,8 @@ def microseconds(runs: dict[str, Run], rounds: int, calls: int) -> dict[str, tup
 @contextmanager
 def no_launches() -> Iterator[None]:
     """The path of a GPU on tensors of the CPU, up to each launch."""
-    from snntorch_asnn.ops import batch_moments_triton
-    from snntorch_asnn.ops.adaptive_leaky.triton_launch import Prepared
+    from snntorch_asnn.ops._batch_moments.triton import moments as batch_moments_triton
+    from snntorch_asnn.ops._triton.launch import Prepared
 
     # A function, since a mock with a return value takes longer than what is measured.
     def always(value: Any) -> Callable[..., Any]:

@@ -32,9 +32,10 @@ from torch.utils._pytree import tree_leaves
 import snntorch_asnn as asnn
 from snntorch_asnn.layers import norm_leaky
 from snntorch_asnn.layers.norm_leaky import normed, normed_spikes
-from snntorch_asnn.ops import batch_moments, batch_moments_triton
-from snntorch_asnn.ops.adaptive_leaky import triton_ops
-from snntorch_asnn.ops.adaptive_leaky.triton_launch import Prepared
+from snntorch_asnn.ops._adaptive_leaky.triton import operators as triton_ops
+from snntorch_asnn.ops._batch_moments import moments as batch_moments
+from snntorch_asnn.ops._batch_moments.triton import moments as batch_moments_triton
+from snntorch_asnn.ops._triton.launch import Prepared
 
 SHAPES = {"maps": ((4, 32, 64, 32, 32), 2), "tokens": ((4, 128, 64, 384), 3)}
 DTYPES = (torch.float32, torch.bfloat16)

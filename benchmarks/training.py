@@ -39,7 +39,7 @@ from torch.nn import functional
 
 import snntorch_asnn as asnn
 from snntorch_asnn._timing import Run, in_turns, seconds, times_faster
-from snntorch_asnn.ops.adaptive_leaky.compiled import missing
+from snntorch_asnn.ops._adaptive_leaky.inductor import missing
 
 BASELINE = "snnTorch"
 NUM_CLASSES = 10

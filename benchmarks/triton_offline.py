@@ -33,11 +33,15 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from snntorch_asnn.ops import batch_moments_triton as norms
-from snntorch_asnn.ops import triton_recurrent, triton_recurrent_kernels
-from snntorch_asnn.ops.adaptive_leaky import triton_affine, triton_kernels, triton_ops
-from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
-from snntorch_asnn.ops.adaptive_leaky.rule import RuleOptions
+from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients
+from snntorch_asnn.ops._adaptive_leaky.rule import RuleOptions
+from snntorch_asnn.ops._adaptive_leaky.triton import affine as triton_affine
+from snntorch_asnn.ops._adaptive_leaky.triton import kernels as triton_kernels
+from snntorch_asnn.ops._adaptive_leaky.triton import operators as triton_ops
+from snntorch_asnn.ops._adaptive_rleaky.triton import kernels as triton_recurrent_kernels
+from snntorch_asnn.ops._adaptive_rleaky.triton import step as triton_recurrent
+from snntorch_asnn.ops._batch_moments.triton import moments as norms
+from snntorch_asnn.ops._triton.launch import Launch
 
 ARCHITECTURES = (80, 90, 100, 120)
 STYLES = ("eager", "compiled", "dynamic")
@@ -63,7 +67,7 @@ class Case:
     name: str
     kernel: Any
     tensors: tuple[torch.dtype, ...]
-    launch: triton_ops.Launch
+    launch: Launch
     element_steps: int
     """Elements times steps of the part of the sequence that one thread unrolls."""
     style: str = "compiled"

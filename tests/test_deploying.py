@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import snntorch_asnn as asnn
 from snntorch_asnn.layers import NormLeaky, TimeFolded
 from snntorch_asnn.models import create_model
-from snntorch_asnn.ops.adaptive_leaky import compiled
+from snntorch_asnn.ops._adaptive_leaky import inductor as compiled
 
 pytestmark = pytest.mark.slow
 

@@ -22,14 +22,15 @@ import snntorch_asnn as asnn
 from snntorch_asnn.layers import norm_leaky
 from snntorch_asnn.models import create_model
 from snntorch_asnn.neurons import leak_constraint
-from snntorch_asnn.ops import batch_moments, packed_spikes
-from snntorch_asnn.ops.adaptive_leaky import triton as kernels
+from snntorch_asnn.ops._adaptive_leaky.triton import implementation as kernels
+from snntorch_asnn.ops._batch_moments import moments as batch_moments
+from snntorch_asnn.ops._packed_spikes import pack as packed_spikes
 from snntorch_asnn.spikegen import _checks, _levels
 
 pytest.importorskip("triton")
 
-from snntorch_asnn.ops import batch_moments_triton
-from snntorch_asnn.ops.adaptive_leaky import triton_launch
+from snntorch_asnn.ops._batch_moments.triton import moments as batch_moments_triton
+from snntorch_asnn.ops._triton import launch as triton_launch
 
 READS = ("_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select", "unique")
 

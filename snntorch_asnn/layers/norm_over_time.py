@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from snntorch_asnn._torch import BatchNormBase, has_hooks, transforms_active
 from snntorch_asnn.layers.stepping import StepAware
-from snntorch_asnn.ops.batch_moments import batch_moments
+from snntorch_asnn.ops._batch_moments.moments import batch_moments
 
 __all__ = [
     "AnyBatchNorm",

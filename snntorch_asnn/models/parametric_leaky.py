@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from snntorch_asnn.ops.adaptive_leaky import adaptive_leaky
+from snntorch_asnn.ops import adaptive_leaky
 from snntorch_asnn.surrogate import sigmoid
 
 __all__ = ["ParametricLeaky"]

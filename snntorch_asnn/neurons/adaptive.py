@@ -21,9 +21,9 @@ from snntorch_asnn.neurons.run_state import State, StepIndex
 from snntorch_asnn.neurons.snntorch_checkpoints import adopt_state
 from snntorch_asnn.neurons.stateful import Stateful, as_dtype, keep_out_of_graphs
 from snntorch_asnn.neurons.time_parameters import check_time_comes_first, resize_parameter
-from snntorch_asnn.ops.adaptive_leaky.api import check_input, fits
-from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl
-from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule
+from snntorch_asnn.ops._adaptive_leaky.api import check_input, fits
+from snntorch_asnn.ops._adaptive_leaky.engine import Impl
+from snntorch_asnn.ops._adaptive_leaky.rule import ResetMechanism, Rule
 
 __all__ = ["AdaptiveNeuron"]
 

@@ -19,7 +19,7 @@ from snntorch_asnn.neurons.leak_constraint import BetaConstraint, constrain
 from snntorch_asnn.neurons.leaky import AdaptiveLeaky
 from snntorch_asnn.neurons.rleaky import AdaptiveRLeaky
 from snntorch_asnn.neurons.synaptic import AdaptiveSynaptic
-from snntorch_asnn.ops.adaptive_leaky.rule import SpikeFunction
+from snntorch_asnn.ops._adaptive_leaky.rule import SpikeFunction
 
 __all__ = ["TWINS", "adapt_neuron", "constrained", "own_surrogate", "snntorch_neuron", "why_adaptive"]
 

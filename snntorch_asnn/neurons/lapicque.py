@@ -15,11 +15,11 @@ from snntorch_asnn.neurons.plan import Plan
 from snntorch_asnn.neurons.run_state import State
 from snntorch_asnn.neurons.stateful import state_property
 from snntorch_asnn.neurons.time_parameters import Overrun, spread
-from snntorch_asnn.ops import adaptive_lapicque
-from snntorch_asnn.ops.adaptive_leaky import triton
-from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
-from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl, run, run_step, takes_steps
-from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
+from snntorch_asnn.ops._adaptive_lapicque import step as adaptive_lapicque
+from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients
+from snntorch_asnn.ops._adaptive_leaky.engine import Impl, run, run_step, takes_steps
+from snntorch_asnn.ops._adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
+from snntorch_asnn.ops._adaptive_leaky.triton import implementation as triton
 
 __all__ = ["AdaptiveLapicque"]
 
@@ -206,7 +206,7 @@ class AdaptiveLapicque(AdaptiveNeuron, snn.Lapicque):
         factors = self.R, 1 / (self.R * self.C), self.time_step
         are_plain = all(f.dtype == torch.float32 and not f.requires_grad and f.numel() == 1 for f in factors)
         if are_plain and triton.is_real(x) and takes_steps(self.impl, x, self._rule()):
-            from snntorch_asnn.ops import triton_products
+            from snntorch_asnn.ops._adaptive_lapicque.triton import products as triton_products
 
             return triton_products.products(x, *factors)
         x = x.to(dtype)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from snntorch_asnn._torch import leave_in_graph
-from snntorch_asnn.ops.adaptive_leaky import triton
+from snntorch_asnn.ops._adaptive_leaky.triton import implementation as triton
 
 __all__ = ["SIGMOID_SLOPE", "BetaConstraint", "constrain", "unconstrain"]
 
@@ -92,7 +92,7 @@ class _Clamp(torch.autograd.Function):
         takes_kernel = triton.takes(raw) and triton.is_real(raw) and not torch.is_grad_enabled()
         if not takes_kernel or triton.missing(raw.device.type):
             return _led_back(raw, grad)
-        from snntorch_asnn.ops import triton_leaks
+        from snntorch_asnn.ops._leak_gradient.triton import gradient as triton_leaks
 
         return triton_leaks.led_back(raw, grad)
 

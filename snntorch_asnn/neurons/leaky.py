@@ -14,10 +14,10 @@ from snntorch_asnn.neurons.plan import Plan
 from snntorch_asnn.neurons.run_state import State
 from snntorch_asnn.neurons.stateful import state_property
 from snntorch_asnn.neurons.time_parameters import Overrun
-from snntorch_asnn.ops.adaptive_leaky import reference
-from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
-from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl, run, run_step, takes_steps
-from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
+from snntorch_asnn.ops._adaptive_leaky import reference
+from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients
+from snntorch_asnn.ops._adaptive_leaky.engine import Impl, run, run_step, takes_steps
+from snntorch_asnn.ops._adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
 from snntorch_asnn.surrogate import sigmoid
 
 __all__ = ["AdaptiveLeaky"]

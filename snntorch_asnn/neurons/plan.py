@@ -19,8 +19,8 @@ from snntorch_asnn.neurons.time_parameters import (
     spread_unless_fixed,
     warn_of_guesses,
 )
-from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl
-from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
+from snntorch_asnn.ops._adaptive_leaky.engine import Impl
+from snntorch_asnn.ops._adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
 from snntorch_asnn.surrogate import atan
 
 __all__ = ["Plan"]

@@ -15,9 +15,9 @@ from snntorch_asnn.neurons.plan import Plan
 from snntorch_asnn.neurons.run_state import State
 from snntorch_asnn.neurons.stateful import state_property
 from snntorch_asnn.neurons.time_parameters import Overrun
-from snntorch_asnn.ops import adaptive_rleaky
-from snntorch_asnn.ops.adaptive_leaky.dispatch import Impl
-from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
+from snntorch_asnn.ops._adaptive_leaky.engine import Impl
+from snntorch_asnn.ops._adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
+from snntorch_asnn.ops._adaptive_rleaky import step as adaptive_rleaky
 
 __all__ = ["AdaptiveRLeaky"]
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from snntorch_asnn.layers import StepBatchNorm
-from snntorch_asnn.ops.batch_moments import Moments, batch_moments
+from snntorch_asnn.ops._batch_moments.moments import Moments, batch_moments
 
 
 class SyncBatchNorm(_BatchNorm):

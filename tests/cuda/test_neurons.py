@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 import snntorch_asnn as asnn
 from snntorch_asnn.ops import adaptive_leaky
-from snntorch_asnn.ops.adaptive_leaky.dispatch import choose
-from snntorch_asnn.ops.adaptive_leaky.rule import Rule
+from snntorch_asnn.ops._adaptive_leaky.engine import choose
+from snntorch_asnn.ops._adaptive_leaky.rule import Rule
 
 STEPS = 4
 NEURONS: dict[str, Callable[..., nn.Module]] = {
@@ -152,7 +152,7 @@ def test_fused_steps_are_those_of_float64_on_the_cpu(
 
 def noted_launches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the kernels that are launched from now on."""
-    from snntorch_asnn.ops.adaptive_leaky.triton_launch import Prepared
+    from snntorch_asnn.ops._triton.launch import Prepared
 
     names: list[str] = []
     launch = Prepared.__call__

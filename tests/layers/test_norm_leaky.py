@@ -19,9 +19,9 @@ from torch import Tensor, nn
 import snntorch_asnn as asnn
 from snntorch_asnn.layers import NormLeaky, OverTime, fold_norm, fold_time, fuse_norm, norm_leaky, unfuse_norm
 from snntorch_asnn.models import create_model, from_pretrained, list_models
-from snntorch_asnn.ops import batch_moments as moments_module
-from snntorch_asnn.ops.adaptive_leaky import cpp
-from snntorch_asnn.ops.batch_moments import batch_moments
+from snntorch_asnn.ops._adaptive_leaky.cpp import implementation as cpp
+from snntorch_asnn.ops._batch_moments import moments as moments_module
+from snntorch_asnn.ops._batch_moments.moments import batch_moments
 
 sys.path.insert(0, str(Path(__file__).parent))
 from norm_distributed_worker import Net, data, train

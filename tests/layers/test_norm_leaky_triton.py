@@ -16,8 +16,8 @@ import snntorch_asnn as asnn
 from snntorch_asnn.layers import NormLeaky, norm_leaky
 from snntorch_asnn.layers.norm_leaky import normed_spikes
 from snntorch_asnn.layers.norm_over_time import normed
-from snntorch_asnn.ops import batch_moments as moments_module
-from snntorch_asnn.ops.adaptive_leaky import triton as kernels
+from snntorch_asnn.ops._adaptive_leaky.triton import implementation as kernels
+from snntorch_asnn.ops._batch_moments import moments as moments_module
 
 pytest.importorskip("triton")
 
@@ -25,7 +25,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if lack := kernels.missing(DEVICE):
     pytest.skip(f"misses {lack}", allow_module_level=True)
 
-from snntorch_asnn.ops import batch_moments_triton  # noqa: E402
+from snntorch_asnn.ops._batch_moments.triton import moments as batch_moments_triton  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ from snntorch_asnn.layers import (
 )
 from snntorch_asnn.layers.pointwise import Pointwise
 from snntorch_asnn.models import create_model
-from snntorch_asnn.ops.adaptive_leaky import cpp
+from snntorch_asnn.ops._adaptive_leaky.cpp import implementation as cpp
 
 STEPS, CHANNELS = 3, 4
 EACH = ["sequential", "step_statistics", "step"]

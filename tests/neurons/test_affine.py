@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import snntorch_asnn as asnn
-from snntorch_asnn.ops.adaptive_leaky import cpp
+from snntorch_asnn.ops._adaptive_leaky.cpp import implementation as cpp
 
 STEPS, BATCH, CHANNELS, SIZE = 5, 3, 4, 6
 IMPLS = [

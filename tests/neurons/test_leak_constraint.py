@@ -14,7 +14,7 @@ import snntorch_asnn as asnn
 from snntorch_asnn import AdaptiveLapicque, AdaptiveLeaky, AdaptiveRLeaky, AdaptiveSynaptic
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 from snntorch_asnn.neurons.leak_constraint import constrain, unconstrain
-from snntorch_asnn.ops.adaptive_leaky import cpp
+from snntorch_asnn.ops._adaptive_leaky.cpp import implementation as cpp
 
 RAW = torch.tensor([-0.2, 0.0, 0.4, 0.9, 1.0, 1.3])
 STEPS = len(RAW)

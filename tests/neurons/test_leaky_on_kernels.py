@@ -11,16 +11,17 @@ from torch import Tensor
 
 import snntorch_asnn as asnn
 from snntorch_asnn.neurons import lapicque, leak_constraint, leaky, synaptic
-from snntorch_asnn.ops import adaptive_rleaky
-from snntorch_asnn.ops.adaptive_leaky import triton as kernels
-from snntorch_asnn.ops.adaptive_leaky.rule import ResetMechanism
-from snntorch_asnn.ops.spike_origin import spike_worth
+from snntorch_asnn.ops._adaptive_leaky.rule import ResetMechanism
+from snntorch_asnn.ops._adaptive_leaky.triton import implementation as kernels
+from snntorch_asnn.ops._adaptive_rleaky import step as adaptive_rleaky
+from snntorch_asnn.ops._spike_origin import spike_worth
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if lack := kernels.missing(DEVICE):
     pytest.skip(f"misses {lack}", allow_module_level=True)
 
-from snntorch_asnn.ops import triton_leaks, triton_recurrent  # noqa: E402
+from snntorch_asnn.ops._adaptive_rleaky.triton import step as triton_recurrent  # noqa: E402
+from snntorch_asnn.ops._leak_gradient.triton import gradient as triton_leaks  # noqa: E402
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def launch(
     steps: int, dtype: torch.dtype, feature_shape: tuple[int, ...], rule: Any, wants: list[bool]
 ) -> None:
     """One sequence forward and backward, for nothing but its compilation."""
-    from snntorch_asnn.ops.adaptive_leaky import triton_ops
+    from snntorch_asnn.ops._adaptive_leaky.triton import operators as triton_ops
 
     x, mem = torch.zeros(steps, 4, 8, 4, 4, dtype=dtype), torch.zeros(4, 8, 4, 4)
     inputs = (x, mem, *torch.zeros(6, steps, *feature_shape))
@@ -53,7 +53,8 @@ def launch(
 def main() -> None:
     import triton
 
-    from snntorch_asnn.ops.adaptive_leaky import triton_kernels, triton_ops
+    from snntorch_asnn.ops._adaptive_leaky.triton import kernels as triton_kernels
+    from snntorch_asnn.ops._adaptive_leaky.triton import operators as triton_ops
 
     triton.runtime.driver.set_active(Hopper())
     triton_ops.wrap_triton = Compiled  # type: ignore[assignment]

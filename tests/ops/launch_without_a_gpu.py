@@ -43,9 +43,9 @@ class RecordingHopper(Hopper):
 def main() -> None:
     import triton
 
-    from snntorch_asnn.ops.adaptive_leaky import triton_eager
-    from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
-    from snntorch_asnn.ops.adaptive_leaky.rule import Rule
+    from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients
+    from snntorch_asnn.ops._adaptive_leaky.rule import Rule
+    from snntorch_asnn.ops._adaptive_leaky.triton import eager as triton_eager
 
     triton.runtime.driver.set_active(RecordingHopper())
     x = torch.zeros(4, 8, 16, requires_grad=True)

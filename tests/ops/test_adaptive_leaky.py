@@ -14,7 +14,8 @@ from torch import Tensor
 
 from snntorch_asnn import surrogate
 from snntorch_asnn.ops import adaptive_leaky
-from snntorch_asnn.ops.adaptive_leaky import compiled, cpp
+from snntorch_asnn.ops._adaptive_leaky import inductor as compiled
+from snntorch_asnn.ops._adaptive_leaky.cpp import implementation as cpp
 
 RESETS = [
     {"reset_delay": True},

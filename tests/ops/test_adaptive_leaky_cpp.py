@@ -19,9 +19,14 @@ from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
 
 from snntorch_asnn import surrogate
-from snntorch_asnn.ops import adaptive_leaky, cpp_build
-from snntorch_asnn.ops.adaptive_leaky import Rule, cpp, cpp_kernels, dispatch, reference
-from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
+from snntorch_asnn.ops import adaptive_leaky
+from snntorch_asnn.ops._adaptive_leaky import engine as dispatch
+from snntorch_asnn.ops._adaptive_leaky import reference
+from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients
+from snntorch_asnn.ops._adaptive_leaky.cpp import implementation as cpp
+from snntorch_asnn.ops._adaptive_leaky.cpp import kernels as cpp_kernels
+from snntorch_asnn.ops._adaptive_leaky.rule import Rule
+from snntorch_asnn.ops._cpp import build as cpp_build
 
 # Each rule is a compilation of its own. Together they hold every value of every option, and most pairs.
 RULES = [
@@ -337,7 +342,7 @@ def test_says_what_the_compiler_said(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_keeps_libraries_where_it_is_told(tmp_path: Path) -> None:
-    script = "from snntorch_asnn.ops.adaptive_leaky import cpp; assert cpp.missing() is None"
+    script = "from snntorch_asnn.ops._adaptive_leaky.cpp import kernels; assert kernels.missing() is None"
     environment = {**os.environ, "SNNTORCH_ASNN_CACHE": str(tmp_path / "kernels")}
     for _ in range(2):
         subprocess.run([sys.executable, "-c", script], check=True, env=environment)

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from snntorch_asnn import surrogate
 from snntorch_asnn.ops import adaptive_leaky
-from snntorch_asnn.ops.adaptive_leaky import reference
-from snntorch_asnn.ops.adaptive_leaky import triton as kernels
-from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
-from snntorch_asnn.ops.adaptive_leaky.rule import Rule
+from snntorch_asnn.ops._adaptive_leaky import reference
+from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients
+from snntorch_asnn.ops._adaptive_leaky.rule import Rule
+from snntorch_asnn.ops._adaptive_leaky.triton import implementation as kernels
 
 triton = pytest.importorskip("triton")
 
@@ -32,12 +32,10 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if lack := kernels.missing(DEVICE):
     pytest.skip(f"misses {lack}", allow_module_level=True)
 
-from snntorch_asnn.ops.adaptive_leaky import (  # noqa: E402
-    triton_eager,
-    triton_kernels,
-    triton_ops,
-    triton_tiles,
-)
+from snntorch_asnn.ops._adaptive_leaky.triton import eager as triton_eager  # noqa: E402
+from snntorch_asnn.ops._adaptive_leaky.triton import kernels as triton_kernels  # noqa: E402
+from snntorch_asnn.ops._adaptive_leaky.triton import operators as triton_ops  # noqa: E402
+from snntorch_asnn.ops._adaptive_leaky.triton import tiles as triton_tiles  # noqa: E402
 
 without_gpu = pytest.mark.skipif(DEVICE == "cuda", reason="compiles or traces for a GPU that is not there")
 cuda = pytest.mark.cuda

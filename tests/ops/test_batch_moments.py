@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from snntorch_asnn.ops import batch_moments as module
-from snntorch_asnn.ops import cpp_build
-from snntorch_asnn.ops.batch_moments import batch_moments
+from snntorch_asnn.ops._batch_moments import moments as module
+from snntorch_asnn.ops._batch_moments.moments import batch_moments
+from snntorch_asnn.ops._cpp import build as cpp_build
 
 needs_compiler = pytest.mark.skipif(cpp_build.find_compiler() is None, reason="needs a C++ compiler")
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]

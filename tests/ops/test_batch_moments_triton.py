@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snntorch_asnn.ops.adaptive_leaky import triton as kernels
+from snntorch_asnn.ops._adaptive_leaky.triton import implementation as kernels
 
 pytest.importorskip("triton")
 
@@ -17,8 +17,8 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if lack := kernels.missing(DEVICE):
     pytest.skip(f"misses {lack}", allow_module_level=True)
 
-from snntorch_asnn.ops import batch_moments_triton as module  # noqa: E402
-from snntorch_asnn.ops.batch_moments import NormState  # noqa: E402
+from snntorch_asnn.ops._batch_moments.moments import NormState  # noqa: E402
+from snntorch_asnn.ops._batch_moments.triton import moments as module  # noqa: E402
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 SHAPES = [

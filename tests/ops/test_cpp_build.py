@@ -14,8 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from snntorch_asnn.ops import adaptive_leaky, cpp_build
-from snntorch_asnn.ops.adaptive_leaky import cpp_kernels, dispatch
+from snntorch_asnn.ops import adaptive_leaky
+from snntorch_asnn.ops._adaptive_leaky import engine as dispatch
+from snntorch_asnn.ops._adaptive_leaky.cpp import kernels as cpp_kernels
+from snntorch_asnn.ops._cpp import build as cpp_build
 
 pytestmark = pytest.mark.skipif(cpp_build.find_compiler() is None, reason="needs a C++ compiler")
 
@@ -84,8 +86,8 @@ def test_a_damaged_library_is_compiled_again(
 def test_a_process_survives_a_kernel_that_was_cut_off(source: Path, tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     script = (
-        "from pathlib import Path; from snntorch_asnn.ops import cpp_build;"
-        f"print(cpp_build.library(Path({str(source)!r}), 'ANSWER=42').answer())"
+        "from pathlib import Path; from snntorch_asnn.ops._cpp import build;"
+        f"print(build.library(Path({str(source)!r}), 'ANSWER=42').answer())"
     )
     environment = {**os.environ, "SNNTORCH_ASNN_CACHE": str(folder)}
     for _ in range(2):
@@ -229,8 +231,8 @@ def test_without_gradients_the_forward_kernel_is_enough() -> None:
 def test_the_kernel_that_is_built_first_is_the_one_that_runs(
     monkeypatch: pytest.MonkeyPatch, what: tuple[str, ...], affine: bool
 ) -> None:
-    from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
-    from snntorch_asnn.ops.adaptive_leaky.rule import Rule
+    from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients
+    from snntorch_asnn.ops._adaptive_leaky.rule import Rule
     from snntorch_asnn.surrogate import Surrogate
 
     def leaf(name: str, value: float, *shape: int) -> Tensor:

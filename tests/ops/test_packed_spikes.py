@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 import snntorch_asnn as asnn
 from snntorch_asnn.models import create_model
-from snntorch_asnn.ops.packed_spikes import MANY, SMALL, Packed, Packer, unpack
+from snntorch_asnn.ops._packed_spikes.pack import MANY, SMALL, Packed, Packer, unpack
 
 BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import snntorch_asnn as asnn
-from snntorch_asnn.ops import packed_spikes
-from snntorch_asnn.ops.adaptive_leaky import triton as kernels
-from snntorch_asnn.ops.packed_spikes import Kept, Packed, Packer, unpack
-from snntorch_asnn.ops.spike_origin import spike_worth
+from snntorch_asnn.ops._adaptive_leaky.triton import implementation as kernels
+from snntorch_asnn.ops._packed_spikes import pack as packed_spikes
+from snntorch_asnn.ops._packed_spikes.pack import Kept, Packed, Packer, unpack
+from snntorch_asnn.ops._spike_origin import spike_worth
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if lack := kernels.missing(DEVICE):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from snntorch_asnn.ops.adaptive_leaky import triton as kernels
-from snntorch_asnn.ops.adaptive_leaky.coefficients import Coefficients
+from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients
+from snntorch_asnn.ops._adaptive_leaky.triton import implementation as kernels
 
 pytest.importorskip("triton")
 
@@ -15,7 +15,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if lack := kernels.missing(DEVICE):
     pytest.skip(f"misses {lack}", allow_module_level=True)
 
-from snntorch_asnn.ops.adaptive_leaky.triton_affine import merged_gradients, merged_table  # noqa: E402
+from snntorch_asnn.ops._adaptive_leaky.triton.affine import merged_gradients, merged_table  # noqa: E402
 
 STEPS, CHANNELS = 3, 300
 """More channels than one block has."""

@@ -14,8 +14,8 @@ import torch
 
 triton = pytest.importorskip("triton")
 
-from snntorch_asnn.ops.adaptive_leaky.triton_launch import Prepared  # noqa: E402
-from snntorch_asnn.ops.adaptive_leaky.triton_ops import Launch  # noqa: E402
+from snntorch_asnn.ops._adaptive_leaky.triton.operators import Launch  # noqa: E402
+from snntorch_asnn.ops._triton.launch import Prepared  # noqa: E402
 
 
 class Kernel:

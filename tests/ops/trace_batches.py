@@ -19,7 +19,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import snntorch_asnn as asnn
-from snntorch_asnn.ops.adaptive_leaky import dispatch
+from snntorch_asnn.ops._adaptive_leaky import engine as dispatch
 
 BATCHES = (1, 3, 64, 100, 128)
 STEPS = 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
@@ -18,13 +17,12 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
 
 import snntorch_asnn
-from snntorch_asnn.ops import cpp_build
-from snntorch_asnn.ops.adaptive_leaky import cpp_kernels, dispatch
+from snntorch_asnn.ops._adaptive_leaky import engine as dispatch
+from snntorch_asnn.ops._adaptive_leaky.cpp import kernels as cpp_kernels
+from snntorch_asnn.ops._batch_moments import moments as batch_moments
+from snntorch_asnn.ops._cpp import build as cpp_build
 from snntorch_asnn.train import TrainConfig, fit
 from snntorch_asnn.train.devices import make_fabric, resolve_device
-
-# The package has a function of the same name.
-batch_moments = importlib.import_module("snntorch_asnn.ops.batch_moments")
 
 SETTINGS = {
     "data": "digits",

@@ -1,0 +1,1 @@
+"""The scaling of the adaptive Lapicque neuron's input in a Triton kernel."""

@@ -1,0 +1,1 @@
+"""The adaptive leaky integrate-and-fire neuron over a sequence: equation, engine and implementations."""

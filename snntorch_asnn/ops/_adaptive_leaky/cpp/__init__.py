@@ -1,0 +1,1 @@
+"""The adaptive leaky neuron's C++ kernels, for CPUs."""

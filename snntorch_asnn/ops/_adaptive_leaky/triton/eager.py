@@ -1,0 +1,342 @@
+"""The Triton kernels in eager mode: one step of autograd that launches them without the dispatcher.
+
+The operators of ``operators.py`` are for compilers. Called eagerly they would cost the host several times
+what PyTorch's own layers do. Both take what a launch needs from the same functions there.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Size, Tensor
+
+from snntorch_asnn.ops._adaptive_leaky.affine import back_through_affine
+from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients, summed_to
+from snntorch_asnn.ops._adaptive_leaky.layout import Folding
+from snntorch_asnn.ops._adaptive_leaky.rule import Rule, RuleOptions
+from snntorch_asnn.ops._adaptive_leaky.triton.affine import merged_gradients, merged_table
+from snntorch_asnn.ops._adaptive_leaky.triton.kernels import backward_kernel, forward_kernel
+from snntorch_asnn.ops._adaptive_leaky.triton.operators import (
+    Incoming,
+    backward_launch,
+    by_coefficient,
+    dense_samples,
+    folding_of,
+    forward_launch,
+    kept_membranes,
+)
+from snntorch_asnn.ops._adaptive_leaky.triton.operators import varying as varying_of
+from snntorch_asnn.ops._first_derivative import first_derivative_only
+from snntorch_asnn.ops._spike_origin import Worth
+from snntorch_asnn.ops._triton.launch import Prepared
+
+__all__ = ["View", "sequence", "varying_in"]
+
+_SHARE = 64
+"""The table of coefficients is kept for the backward pass where the input is so many times its size."""
+
+_GAIN, _SHIFT = Coefficients._fields.index("gain"), Coefficients._fields.index("shift")
+_SCALE = 2 + Coefficients._fields.index("scale")
+
+
+def sequence(
+    x: Tensor,
+    mem: Tensor | None,
+    coefficients: Coefficients,
+    rule: Rule,
+    *,
+    output_mem: bool,
+    keep_mem: bool = True,
+    keep_spikes: bool = True,
+    affine: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """As :func:`..reference.sequence`, for a rule that is fusable, outside of graphs and transforms.
+
+    With ``affine`` it is that of ``coefficients.after(*affine)``. Without ``keep_spikes`` the first result
+    is empty, without ``keep_mem`` the second.
+    """
+    factor, offset = affine or (None, None)
+    constants = rule.options, output_mem, keep_mem, keep_spikes, torch.is_grad_enabled()
+    spikes, mem_out = _Sequence.apply(x, mem, *coefficients, factor, offset, *constants)
+    return spikes, mem_out
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """How the kernels see the sequences of one shape and memory format."""
+
+    shape: Size
+    features: Size
+    folding: Folding
+    is_direct: bool
+    """Whether they read a sequence where it lies; elsewhere they get a copy."""
+    strides: tuple[int, ...]
+    """Of T and B."""
+    result_strides: tuple[int, ...]
+    """Of spikes and gradients."""
+    state_strides: tuple[int, ...]
+    is_by_channel: bool
+    """Whether coefficients differ along one dimension at most."""
+
+    @staticmethod
+    @functools.lru_cache(maxsize=4096)
+    def of(shape: Size, strides: tuple[int, ...], features: Size) -> View:
+        """That of sequences ``[T, B, ...]`` for coefficients ``[T, *features]``."""
+        like = torch.empty_strided(shape, strides, device="meta")
+        folding = folding_of(like, features)
+        folded = folding.sequence(like)
+        seen = dense_samples(folded)
+        result = torch.empty(shape[0], *folding.folded, device="meta")
+        return View(
+            shape,
+            features,
+            folding,
+            seen is folded and folded.untyped_storage()._cdata == like.untyped_storage()._cdata,
+            seen.stride()[:2],
+            folding.unfold(result).stride(),
+            folding.unfold_state(result[0]).stride(),
+            sum(size != 1 for size in features) <= 1,
+        )
+
+    def sequence(self, x: Tensor) -> Tensor:
+        """``x`` as the kernels read it."""
+        return x if self.is_direct else dense_samples(self.folding.sequence(x))
+
+    def gradient(self, grad: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """A gradient as the kernels read it, and its strides of T and B."""
+        if grad.stride() == self.result_strides:
+            _, *sample = self.folding.folded
+            return grad, (self.folding.shape.numel(), math.prod(sample))
+        seen = dense_samples(self.folding.sequence(grad))
+        return seen, seen.stride()[:2]
+
+    def dense(self, x: Tensor) -> Tensor:
+        """``x`` in one stretch of memory, in the order of the results."""
+        return x if x.stride() == self.result_strides else self.folding.sequence(x).contiguous()
+
+    def state(self, mem: Tensor) -> Tensor:
+        """A state in the order of memory of the results."""
+        return mem if mem.stride() == self.state_strides else self.folding.state(mem).contiguous()
+
+    def empty_sequence(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """A place for a result of every step."""
+        return torch.empty_strided(self.shape, self.result_strides, dtype=dtype, device=device)
+
+    def empty_state(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+        """A place for a result of one step."""
+        return torch.empty_strided(self.shape[1:], self.state_strides, dtype=dtype, device=device)
+
+    def empty_mem(self, device: torch.device, output_mem: bool, keep_mem: bool) -> Tensor:
+        """A place for the membrane of every or of the last step, if it is wanted."""
+        if not keep_mem:
+            return torch.empty(0, dtype=torch.float32, device=device)
+        return self.empty_sequence(torch.float32, device) if output_mem else self.empty_state(device)
+
+    def table(self, coefficients: Coefficients) -> Tensor:
+        """The coefficients ``[T, 5 or 6, C]``, ``C`` left out where it is 1."""
+        steps, channels = self.shape[0], self.folding.folded[1]
+        if self.features.numel() == channels and self.is_by_channel:
+            shape = (steps,) if channels == 1 else (steps, channels)
+            flat = [c if c.shape == shape else c.reshape(shape) for c in coefficients if c is not None]
+            return torch.stack(flat, dim=1)
+        given = [self.folding.parameter(c).squeeze(2) for c in coefficients if c is not None]
+        return torch.stack(given, dim=1)
+
+    def totals(self, sums: Tensor) -> Tensor:
+        """Of ``sums`` ``[programs, T, rows, columns]``, the rows' totals ``[rows, T, C]``."""
+        sums = by_coefficient(sums, self.folding)
+        _, steps, rows, channels, _ = sums.shape
+        totals = sums.new_empty(rows, steps, channels)
+        torch.sum(sums, (0, 4), out=totals.transpose(0, 1))
+        return totals
+
+    def gradients(self, totals: Tensor) -> tuple[Tensor, ...]:
+        """The same ``[T, *features]`` each."""
+        rows, steps, channels = totals.shape
+        if self.features.numel() == channels and (self.folding.is_in_order or self.is_by_channel):
+            return totals.view(rows, steps, *self.features).unbind(0)
+        return self.folding.unfold_parameter_gradient(totals, self.features).unbind(0)
+
+
+@functools.lru_cache(maxsize=4096)
+def _forward_of(
+    view: View,
+    dtype: torch.dtype,
+    rule: RuleOptions,
+    has_mem: bool,
+    has_shift: bool,
+    varying: int,
+    output_mem: bool,
+    keep_mem: bool,
+    keep_spikes: bool,
+    needs_grad: bool,
+) -> Prepared:
+    how = forward_launch(
+        view.shape[0],
+        view.folding.folded,
+        view.strides,
+        dtype.itemsize,
+        rule,
+        has_mem=has_mem,
+        has_shift=has_shift,
+        varying=varying,
+        output_mem=output_mem,
+        keep_mem=keep_mem,
+        keep_spikes=keep_spikes,
+        needs_grad=needs_grad,
+    )
+    return Prepared(forward_kernel, how)
+
+
+@functools.lru_cache(maxsize=4096)
+def _backward_of(
+    view: View,
+    dtype: torch.dtype,
+    rule: RuleOptions,
+    incoming: Incoming,
+    wants: tuple[bool, ...],
+    has_mem: bool,
+    has_shift: bool,
+    varying: int,
+    has_checkpoints: bool,
+) -> tuple[Prepared, tuple[int, int, int, int]]:
+    how, partials = backward_launch(
+        view.shape[0],
+        view.folding.folded,
+        view.strides,
+        dtype.itemsize,
+        rule,
+        incoming,
+        wants,
+        has_mem=has_mem,
+        has_shift=has_shift,
+        varying=varying,
+        has_checkpoints=has_checkpoints,
+    )
+    return Prepared(backward_kernel, how), partials
+
+
+class _Sequence(torch.autograd.Function):
+    """One step of autograd, whatever is done to the coefficients before the kernels read them.
+
+    A ``setup_context`` would have PyTorch inspect the signature of ``forward`` at every call.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        x, mem, *given, factor, offset, rule, output_mem, keep_mem, keep_spikes, grad_enabled = inputs
+        own = Coefficients(*given)
+        features = own.feature_shape if factor is None else own.features_after(factor)
+        view = View.of(x.shape, x.stride(), features)
+        table = _table(view, own, factor, offset)
+        varying = varying_in(view, own, factor)
+        needs_grad = grad_enabled and any(ctx.needs_input_grad)
+        spikes = view.empty_sequence(x.dtype, x.device) if keep_spikes else x.new_empty(0)
+        mem_out = view.empty_mem(x.device, output_mem, keep_mem)
+        kept = kept_membranes(x.shape[0], needs_grad)
+        checkpoints = x.new_empty((kept, *view.folding.folded), dtype=torch.float32) if kept else None
+        if x.numel():
+            seen = view.sequence(x)
+            has_shift = factor is not None or own.shift is not None
+            options = mem is not None, has_shift, varying, output_mem, keep_mem, keep_spikes, needs_grad
+            launch = _forward_of(view, x.dtype, rule, *options)
+            state = seen if mem is None else view.state(mem)
+            launch(seen, state, table, spikes, mem_out, seen if checkpoints is None else checkpoints)
+        ctx.set_materialize_grads(False)
+        ctx.view, ctx.rule, ctx.output_mem, ctx.varying = view, rule, output_mem, varying
+        is_number = own.scale.numel() == 1 or not any(own.scale.stride())
+        if is_number and not ctx.needs_input_grad[_SCALE]:
+            ctx.spike_worth = Worth(own.scale.detach(), x.dtype)
+        is_small = table.numel() * _SHARE <= x.numel()
+        # Gain, factor and offset are needed for each other's gradients; the rest only to make a new table.
+        needed = given if factor is not None or not is_small else (None,) * len(given)
+        ctx.shapes = [None if c is None else c.shape for c in given]
+        ctx.save_for_backward(x, mem, *needed, factor, offset, table if is_small else None, checkpoints)
+        return spikes, mem_out
+
+    @staticmethod
+    @first_derivative_only("impl='triton', whose backward pass is a kernel,", "impl='reference'")
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+        x, mem, *given, factor, offset, table, checkpoints = ctx.saved_tensors
+        own, view = Coefficients(*given), ctx.view
+        wants = list(ctx.needs_input_grad[:8])
+        if factor is not None:
+            wants[2 + _GAIN] |= ctx.needs_input_grad[8]
+            wants[2 + _SHIFT] |= wants[2 + _GAIN] or ctx.needs_input_grad[9]
+        table = _table(view, own, factor, offset) if table is None else table
+        grad_x, grad_mem, totals = _launch_backward(
+            ctx, x, mem, table, checkpoints, grad_outputs, tuple(wants), factor is not None
+        )
+        if factor is not None and totals is not None and view.is_by_channel:
+            merged = merged_gradients(totals, wants[2:], own, factor, offset)
+            if merged is not None:
+                of_own, of_factor, of_offset = merged
+                return grad_x, grad_mem, *of_own, of_factor, of_offset, *(None,) * 5
+        remaining = iter(() if totals is None else view.gradients(totals))
+        of = [next(remaining) if want else None for want in wants[2:]]
+        if factor is None:
+            return grad_x, grad_mem, *of, *(None,) * 7
+        of[_GAIN], *of_affine = back_through_affine(of[_GAIN], of[_SHIFT], own.gain, factor, offset)
+        of = [
+            None if grad is None or shape is None else summed_to(grad, shape)
+            for grad, shape in zip(of, ctx.shapes, strict=True)
+        ]
+        return grad_x, grad_mem, *of, *of_affine, *(None,) * 5
+
+
+def _launch_backward(
+    ctx: Any,
+    x: Tensor,
+    mem: Tensor | None,
+    table: Tensor,
+    checkpoints: Tensor | None,
+    grad_outputs: tuple[Tensor | None, Tensor | None],
+    wants: tuple[bool, ...],
+    has_affine: bool,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of the input, of the first membrane, and ``[rows, T, C]`` of the coefficients with one."""
+    view: View = ctx.view
+    grad_spikes, grad_mem_out = (g if g is None else g.resolve_neg() for g in grad_outputs)
+    spikes_strides = None
+    if grad_spikes is not None:
+        grad_spikes, spikes_strides = view.gradient(grad_spikes)
+    incoming = Incoming(
+        spikes_strides,
+        grad_mem_out is not None and not ctx.output_mem,
+        grad_mem_out is not None and ctx.output_mem,
+    )
+    if grad_mem_out is not None:
+        grad_mem_out = view.dense(grad_mem_out) if ctx.output_mem else view.state(grad_mem_out)
+    has_shift = has_affine or ctx.shapes[_SHIFT] is not None
+    has_checkpoints = checkpoints is not None
+    options = x.dtype, ctx.rule, incoming, wants, mem is not None, has_shift, ctx.varying, has_checkpoints
+    launch, partials = _backward_of(view, *options)
+    grad_x = view.empty_sequence(x.dtype, x.device) if wants[0] else None
+    grad_mem = view.empty_state(x.device) if wants[1] else None
+    sums = x.new_empty(partials, dtype=torch.float32) if any(wants[2:]) else None
+    if x.numel():
+        seen = view.sequence(x)
+        state = seen if mem is None else view.state(mem)
+        optional = (checkpoints, grad_spikes, grad_mem_out, grad_x, grad_mem, sums)
+        launch(seen, state, table, *(seen if t is None else t for t in optional))
+    return grad_x, grad_mem, None if sums is None else view.totals(sums)
+
+
+def _table(view: View, own: Coefficients, factor: Tensor | None, offset: Tensor | None) -> Tensor:
+    if factor is None or offset is None:
+        return view.table(own)
+    channels = view.folding.folded[1]
+    table = merged_table(own, factor, offset, channels) if view.is_by_channel else None
+    return view.table(own.multiplied(factor, offset)) if table is None else table
+
+
+def varying_in(view: View, own: Coefficients, factor: Tensor | None = None) -> int:
+    """As :func:`.operators.varying`, of what the table holds."""
+    if view.folding.folded[1] == 1:
+        return 0
+    bits = varying_of(own)
+    return bits | (1 << _GAIN | 1 << _SHIFT if factor is not None and varying_of((factor,)) else 0)

@@ -1,0 +1,1 @@
+"""The adaptive recurrent leaky neuron."""

@@ -1,0 +1,1 @@
+"""One step of the adaptive recurrent leaky neuron in Triton kernels."""

@@ -1,0 +1,1 @@
+"""Mean and variance of a batch norm, and the gradient through them."""

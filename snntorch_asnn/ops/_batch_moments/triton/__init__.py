@@ -1,0 +1,1 @@
+"""The moments of a batch norm in Triton kernels."""

@@ -1,0 +1,1 @@
+"""The gradient of a leak that stays in [0, 1]."""

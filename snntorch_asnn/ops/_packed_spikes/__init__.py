@@ -1,0 +1,1 @@
+"""Spikes kept for the backward pass at one bit each."""
