@@ -128,7 +128,7 @@ def _compile(compiler: str, options: list[str], source: Path, folder: Path, name
     # In a folder of its own until then: another process may compile the same library.
     with tempfile.TemporaryDirectory(dir=folder) as own:
         unfinished = Path(own) / "library.so"
-        command = [compiler, *options, str(source), "-o", str(unfinished)]
+        command = [compiler, *options, f"-I{_HEADER.parent}", str(source), "-o", str(unfinished)]
         result = subprocess.run(command, capture_output=True, check=False)
         if result.returncode != 0:
             said = result.stderr.decode(errors="replace").strip()

@@ -14,7 +14,7 @@
 // memory is read and written once. What a tile is depends on the shape alone, so that results are the same
 // on any number of threads.
 
-#include "../vectors.h"
+#include "vectors.h"
 
 namespace {
 
