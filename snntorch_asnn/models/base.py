@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, ClassVar, Never, Self
 
 import torch
@@ -105,6 +105,7 @@ class SpikingModel(nn.Module, ABC):
         encoding = "hybrid" if encoding is None else encoding
         self.recipe: dict[str, Any] | None = None
         self._by_hand: dict[str, Any] = {}
+        self._create: Callable[..., SpikingModel] | None = None
         self.num_classes = check_count("num_classes", num_classes)
         self._num_steps = check_count("num_steps", num_steps)
         self.in_channels = check_count("in_channels", 3 if in_channels is None else in_channels)

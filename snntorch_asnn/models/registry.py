@@ -164,6 +164,7 @@ def create_model(name: str, *, step_norm: bool = False, fused: bool = False, **s
         plain["fused"] = True
         fuse_norm(model)
     model.recipe = _recipe(name, plain)
+    model._create = create_model
     model._by_hand = {key: plain[key] for key in model.recipe["by_hand"]}
     return model
 

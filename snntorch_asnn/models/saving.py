@@ -36,20 +36,20 @@ def save(model: SpikingModel, path: str | os.PathLike[str]) -> None:
         )
     recipe["settings"]["norm_over_time"] = model.norm_over_time
     state = model.state_dict()
-    _check_recipe(recipe, model._by_hand, state)
+    _check_recipe(model, recipe, state)
     check_finite(state, path)
     tensor_file.write(path, state, recipe)
 
 
-def _check_recipe(recipe: Mapping[str, Any], by_hand: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Refuse to save what the recipe does not make: it could not be read again."""
-    from snntorch_asnn.models.registry import create_model  # which needs the models, and they this module
-
+def _check_recipe(model: SpikingModel, recipe: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Refuse to save a model that its recipe does not make: the file could not be read again."""
+    by_hand = model._by_hand
+    assert model._create is not None
     if not set(recipe["by_hand"]) <= by_hand.keys():
         return  # a copy does not know what was given by hand
     try:
         with torch.device("meta"):
-            made = create_model(recipe["name"], **recipe["settings"], **by_hand)
+            made = model._create(recipe["name"], **recipe["settings"], **by_hand)
     except Exception:
         if recipe["by_hand"]:  # code of the user's own, which may not know that device
             return
