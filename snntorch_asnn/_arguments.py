@@ -82,10 +82,10 @@ def look_up(name: str, value: object, table: Mapping[str, Entry], *, other: str 
     """Return the entry of a table that a name stands for, or raise and say which name is nearest.
 
     Args:
-        name: of the argument.
-        value: what was given.
-        table: the entries by name.
-        other: what the argument may also be, such as ``"a tensor"``, for the message.
+        name: Of the argument.
+        value: What was given.
+        table: The entries by name.
+        other: What the argument may also be, such as ``"a tensor"``, for the message.
     """
     wanted = f"{name} must be one of {', '.join(map(repr, table))}{other and f', or {other}'}"
     if not isinstance(value, str):
@@ -101,10 +101,10 @@ def did_you_mean(
     """Return the end of an error message that names the nearest known names, or nothing.
 
     Args:
-        name: what was given.
-        known: what there is.
-        other_names: what others call some of them.
-        count: the most names to give.
+        name: What was given.
+        known: What there is.
+        other_names: What others call some of them.
+        count: The most names to give.
 
     Example::
 

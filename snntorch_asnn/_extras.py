@@ -23,7 +23,7 @@ def require(module: str, *, extra: str) -> ModuleType:
     """Import a module that an extra brings, or say how to install it.
 
     Raises:
-        ModuleNotFoundError: the package is not installed.
+        ModuleNotFoundError: The package is not installed.
     """
     try:
         return importlib.import_module(module)

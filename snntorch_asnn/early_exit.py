@@ -48,20 +48,20 @@ def anytime(
     its probabilities are :math:`\sigma(o)` and :math:`1 - \sigma(o)`.
 
     Args:
-        model: in evaluation mode: one of :mod:`snntorch_asnn.models`, or any network that maps one step's
+        model: In evaluation mode: one of :mod:`snntorch_asnn.models`, or any network that maps one step's
             input ``[B, ...]`` to that step's logits ``[B, classes]``, or to a tuple that starts with them,
             and whose neurons hide their state (``init_hidden=True``).
-        images: what the model takes, ``[B, ...]``.
-        threshold: stop at a confidence of at least, or an entropy of at most this.
+        images: What the model takes, ``[B, ...]``.
+        threshold: Stop at a confidence of at least, or an entropy of at most this.
         criterion: ``"confidence"``, the highest probability, in (0, 1], or ``"entropy"`` of the
             probabilities, in nats, from 0 to ln(classes), or ln(2) for a single logit.
-        num_steps: the most steps to run. None for all that a model of the zoo has; required for others.
-        encode: from images to the inputs of all steps ``[T, B, ...]``; None shows the images in every step.
+        num_steps: The most steps to run. None for all that a model of the zoo has; required for others.
+        encode: From images to the inputs of all steps ``[T, B, ...]``; None shows the images in every step.
             A model of the zoo brings its own.
 
     Raises:
-        TypeError: if ``model`` is not a module.
-        ValueError: if it is in training mode or has neurons that cannot run step by step, or another
+        TypeError: ``model`` is not a module.
+        ValueError: It is in training mode or has neurons that cannot run step by step, or another
             argument's value does not fit.
 
     Example::

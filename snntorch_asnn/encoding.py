@@ -209,7 +209,7 @@ class Encoder(nn.Module):
         """Encode into another number of steps.
 
         Args:
-            num_steps: the new T.
+            num_steps: The new T.
 
         Returns:
             The encoder itself.

@@ -72,13 +72,13 @@ def export(
     ============ =====================================================================================
 
     Args:
-        net: the network; its neurons hide their state and take one step at a time.
-        sample: an input of one step ``[B, ...]``, on which the network is run once to find its graph.
-        step: the time step to export. None for networks whose neurons do not change with time.
-        ignore_reset: export neurons that do not reset to zero at their spike, too, as snnTorch does.
-        dt: length of a time step, in the unit that the time constants are to have; None for 1e-4. The others
+        net: The network; its neurons hide their state and take one step at a time.
+        sample: An input of one step ``[B, ...]``, on which the network is run once to find its graph.
+        step: The time step to export. None for networks whose neurons do not change with time.
+        ignore_reset: Export neurons that do not reset to zero at their spike, too, as snnTorch does.
+        dt: Length of a time step, in the unit that the time constants are to have; None for 1e-4. The others
             have a unit of their own.
-        consumer: who is to run the graph. ``"nir"``: whoever integrates NIR's equation as above; r and, of a
+        consumer: Who is to run the graph. ``"nir"``: whoever integrates NIR's equation as above; r and, of a
             current, the input weight are 1, so that it does not matter whether they are read. ``"snntorch"``:
             an input is added as it is, :math:`r = \tau / dt`. ``"sinabs"``: time constants are in steps, and
             a step decays by :math:`e^{-1/\tau}`. Where a neuron has no linear or convolution layer of its own
@@ -88,9 +88,9 @@ def export(
         The ``nir.NIRGraph``, to be written with ``nir.write``.
 
     Raises:
-        ModuleNotFoundError: if ``nir`` or ``nirtorch`` is not installed; the extra ``nir`` brings both.
-        TypeError: if ``net`` is not a module, ``step`` is not an integer or ``dt`` not a number.
-        ValueError: if ``consumer`` is unknown, or ``dt`` not positive or given for one that does not read it;
+        ModuleNotFoundError: ``nir`` or ``nirtorch`` is not installed; the extra ``nir`` brings both.
+        TypeError: ``net`` is not a module, ``step`` is not an integer or ``dt`` not a number.
+        ValueError: ``consumer`` is unknown, or ``dt`` not positive or given for one that does not read it;
             or a neuron cannot be expressed: it changes with time and ``step`` is None, ``step`` is past its
             ``num_steps``, a leak is not in [0, 1), its reset is not NIR's, it takes whole sequences, or its
             class is derived from one of ours. The message names it.

@@ -35,10 +35,10 @@ def raster(spikes: Tensor, *, ax: Axes | None = None) -> Axes:
 
     Args:
         spikes: ``[T, ...]``, 0 where a neuron is silent; what follows T is flattened to neurons.
-        ax: axes to draw into; new ones if None.
+        ax: Axes to draw into; new ones if None.
 
     Returns:
-        matplotlib.axes.Axes: the axes.
+        matplotlib.axes.Axes: The axes.
 
     Raises:
         TypeError: ``spikes`` is no tensor.
@@ -70,14 +70,14 @@ def time_parameters(model: nn.Module, *, figure: Figure | None = None) -> Figure
     as after a divergence, is left uncoloured and written as ``nan`` or ``inf``.
 
     Args:
-        model: network of adaptive neurons, :class:`~snntorch_asnn.AdaptiveLeaky` and its like.
-        figure: figure to draw into; a new one if None.
+        model: Network of adaptive neurons, :class:`~snntorch_asnn.AdaptiveLeaky` and its like.
+        figure: Figure to draw into; a new one if None.
 
     Returns:
-        matplotlib.figure.Figure: the figure.
+        matplotlib.figure.Figure: The figure.
 
     Raises:
-        ValueError: the model has no adaptive neuron.
+        ValueError: The model has no adaptive neuron.
 
     Example::
 
@@ -107,11 +107,11 @@ def firing_rates(rates: Mapping[str, Sequence[float]], *, ax: Axes | None = None
     A rate that is not finite is left uncoloured and written as ``nan`` or ``inf``.
 
     Args:
-        rates: for each layer's name its rate at each step, in spikes per neuron.
-        ax: axes to draw into; new ones if None.
+        rates: For each layer's name its rate at each step, in spikes per neuron.
+        ax: Axes to draw into; new ones if None.
 
     Returns:
-        matplotlib.axes.Axes: the axes.
+        matplotlib.axes.Axes: The axes.
 
     Raises:
         ValueError: ``rates`` is empty, or a layer has no steps.
@@ -138,12 +138,12 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]], *, figure: Figure | Non
     """Draw loss and accuracy of training and validation over the epochs, and mark the best epoch.
 
     Args:
-        metrics: one mapping per epoch with ``epoch``, ``train_loss``, ``val_loss``,
+        metrics: One mapping per epoch with ``epoch``, ``train_loss``, ``val_loss``,
             ``train_accuracy`` and ``val_accuracy``, as the lines of a run's ``metrics.jsonl``.
-        figure: figure to draw into; a new one if None.
+        figure: Figure to draw into; a new one if None.
 
     Returns:
-        matplotlib.figure.Figure: the figure.
+        matplotlib.figure.Figure: The figure.
 
     Raises:
         ValueError: ``metrics`` is empty.
@@ -197,14 +197,14 @@ def code(
         planes: ``[T, H, W]`` or ``[T, C, H, W]`` with values in [0, 1] and C of 1 or 3, or
             several by name.
         image: ``[H, W]`` or ``[C, H, W]``, drawn to the left of each row.
-        figure: figure to draw into; a new one if None.
+        figure: Figure to draw into; a new one if None.
 
     Returns:
-        matplotlib.figure.Figure: the figure.
+        matplotlib.figure.Figure: The figure.
 
     Raises:
         TypeError: ``planes`` is neither a tensor nor a mapping of them.
-        ValueError: a tensor has another number of dimensions or channels.
+        ValueError: A tensor has another number of dimensions or channels.
 
     Example::
 

@@ -121,14 +121,14 @@ class Surrogate:
     Made by the factories of this module. ``u`` is the membrane less the threshold.
 
     Args:
-        kind: name of the derivative, one of the factories' names.
-        shape: the factory's parameter (slope, alpha or width).
-        fires_at_threshold: whether a membrane exactly at the threshold spikes, :math:`H(0) = 1`.
+        kind: Name of the derivative, one of the factories' names.
+        shape: The factory's parameter (slope, alpha or width).
+        fires_at_threshold: Whether a membrane exactly at the threshold spikes, :math:`H(0) = 1`.
             snnTorch's answer is no.
 
     Raises:
-        TypeError: if ``shape`` is not a number.
-        ValueError: if ``kind`` is unknown or ``shape`` is not a positive, finite number.
+        TypeError: ``shape`` is not a number.
+        ValueError: ``kind`` is unknown or ``shape`` is not a positive, finite number.
 
     Example::
 
@@ -206,7 +206,7 @@ def sigmoid(slope: float = 25.0, *, fires_at_threshold: bool = False) -> Surroga
 
     Args:
         slope: :math:`k`, per unit of membrane. The adaptive neuron's published code uses 4.
-        fires_at_threshold: see :class:`Surrogate`.
+        fires_at_threshold: See :class:`Surrogate`.
 
     Source: Zenke and Ganguli, SuperSpike, Neural Computation 2018.
 
@@ -226,7 +226,7 @@ def atan(alpha: float = 2.0, *, fires_at_threshold: bool = False) -> Surrogate:
 
     Args:
         alpha: :math:`\alpha`, per unit of membrane.
-        fires_at_threshold: see :class:`Surrogate`.
+        fires_at_threshold: See :class:`Surrogate`.
 
     Source: Fang et al., Incorporating Learnable Membrane Time Constants, ICCV 2021.
 
@@ -244,7 +244,7 @@ def fast_sigmoid(slope: float = 25.0, *, fires_at_threshold: bool = False) -> Su
 
     Args:
         slope: :math:`k`, per unit of membrane.
-        fires_at_threshold: see :class:`Surrogate`.
+        fires_at_threshold: See :class:`Surrogate`.
 
     Source: Zenke and Ganguli, SuperSpike, Neural Computation 2018.
 
@@ -265,7 +265,7 @@ def triangular(width: float = 1.0, *, fires_at_threshold: bool = False) -> Surro
 
     Args:
         width: :math:`w`, the distance from the threshold, in units of membrane, at which the gradient ends.
-        fires_at_threshold: see :class:`Surrogate`.
+        fires_at_threshold: See :class:`Surrogate`.
 
     Source: Bellec et al., Long short-term memory and learning-to-learn in networks of spiking neurons,
     NeurIPS 2018.
@@ -283,7 +283,7 @@ def straight_through(*, fires_at_threshold: bool = False) -> Surrogate:
     r"""The straight-through estimator, :math:`\sigma'(u) = 1`.
 
     Args:
-        fires_at_threshold: see :class:`Surrogate`.
+        fires_at_threshold: See :class:`Surrogate`.
 
     Source: Bengio et al., Estimating or Propagating Gradients Through Stochastic Neurons, 2013.
 

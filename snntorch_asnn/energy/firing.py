@@ -58,9 +58,9 @@ def record_firing_rates(model: nn.Module, num_steps: int) -> Iterator[FiringRate
     """Record the firing rates of every neuron in a model while the context is open.
 
     Args:
-        model: network of snnTorch's neurons, or of any that :class:`~snntorch_asnn.layers.OverTime` runs; in
+        model: Network of snnTorch's neurons, or of any that :class:`~snntorch_asnn.layers.OverTime` runs; in
             step mode each is called ``num_steps`` times a batch.
-        num_steps: number of time steps T.
+        num_steps: Number of time steps T.
 
     Example::
 

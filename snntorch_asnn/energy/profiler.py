@@ -65,18 +65,18 @@ def profile(
     stays as it is.
 
     Args:
-        model: the network: one of :mod:`snntorch_asnn.models` or any other, with time first in its tensors,
+        model: The network: one of :mod:`snntorch_asnn.models` or any other, with time first in its tensors,
             or folded into the batch, or in a loop over its layers.
-        batch: what the model takes, or an iterable of such batches.
+        batch: What the model takes, or an iterable of such batches.
         num_steps: T; None for the model's own ``num_steps``, or as many as its neurons take.
-        batch_dim: where the images of ``batch`` are counted: 1 for sequences ``[T, B, ...]``, 0 otherwise.
+        batch_dim: Where the images of ``batch`` are counted: 1 for sequences ``[T, B, ...]``, 0 otherwise.
             None knows it for a model of the zoo, and means 0 for others.
-        run: runs a whole sequence, as ``run(model, batch)``, where the loop over time is outside of the
+        run: Runs a whole sequence, as ``run(model, batch)``, where the loop over time is outside of the
             model; None for ``model(batch)``.
-        preset: a key of :data:`~snntorch_asnn.energy.PRESETS`, or the picojoules of a MAC and of an AC.
-        nonbinary: integers above 1 as ``"mac"``, like analog input, or as ``"multi_ac"``, an integer ``n`` as
+        preset: A key of :data:`~snntorch_asnn.energy.PRESETS`, or the picojoules of a MAC and of an AC.
+        nonbinary: Integers above 1 as ``"mac"``, like analog input, or as ``"multi_ac"``, an integer ``n`` as
             ``n`` accumulates.
-        attention: order of the products of :class:`~snntorch_asnn.layers.SpikingSelfAttention`:
+        attention: Order of the products of :class:`~snntorch_asnn.layers.SpikingSelfAttention`:
             ``"as_run"``, ``"qk_first"`` for :math:`(Q K^\top) V` or ``"kv_first"`` for
             :math:`Q (K^\top V)`.
 
@@ -85,11 +85,11 @@ def profile(
 
     Raises:
         TypeError: ``model`` is not a module, or ``batch`` holds no tensors.
-        ValueError: another argument's value does not fit, ``batch`` is empty, or the number of steps is not
+        ValueError: Another argument's value does not fit, ``batch`` is empty, or the number of steps is not
             known.
 
     Warns:
-        SilentLayersWarning: some layers of neurons fire at no step: the energy is that of a dead network.
+        SilentLayersWarning: Some layers of neurons fire at no step: the energy is that of a dead network.
 
     Source: the formula and its conventions: Zhou et al., Spikformer, ICLR 2023; energies of operations: see
     :data:`~snntorch_asnn.energy.PRESETS`.
@@ -151,20 +151,20 @@ def count_macs(
     in no time, but no firing rates are known. What is counted is what :func:`profile` counts.
 
     Args:
-        model: the network, as for :func:`profile`; it may stand on the meta device itself.
-        input_shape: shape of one image, or with ``batch_dim=1`` of one step of it, without the batch. None
+        model: The network, as for :func:`profile`; it may stand on the meta device itself.
+        input_shape: Shape of one image, or with ``batch_dim=1`` of one step of it, without the batch. None
             for what a model of the zoo was built for.
-        num_steps: as for :func:`profile`.
-        batch_dim: as for :func:`profile`.
-        run: as for :func:`profile`.
-        attention: as for :func:`profile`.
+        num_steps: As for :func:`profile`.
+        batch_dim: As for :func:`profile`.
+        run: As for :func:`profile`.
+        attention: As for :func:`profile`.
 
     Returns:
         Multiply-accumulates by layer and step, for one image.
 
     Raises:
         TypeError: ``model`` is not a module, or ``input_shape`` holds no integers.
-        ValueError: another argument's value does not fit, or the number of steps is not known.
+        ValueError: Another argument's value does not fit, or the number of steps is not known.
 
     Example::
 
@@ -205,16 +205,16 @@ def estimate(
     """Price a network from firing rates that were measured elsewhere, or published.
 
     Args:
-        macs: what :func:`count_macs` gives.
-        firing_rates: for every layer of ``macs`` the firing rate of its input, for all steps or one for each;
+        macs: What :func:`count_macs` gives.
+        firing_rates: For every layer of ``macs`` the firing rate of its input, for all steps or one for each;
             None where the input is analog. A product of activations has the lower rate of the two.
-        preset: as for :func:`profile`.
+        preset: As for :func:`profile`.
 
     Returns:
         Operations and energy by layer and step, each for one image.
 
     Raises:
-        ValueError: a layer is missing or unknown, or a rate is negative, not finite, or not one for each
+        ValueError: A layer is missing or unknown, or a rate is negative, not finite, or not one for each
             step.
 
     Example::

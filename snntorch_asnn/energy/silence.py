@@ -18,7 +18,7 @@ def silent_layers(firing_rates: Mapping[str, Sequence[float]]) -> tuple[str, ...
     """Return the names of the layers that have fired at no step.
 
     Args:
-        firing_rates: spikes per neuron at each step, for every layer, as
+        firing_rates: Spikes per neuron at each step, for every layer, as
             :meth:`~snntorch_asnn.energy.FiringRates.per_layer` and
             :attr:`EnergyReport.firing_rates <snntorch_asnn.energy.EnergyReport.firing_rates>` hold them. A
             layer whose rates are not known, NaN, is not counted.
@@ -35,8 +35,8 @@ def describe_silence(firing_rates: Mapping[str, Sequence[float]], images: str = 
     """Return one sentence on the layers that never fire and one on what to do, None if all fire.
 
     Args:
-        firing_rates: as for :func:`silent_layers`.
-        images: what the network has seen, such as ``"validation images"``.
+        firing_rates: As for :func:`silent_layers`.
+        images: What the network has seen, such as ``"validation images"``.
 
     Example::
 
@@ -62,12 +62,12 @@ def warn_of_silence(
     """Warn of the layers that never fire, by name, and return these names.
 
     Args:
-        firing_rates: as for :func:`silent_layers`.
-        images: as for :func:`describe_silence`.
-        stacklevel: as for :func:`warnings.warn`, counted from the caller of this function.
+        firing_rates: As for :func:`silent_layers`.
+        images: As for :func:`describe_silence`.
+        stacklevel: As for :func:`warnings.warn`, counted from the caller of this function.
 
     Warns:
-        SilentLayersWarning: some layer has fired at no step.
+        SilentLayersWarning: Some layer has fired at no step.
     """
     message = describe_silence(firing_rates, images)
     if message is not None:

@@ -27,9 +27,9 @@ class LayerTotals:
     """Operations of one layer over all images seen so far.
 
     Args:
-        calls: the layer's calls in its first batch.
+        calls: The layer's calls in its first batch.
         num_steps: T.
-        batch: number of images in that batch.
+        batch: Number of images in that batch.
     """
 
     def __init__(self, calls: LayerCalls, num_steps: int, batch: int) -> None:

@@ -29,17 +29,17 @@ def spiking_attention(
     integers, so that in float32 the result is the same to the bit below :math:`2^{24}`.
 
     Args:
-        q: queries ``[..., N, d]``.
-        k: keys ``[..., M, d]``.
-        v: values ``[..., M, e]``.
-        scale: factor of the result.
+        q: Queries ``[..., N, d]``.
+        k: Keys ``[..., M, d]``.
+        v: Values ``[..., M, e]``.
+        scale: Factor of the result.
         order: ``"qk_first"``, ``"kv_first"``, or ``"cheaper"`` for what the shapes choose.
 
     Returns:
         ``[..., N, e]``.
 
     Raises:
-        ValueError: the shapes do not fit each other, or ``order`` is none of these.
+        ValueError: The shapes do not fit each other, or ``order`` is none of these.
 
     Source: Zhou et al., Spikformer, ICLR 2023.
 
@@ -77,14 +77,14 @@ class SpikingSelfAttention(nn.Module):
 
     Args:
         dim: C, channels of the tokens.
-        num_heads: number of heads, which divides ``dim``.
-        spiking: builds each neuron, see :data:`NeuronBuilder`.
+        num_heads: Number of heads, which divides ``dim``.
+        spiking: Builds each neuron, see :data:`NeuronBuilder`.
         scale: :math:`c`.
-        spike_first: whether the input is membranes instead of spikes.
-        qkv_bias: whether the query, key and value layers have a bias.
+        spike_first: Whether the input is membranes instead of spikes.
+        qkv_bias: Whether the query, key and value layers have a bias.
 
     Attributes:
-        order: of the product, see :func:`~snntorch_asnn.layers.spiking_attention`; may be assigned to.
+        order: Of the product, see :func:`~snntorch_asnn.layers.spiking_attention`; may be assigned to.
 
     Raises:
         ValueError: ``num_heads`` does not divide ``dim``.
@@ -146,8 +146,8 @@ class TokenQKAttention(nn.Module):
 
     Args:
         dim: C, channels of the tokens.
-        num_heads: number of heads, which divides ``dim``.
-        spiking: builds each neuron, see :data:`NeuronBuilder`.
+        num_heads: Number of heads, which divides ``dim``.
+        spiking: Builds each neuron, see :data:`NeuronBuilder`.
 
     Raises:
         ValueError: ``num_heads`` does not divide ``dim``.

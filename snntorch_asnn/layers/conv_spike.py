@@ -26,12 +26,12 @@ class ConvNorm(TimeFolded):
     """Convolution and batch norm over time, on ``[T, B, C, H, W]``.
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        kernel_size: of the convolution, odd; the image is padded by half of it.
-        stride: of the convolution.
-        groups: of the convolution.
-        bias: whether the convolution has one.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Of the convolution, odd; the image is padded by half of it.
+        stride: Of the convolution.
+        groups: Of the convolution.
+        bias: Whether the convolution has one.
 
     Example::
 
@@ -62,12 +62,12 @@ class ConvSpike(nn.Module):
     :func:`~snntorch_asnn.layers.fuse_norm` lets run as one.
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        spiking: builds the neuron, see :data:`NeuronBuilder`.
-        kernel_size: of the convolution, odd; the image is padded by half of it.
-        stride: of the convolution.
-        bias: whether the convolution has one.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        spiking: Builds the neuron, see :data:`NeuronBuilder`.
+        kernel_size: Of the convolution, odd; the image is padded by half of it.
+        stride: Of the convolution.
+        bias: Whether the convolution has one.
 
     Example::
 
@@ -103,8 +103,8 @@ class LinearNorm(RunsNorms, nn.Module):
     """Linear layer and batch norm over time, on tokens ``[T, B, N, C]`` or features ``[T, B, C]``.
 
     Args:
-        in_features: channels of the input.
-        out_features: channels of the output.
+        in_features: Channels of the input.
+        out_features: Channels of the output.
 
     Example::
 
@@ -127,10 +127,10 @@ class LinearSpike(nn.Module):
     """Linear layer, batch norm over time and neuron: :class:`ConvSpike` on tokens or features.
 
     Args:
-        in_features: channels of the input.
-        out_features: channels of the output.
-        spiking: builds the neuron, see :data:`NeuronBuilder`.
-        bias: whether the linear layer has one.
+        in_features: Channels of the input.
+        out_features: Channels of the output.
+        spiking: Builds the neuron, see :data:`NeuronBuilder`.
+        bias: Whether the linear layer has one.
 
     Example::
 

@@ -39,7 +39,7 @@ class AnalogCarry(StepAware, nn.Module):
     analog step only, as with a plain hybrid code, and the image stays in sight, as with direct coding.
 
     Args:
-        num_steps: number of later steps, at least 1.
+        num_steps: Number of later steps, at least 1.
 
     Attributes:
         weight: :math:`w`, ``(num_steps,)``.
@@ -70,7 +70,7 @@ class AnalogCarry(StepAware, nn.Module):
         """Resample the weights, linearly in time, to another number of later steps.
 
         Args:
-            num_steps: the new number.
+            num_steps: The new number.
 
         Returns:
             The module itself.
@@ -109,10 +109,10 @@ class HybridStem(RunsNorms, nn.Module):
     the others. The two differ in mean and spread, so that each has its own weights and norm.
 
     Args:
-        direct: layer for steps ``0 .. direct_steps - 1``, applied with time folded into the batch.
-        spike: layer for the other steps, with the same output shape.
-        direct_steps: number of analog steps, at least 1 and fewer than the steps of the sequence.
-        carry: adds the analog current to that of the later steps; None for the paper's network, which sees
+        direct: Layer for steps ``0 .. direct_steps - 1``, applied with time folded into the batch.
+        spike: Layer for the other steps, with the same output shape.
+        direct_steps: Number of analog steps, at least 1 and fewer than the steps of the sequence.
+        carry: Adds the analog current to that of the later steps; None for the paper's network, which sees
             the image in the analog steps only.
 
     Example::
@@ -141,12 +141,12 @@ class HybridStem(RunsNorms, nn.Module):
         """Return a :class:`HybridStem` for a hybrid code, one time-folded layer for any other.
 
         Args:
-            layer: makes one copy of the layer, such as ``functools.partial(torch.nn.Conv2d, 3, 32,
+            layer: Makes one copy of the layer, such as ``functools.partial(torch.nn.Conv2d, 3, 32,
                 3)``.
-            direct_steps: number of analog steps of the code; 0, or all of them, means that one copy
+            direct_steps: Number of analog steps of the code; 0, or all of them, means that one copy
                 is enough.
             num_steps: T.
-            carry: whether the analog current is carried on, by an :class:`AnalogCarry`.
+            carry: Whether the analog current is carried on, by an :class:`AnalogCarry`.
         """
         if 0 < direct_steps < num_steps:
             later = AnalogCarry(num_steps - direct_steps) if carry else None
@@ -193,12 +193,12 @@ def first_conv_norm(
     """Build the first layer of a network: a :class:`ConvNorm`, in two copies for a hybrid code.
 
     Args:
-        in_channels: channels of the images.
-        out_channels: channels of the output.
-        code: the analog steps, ``analog_steps`` of :class:`~snntorch_asnn.models.SpikingModel`.
-        kernel_size: see :class:`ConvNorm`.
-        stride: see :class:`ConvNorm`.
-        bias: see :class:`ConvNorm`.
+        in_channels: Channels of the images.
+        out_channels: Channels of the output.
+        code: The analog steps, ``analog_steps`` of :class:`~snntorch_asnn.models.SpikingModel`.
+        kernel_size: See :class:`ConvNorm`.
+        stride: See :class:`ConvNorm`.
+        bias: See :class:`ConvNorm`.
     """
     layer = partial(ConvNorm, in_channels, out_channels, kernel_size, stride, bias=bias)
     if not code.direct_steps:

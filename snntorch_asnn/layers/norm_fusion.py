@@ -25,8 +25,8 @@ def fuse_norm(model: nn.Module, fused: bool = True) -> nn.Module:
     ``fused=True`` instead.
 
     Args:
-        model: a model of the zoo, or any network with :class:`NormLeaky`.
-        fused: deprecated; call :func:`unfuse_norm` instead of passing False.
+        model: A model of the zoo, or any network with :class:`NormLeaky`.
+        fused: Deprecated; call :func:`unfuse_norm` instead of passing False.
 
     Returns:
         The model itself, changed in place.
@@ -50,7 +50,7 @@ def unfuse_norm(model: nn.Module) -> nn.Module:
     """Let every :class:`NormLeaky` of a network run norm and neuron one after the other.
 
     Args:
-        model: a model of the zoo, or any network with :class:`NormLeaky`.
+        model: A model of the zoo, or any network with :class:`NormLeaky`.
 
     Returns:
         The model itself, changed in place.
@@ -86,15 +86,15 @@ def fold_norm(layer: nn.Module, norm_leaky: NormLeaky) -> tuple[nn.Module, nn.Mo
     """Fold the norm of a :class:`NormLeaky` into the convolution or linear layer before it, for inference.
 
     Args:
-        layer: a convolution or ``nn.Linear``, in evaluation mode.
-        norm_leaky: what follows it, in evaluation mode.
+        layer: A convolution or ``nn.Linear``, in evaluation mode.
+        norm_leaky: What follows it, in evaluation mode.
 
     Returns:
         A new layer with the norm inside, and the neuron, to be run on its output.
 
     Raises:
         TypeError: ``layer`` is neither, or ``norm_leaky`` no :class:`NormLeaky`.
-        ValueError: one of them is in training mode, the norm has no running averages, has averages of each
+        ValueError: One of them is in training mode, the norm has no running averages, has averages of each
             step or another number of channels than ``layer`` puts out, or ``layer`` is a transposed
             convolution with groups.
 

@@ -72,13 +72,13 @@ class NormLeaky(RunsNorms, nn.Module):
             channels that takes any of the shapes below.
         neuron: ``AdaptiveLeaky`` with ``sequence=True``, or any neuron in
             :class:`~snntorch_asnn.layers.OverTime`.
-        process_group: processes of :mod:`torch.distributed` whose batches count as one in training, such as
+        process_group: Processes of :mod:`torch.distributed` whose batches count as one in training, such as
             ``torch.distributed.group.WORLD``; None leaves it to the norm.
-        norm_over_time: which steps the norm takes its statistics from, see
+        norm_over_time: Which steps the norm takes its statistics from, see
             :func:`~snntorch_asnn.layers.set_norm_over_time`. None is ``"pooled"``, or what a
             :class:`~snntorch_asnn.layers.StepBatchNorm` is.
         num_steps: T, for ``"step_statistics"`` and ``"step"``; None for the neuron's.
-        channel_dim: dimension of the channels: 2, or -1 where they come last, as in tokens.
+        channel_dim: Dimension of the channels: 2, or -1 where they come last, as in tokens.
         fused: False to run the one and then the other, see :func:`~snntorch_asnn.layers.fuse_norm`.
 
     Shapes:
@@ -175,15 +175,15 @@ def normed_spikes(
     """Run a neuron on a sequence that a norm has normalised, as :class:`NormLeaky` does.
 
     Args:
-        norm: the norm; anything but a batch norm runs as it is.
-        neuron: the neuron.
+        norm: The norm; anything but a batch norm runs as it is.
+        neuron: The neuron.
         x: ``[T, B, C, ...]``, or ``[T, B, ..., C]`` where ``channel_dim`` is the last.
         channel_dim: 2 or the last dimension of ``x``.
         fused: False to run the one and then the other.
-        over_time: which steps the norm takes its statistics from.
-        norm_step: the first step of the input for the norm, where ``x`` is a part of a sequence.
-        process_group: see :class:`NormLeaky`.
-        **options: the neuron's.
+        over_time: Which steps the norm takes its statistics from.
+        norm_step: The first step of the input for the norm, where ``x`` is a part of a sequence.
+        process_group: See :class:`NormLeaky`.
+        **options: The neuron's.
 
     Returns:
         What the neuron returns.

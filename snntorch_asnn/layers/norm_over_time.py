@@ -65,7 +65,7 @@ class RunsNorms(StepAware):
     """Base of modules that run batch norms on sequences.
 
     Attributes:
-        norm_over_time: which steps a norm takes its statistics from.
+        norm_over_time: Which steps a norm takes its statistics from.
     """
 
     norm_over_time: NormOverTime = "pooled"
@@ -108,11 +108,11 @@ def normed(
     """Run a norm on a sequence.
 
     Args:
-        norm: anything but a batch norm treats all steps alike.
+        norm: Anything but a batch norm treats all steps alike.
         x: ``[T, B, C, ...]``, or ``[T, B, ..., C]`` where ``channel_dim`` is the last dimension.
         channel_dim: 2 or the last dimension of ``x``.
-        over_time: which steps a batch norm takes its statistics from.
-        step: the first of the input, where it is a part of a sequence.
+        over_time: Which steps a batch norm takes its statistics from.
+        step: The first of the input, where it is a part of a sequence.
     """
     if not isinstance(norm, BatchNormBase) or _sees_one_batch(norm, over_time):
         if channel_dim == 2 and is_plain(norm):
@@ -203,7 +203,7 @@ def check_input(norm: BatchNormBase, x: Tensor) -> None:
     """Refuse a sequence ``[T, B, C, ...]`` that a norm is not made for.
 
     Raises:
-        ValueError: it has another number of dimensions or channels.
+        ValueError: It has another number of dimensions or channels.
     """
     try:
         norm._check_input_dim(x[:1].flatten(0, 1))
@@ -218,7 +218,7 @@ def check_channels(norm: BatchNormBase, x: Tensor, channel_dim: int) -> None:
     """Refuse a sequence with another number of channels than a norm has.
 
     Raises:
-        ValueError: it has.
+        ValueError: It has.
     """
     if x.shape[channel_dim] != norm.num_features:
         raise ValueError(
@@ -269,7 +269,7 @@ def steps_of(norm: BatchNormBase, over_time: NormOverTime, steps: int, step: int
     """Return which of the norm's steps a sequence covers; None if the norm is the same at every step.
 
     Raises:
-        ValueError: the norm is of another kind than its layer, or the steps are not among its own.
+        ValueError: The norm is of another kind than its layer, or the steps are not among its own.
     """
     known = num_steps_of(norm)
     each = over_time == "step" or (over_time == "step_statistics" and norm.running_mean is not None)

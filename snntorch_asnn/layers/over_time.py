@@ -27,7 +27,7 @@ class OverTime(StepAware, nn.Module):
     ``nn.Sequential`` it passes on spikes alone, where a neuron would return its membrane, too.
 
     Args:
-        neuron: the neuron. Of a tuple that it returns the first entry, the spikes, is kept.
+        neuron: The neuron. Of a tuple that it returns the first entry, the spikes, is kept.
 
     Raises:
         TypeError: ``neuron`` is not a module.

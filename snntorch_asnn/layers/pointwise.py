@@ -16,9 +16,9 @@ class Pointwise(nn.Linear):
     Use ``nn.Linear``: :func:`~snntorch_asnn.models.load_reference_weights` takes such weights into it.
 
     Args:
-        in_features: channels of the input.
-        out_features: channels of the output.
-        bias: whether there is one.
+        in_features: Channels of the input.
+        out_features: Channels of the output.
+        bias: Whether there is one.
         kernel_dims: 0 for a weight ``[out, in]``, 1 for ``[out, in, 1]``, 2 for ``[out, in, 1, 1]``.
     """
 

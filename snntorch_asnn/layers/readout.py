@@ -54,7 +54,7 @@ class MeanReadout(nn.Module):
         """Take another number of steps; what there is for each is resampled, linearly in time.
 
         Args:
-            num_steps: the new T.
+            num_steps: The new T.
 
         Returns:
             The readout itself.
@@ -80,10 +80,10 @@ class TimeWeightedReadout(MeanReadout):
 
     Args:
         num_steps: T, at least 1.
-        learn_scale: whether ``scale`` is a Parameter; otherwise it is a buffer.
+        learn_scale: Whether ``scale`` is a Parameter; otherwise it is a buffer.
 
     Attributes:
-        scale: weight of each step, ``(T,)``.
+        scale: Weight of each step, ``(T,)``.
 
     Raises:
         TypeError: ``num_steps`` is not an integer.

@@ -52,7 +52,7 @@ class Residual(nn.Module):
     membrane shortcut (MS) of spike-driven residual networks.
 
     Args:
-        **branches: modules from ``[T, B, ...]`` to the same shape, by name.
+        **branches: Modules from ``[T, B, ...]`` to the same shape, by name.
 
     Example::
 

@@ -44,13 +44,13 @@ class StepBatchNorm(BatchNormBase):
     neurons start from rest. A norm over all steps sees the mixture.
 
     Args:
-        norm: a batch norm of PyTorch, whose weights, averages and settings every step begins with.
+        norm: A batch norm of PyTorch, whose weights, averages and settings every step begins with.
         num_steps: T.
-        each_weight: whether every step has a weight and bias of its own too.
+        each_weight: Whether every step has a weight and bias of its own too.
 
     Attributes:
         num_steps: T.
-        synchronised: whether statistics are taken over all processes in training.
+        synchronised: Whether statistics are taken over all processes in training.
 
     Shapes:
         ``[T * B, C, ...]``, time folded into the batch, to the same. ``running_mean``, ``running_var`` and,
@@ -119,7 +119,7 @@ class StepBatchNorm(BatchNormBase):
         Parameters become new objects, so build the optimizer afterwards.
 
         Raises:
-            ValueError, TypeError: if ``num_steps`` is not a positive integer.
+            ValueError, TypeError: ``num_steps`` is not a positive integer.
         """
         check_count("num_steps", num_steps)
         for name in (*_WEIGHTS, *_AVERAGES):
@@ -179,8 +179,8 @@ def set_norm_over_time(
     :func:`~snntorch_asnn.models.create_model` take ``norm_over_time=`` instead.
 
     Args:
-        model: a model of the zoo, or a network of its layers, :class:`TimeFolded` or :class:`NormLeaky`.
-        norm_over_time: one of the above.
+        model: A model of the zoo, or a network of its layers, :class:`TimeFolded` or :class:`NormLeaky`.
+        norm_over_time: One of the above.
         num_steps: T; None where the model knows it or the norms have nothing for each step.
 
     Returns:
@@ -282,7 +282,7 @@ def _merged(norm: BatchNormBase, name: str, keys: tuple[str, ...]) -> BatchNormB
     """One of PyTorch's norms with what all steps of ``norm`` have in common under ``keys``.
 
     Raises:
-        ValueError: the steps differ.
+        ValueError: The steps differ.
     """
     assert isinstance(norm, StepBatchNorm)
     merged = norm.kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
@@ -303,7 +303,7 @@ def _split(norm: BatchNormBase, name: str, steps: int, each_weight: bool) -> Ste
     """A norm with running averages for each step, and weights if ``each_weight``; itself where it is one.
 
     Raises:
-        ValueError: it is one of another number of steps, or its weights would be lost.
+        ValueError: It is one of another number of steps, or its weights would be lost.
     """
     if isinstance(norm, StepBatchNorm) and norm.num_steps != steps:
         raise ValueError(f"num_steps must be {norm.num_steps} for the norm {name!r}; got {steps}")
@@ -334,7 +334,7 @@ def _check_places(model: nn.Module) -> None:
     """Refuse norms that no layer of this package runs.
 
     Raises:
-        ValueError: there is one.
+        ValueError: There is one.
     """
     for name, _ in _norms(model):
         place, above = model, name

@@ -40,13 +40,13 @@ class Stepping:
     sequences that the network runs in between.
 
     Args:
-        network: made of layers of :mod:`snntorch_asnn.layers`, and of modules that keep nothing.
+        network: Made of layers of :mod:`snntorch_asnn.layers`, and of modules that keep nothing.
 
     Attributes:
-        step: index of the next step; while one runs, its own.
+        step: Index of the next step; while one runs, its own.
 
     Raises:
-        ValueError: a layer cannot run step by step; the message names it.
+        ValueError: A layer cannot run step by step; the message names it.
 
     Example::
 
@@ -80,7 +80,7 @@ class Stepping:
         """Refuse to go on where that is not possible.
 
         Raises:
-            RuntimeError: the block has ended, or an earlier step has failed half-way.
+            RuntimeError: The block has ended, or an earlier step has failed half-way.
         """
         if self._ended is not None:
             raise RuntimeError(f"{self._ended}; begin a new one")
@@ -89,11 +89,11 @@ class Stepping:
         """Run the next step.
 
         Args:
-            function: the network, or a part of it.
-            x: input of the step, ``[1, B, ...]``.
+            function: The network, or a part of it.
+            x: Input of the step, ``[1, B, ...]``.
 
         Raises:
-            RuntimeError: the block has ended, or an earlier step has failed half-way.
+            RuntimeError: The block has ended, or an earlier step has failed half-way.
         """
         self.check_open()
         self._ended = "a step failed, after some layers had run it"
@@ -111,7 +111,7 @@ class Stepping:
         """Go on with some samples of the batch only.
 
         Args:
-            rows: which of them, a mask ``[B]`` or indices.
+            rows: Which of them, a mask ``[B]`` or indices.
         """
         for slot in self._kept.values():
             slot.kept = keep_rows(slot.kept, rows)
@@ -148,10 +148,10 @@ class StepAware:
         """Return what the layer keeps before the first step.
 
         Args:
-            name: of the layer in its network, for messages.
+            name: Of the layer in its network, for messages.
 
         Raises:
-            ValueError: the layer cannot run step by step.
+            ValueError: The layer cannot run step by step.
         """
         return None
 

@@ -29,8 +29,8 @@ def fold_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     and moves its running averages once per call; :class:`TimeFolded` has a choice.
 
     Args:
-        layer: a module or function that maps ``[N, ...]`` to ``[N, ...]``.
-        x: the sequence, ``[T, B, ...]``. A batch of size 0 passes wherever ``layer`` lets it pass.
+        layer: A module or function that maps ``[N, ...]`` to ``[N, ...]``.
+        x: The sequence, ``[T, B, ...]``. A batch of size 0 passes wherever ``layer`` lets it pass.
 
     Returns:
         What ``layer`` gives, as ``[T, B, ...]``.
@@ -54,10 +54,10 @@ def fold_time_of(layer: nn.Module, x: Tensor, over_time: NormOverTime, step: int
     """:func:`fold_time`, but for batch norms in ``layer``, which see the steps as ``over_time`` says.
 
     Args:
-        layer: a module that knows no time.
-        x: the sequence, ``[T, B, ...]``.
-        over_time: which steps the norms take their statistics from.
-        step: the first of the input, where it is a part of a sequence.
+        layer: A module that knows no time.
+        x: The sequence, ``[T, B, ...]``.
+        over_time: Which steps the norms take their statistics from.
+        step: The first of the input, where it is a part of a sequence.
     """
     if isinstance(layer, TimeFolded):
         return layer(x, step)  # type: ignore[no-any-return]
@@ -79,7 +79,7 @@ def _in_a_loop(layer: nn.Module, norms: list[BatchNormBase], x: Tensor, step: in
     """Call a module that runs norms by itself, or has hooks, for one step after the other.
 
     Raises:
-        ValueError: its norms have another number of steps than ``x``, which is none that begins at a step.
+        ValueError: Its norms have another number of steps than ``x``, which is none that begins at a step.
     """
     of_steps = [norm for norm in norms if isinstance(norm, StepBatchNorm)]
     if step is None and any(norm.num_steps != len(x) for norm in of_steps):
@@ -100,8 +100,8 @@ class TimeFolded(RunsNorms, nn.Sequential):
     """An ``nn.Sequential`` over ``[T, B, ...]``, with time folded as by :func:`fold_time`.
 
     Args:
-        *layers: as of ``nn.Sequential``.
-        norm_over_time: which steps the batch norms among them take their statistics from, see
+        *layers: As of ``nn.Sequential``.
+        norm_over_time: Which steps the batch norms among them take their statistics from, see
             :func:`~snntorch_asnn.layers.set_norm_over_time`. ``"sequential"`` is a loop over time. None is
             ``"pooled"``, or what a :class:`~snntorch_asnn.layers.StepBatchNorm` among them is.
         num_steps: T, for ``"step_statistics"`` and ``"step"``.

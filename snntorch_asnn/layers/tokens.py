@@ -47,9 +47,9 @@ class DepthwiseMixer(nn.Module):
 
     Args:
         channels: C.
-        kernel_size: of the convolution, odd.
-        size: height and width of the images.
-        spiking: builds the neuron, see :data:`NeuronBuilder`.
+        kernel_size: Of the convolution, odd.
+        size: Height and width of the images.
+        spiking: Builds the neuron, see :data:`NeuronBuilder`.
 
     Source: Fang et al., Spiking Neural Networks Need High-Frequency Information, NeurIPS 2025.
 
@@ -86,9 +86,9 @@ class SpikingMLP(nn.Module):
 
     Args:
         dim: C, channels of the input and output.
-        hidden: channels in between.
-        spiking: builds each neuron, see :data:`NeuronBuilder`.
-        spike_first: whether the input is membranes instead of spikes.
+        hidden: Channels in between.
+        spiking: Builds each neuron, see :data:`NeuronBuilder`.
+        spike_first: Whether the input is membranes instead of spikes.
 
     Source: Zhou et al., Spikformer, ICLR 2023; ``spike_first``: Zhou et al., Spikingformer,
     arXiv 2304.11954.

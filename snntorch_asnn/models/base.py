@@ -47,22 +47,22 @@ class SpikingModel(nn.Module, ABC):
     layer as ``head``.
 
     Args:
-        num_classes: number of classes.
+        num_classes: Number of classes.
         num_steps: T.
-        encoding: see :func:`~snntorch_asnn.models.create_model`; None for ``"hybrid"``.
-        readout: see :func:`~snntorch_asnn.models.create_model`.
-        in_channels: channels of the images; None for 3.
-        image_size: height and width of the images, one number if they are equal; None for 32.
-        carry: see :func:`~snntorch_asnn.models.create_model`.
-        normalize: see :func:`~snntorch_asnn.models.create_model`.
-        unnormalize: see :func:`~snntorch_asnn.models.create_model`.
-        norm_over_time: see :func:`~snntorch_asnn.models.create_model`; None for the class's default.
-        **unknown: any other argument raises TypeError, which names the nearest one.
+        encoding: See :func:`~snntorch_asnn.models.create_model`; None for ``"hybrid"``.
+        readout: See :func:`~snntorch_asnn.models.create_model`.
+        in_channels: Channels of the images; None for 3.
+        image_size: Height and width of the images, one number if they are equal; None for 32.
+        carry: See :func:`~snntorch_asnn.models.create_model`.
+        normalize: See :func:`~snntorch_asnn.models.create_model`.
+        unnormalize: See :func:`~snntorch_asnn.models.create_model`.
+        norm_over_time: See :func:`~snntorch_asnn.models.create_model`; None for the class's default.
+        **unknown: Any other argument raises TypeError, which names the nearest one.
 
     Attributes:
-        head: the last layer, from features to the logits of each step.
-        default_norm_over_time: the class's default, what its reference does.
-        recipe: name and settings that :func:`~snntorch_asnn.models.create_model` made the model from;
+        head: The last layer, from features to the logits of each step.
+        default_norm_over_time: The class's default, what its reference does.
+        recipe: Name and settings that :func:`~snntorch_asnn.models.create_model` made the model from;
             None where it did not.
 
     Example::
@@ -132,7 +132,7 @@ class SpikingModel(nn.Module, ABC):
         Args:
             images: ``[B, C, H, W]``, in ``[0, 1]``; normalised with ``unnormalize``, and in any range with
                 ``encoding="direct"``. With ``encoding="none"`` a sequence ``[T, B, C, H, W]``.
-            return_steps: return each step's share of the logits, whose mean is the usual output.
+            return_steps: Return each step's share of the logits, whose mean is the usual output.
 
         Returns:
             Logits ``[B, num_classes]``, or ``[T, B, num_classes]`` with ``return_steps``.
@@ -150,13 +150,13 @@ class SpikingModel(nn.Module, ABC):
         """Compute the input of the head at each step.
 
         Args:
-            images: see :meth:`forward`.
+            images: See :meth:`forward`.
 
         Returns:
             Features ``[T, B, F]``.
 
         Raises:
-            TypeError, ValueError: as :meth:`forward`.
+            TypeError, ValueError: As :meth:`forward`.
 
         Example::
 
@@ -197,7 +197,7 @@ class SpikingModel(nn.Module, ABC):
             index of the next step.
 
         Raises:
-            ValueError: a layer keeps no state or hides it, parts are for another number of steps, or norms
+            ValueError: A layer keeps no state or hides it, parts are for another number of steps, or norms
                 take their statistics from all steps together, as in training with
                 ``norm_over_time="pooled"``.
 
@@ -235,7 +235,7 @@ class SpikingModel(nn.Module, ABC):
         the last step keep their values. They become new objects, so build the optimizer afterwards.
 
         Args:
-            num_steps: the new T.
+            num_steps: The new T.
 
         Returns:
             The model itself.
@@ -274,14 +274,14 @@ class SpikingModel(nn.Module, ABC):
         them.
 
         Args:
-            path: the file, in a folder that exists.
+            path: The file, in a folder that exists.
 
         Raises:
-            ValueError: the model was made without :func:`~snntorch_asnn.models.create_model`, so that its
+            ValueError: The model was made without :func:`~snntorch_asnn.models.create_model`, so that its
                 settings are not known; its norms differ in ``norm_over_time``; its layers are not those that
                 the settings make, or weights are not finite; or ``path`` is a folder or in one that does not
                 exist.
-            ModuleNotFoundError: safetensors is not installed.
+            ModuleNotFoundError: Safetensors is not installed.
         """
         save(self, path)
 
@@ -289,7 +289,7 @@ class SpikingModel(nn.Module, ABC):
         """Replace the head by a fresh one, to train the model on other classes.
 
         Args:
-            num_classes: number of classes.
+            num_classes: Number of classes.
 
         Raises:
             TypeError: ``num_classes`` is not an integer.
@@ -364,18 +364,18 @@ class SpikingModel(nn.Module, ABC):
         """Load parameters and buffers, as every module does.
 
         Args:
-            state_dict: of a model of the same architecture.
-            strict: whether all keys must be there, and no others.
-            assign: whether the tensors become the model's own instead of being copied.
-            resize: whether the state dict may be of another number of steps: what it has for each step is
+            state_dict: Of a model of the same architecture.
+            strict: Whether all keys must be there, and no others.
+            assign: Whether the tensors become the model's own instead of being copied.
+            resize: Whether the state dict may be of another number of steps: what it has for each step is
                 then resampled to the model's, as by :meth:`resize_steps`.
 
         Returns:
             Keys that are missing, and keys that the model does not have.
 
         Raises:
-            RuntimeError: the state dict does not fit. With ``resize`` the model is then unchanged.
-            ValueError: with ``resize``, the model cannot have the state dict's number of steps.
+            RuntimeError: The state dict does not fit. With ``resize`` the model is then unchanged.
+            ValueError: With ``resize``, the model cannot have the state dict's number of steps.
 
         Example::
 

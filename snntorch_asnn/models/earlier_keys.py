@@ -16,9 +16,9 @@ def take_earlier_keys(model: nn.Module, tensors: MutableMapping[str, Any], prefi
     Weights of linear layers once had the shape of convolutions with kernel size 1 in some networks.
 
     Args:
-        model: whose :meth:`~snntorch_asnn.models.SpikingModel.earlier_keys` say which keys those are.
-        tensors: the file's.
-        prefix: beginning of the model's keys in the file.
+        model: Whose :meth:`~snntorch_asnn.models.SpikingModel.earlier_keys` say which keys those are.
+        tensors: The file's.
+        prefix: Beginning of the model's keys in the file.
     """
     earlier: Mapping[str, str] = getattr(model, "earlier_keys", dict)()
     own = model.state_dict() if earlier else {}
@@ -36,8 +36,8 @@ def current_key(earlier: Mapping[str, str], key: str) -> str:
     """What a key is called today; the key itself if it is no earlier one.
 
     Args:
-        earlier: keys, or beginnings of keys that end in a dot, and what stands for them today.
-        key: of any version.
+        earlier: Keys, or beginnings of keys that end in a dot, and what stands for them today.
+        key: Of any version.
     """
     if key in earlier:
         return earlier[key]

@@ -20,20 +20,20 @@ class ImageEncoder(nn.Module):
     """Encode images, with the shapes checked on both sides.
 
     Args:
-        encoding: name of a code, callable ``(images, num_steps)``, module ``(images)``, or
+        encoding: Name of a code, callable ``(images, num_steps)``, module ``(images)``, or
             ``"none"``.
         num_steps: T.
         image_shape: (C, H, W).
-        normalize: see :class:`~snntorch_asnn.encoding.Encoder`; for a name or a callable.
-        unnormalize: as ``normalize``.
+        normalize: See :class:`~snntorch_asnn.encoding.Encoder`; for a name or a callable.
+        unnormalize: As ``normalize``.
 
     Attributes:
-        direct_steps: number of analog steps at the start of a hybrid code, 0 for every other code.
+        direct_steps: Number of analog steps at the start of a hybrid code, 0 for every other code.
             A module says so in an attribute of this name, a callable in the default of an argument.
 
     Raises:
         TypeError: ``encoding`` is nothing of this.
-        ValueError: the name is unknown, a module encodes into another number of steps, or moments do not
+        ValueError: The name is unknown, a module encodes into another number of steps, or moments do not
             fit.
 
     Example::
@@ -77,7 +77,7 @@ class ImageEncoder(nn.Module):
         """Encode into another number of steps.
 
         Raises:
-            ValueError: the encoder cannot.
+            ValueError: The encoder cannot.
         """
         resize = getattr(self.encoder, "resize_steps", None)
         if resize is not None:

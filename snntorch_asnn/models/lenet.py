@@ -48,16 +48,16 @@ class LeNet(SpikingModel):
     and moves one pair of running averages T times: ``norm_over_time="sequential"``, the default here.
 
     Args:
-        channels: output channels of the three convolutions.
-        hidden: width of the first linear layer.
-        neuron: see :func:`~snntorch_asnn.models.create_model`.
-        sharing: see :func:`~snntorch_asnn.models.create_model`.
-        **settings: the other arguments of :func:`~snntorch_asnn.models.create_model`; images of 8×8 pixels or
+        channels: Output channels of the three convolutions.
+        hidden: Width of the first linear layer.
+        neuron: See :func:`~snntorch_asnn.models.create_model`.
+        sharing: See :func:`~snntorch_asnn.models.create_model`.
+        **settings: The other arguments of :func:`~snntorch_asnn.models.create_model`; images of 8×8 pixels or
             more.
 
     Raises:
-        TypeError: an argument has a wrong type.
-        ValueError: an argument is out of range.
+        TypeError: An argument has a wrong type.
+        ValueError: An argument is out of range.
 
     Source: the code of "Adaptive Spiking Neural Networks with Hybrid Coding", arXiv 2408.12407.
 

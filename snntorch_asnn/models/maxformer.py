@@ -65,19 +65,19 @@ class MaxFormer(PublishedModel):
 
     Args:
         dim: D, channels of a token in the last stage; divisible by 8 and ``num_heads``.
-        depths: number of blocks in each stage.
-        num_heads: number of heads in the third stage.
-        kernel_sizes: of the depthwise convolutions in the first two stages, odd; 0 for no mixing.
-        mlp_ratio: width of an MLP over the stage's.
-        small_images: whether the first stage keeps the image's size, as for CIFAR; otherwise it divides
+        depths: Number of blocks in each stage.
+        num_heads: Number of heads in the third stage.
+        kernel_sizes: Of the depthwise convolutions in the first two stages, odd; 0 for no mixing.
+        mlp_ratio: Width of an MLP over the stage's.
+        small_images: Whether the first stage keeps the image's size, as for CIFAR; otherwise it divides
             it by 4, as for ImageNet.
-        neuron: see :func:`~snntorch_asnn.models.create_model`.
-        sharing: see :func:`~snntorch_asnn.models.create_model`.
-        **settings: the other arguments of :func:`~snntorch_asnn.models.create_model`.
+        neuron: See :func:`~snntorch_asnn.models.create_model`.
+        sharing: See :func:`~snntorch_asnn.models.create_model`.
+        **settings: The other arguments of :func:`~snntorch_asnn.models.create_model`.
 
     Raises:
-        TypeError: an argument has a wrong type.
-        ValueError: an argument is out of range, or sizes do not divide each other.
+        TypeError: An argument has a wrong type.
+        ValueError: An argument is out of range, or sizes do not divide each other.
 
     Source: Fang et al., Spiking Neural Networks Need High-Frequency Information, NeurIPS 2025.
 

@@ -23,7 +23,7 @@ def resize_model(model: SpikingModel, num_steps: int) -> None:
     """Resample all that a model has for each step; everything is checked before anything is changed.
 
     Raises:
-        ValueError: the number of analog steps does not allow it, or a part cannot be resampled.
+        ValueError: The number of analog steps does not allow it, or a part cannot be resampled.
     """
     check_steps(model)
     direct, before = model.encode.direct_steps, model.num_steps
@@ -45,9 +45,9 @@ def steps_of_state(model: SpikingModel, state: Mapping[str, Any], prefix: str = 
     """Number of steps of the model that a state dict is of; the model's own where nothing tells.
 
     Args:
-        model: a model of the same architecture.
-        state: the state dict.
-        prefix: beginning of the model's keys in it.
+        model: A model of the same architecture.
+        state: The state dict.
+        prefix: Beginning of the model's keys in it.
     """
     names = {module: name for name, module in model.named_modules()}
     for part, steps in _parts(model, model.num_steps):
@@ -71,8 +71,8 @@ def resized_state(
         The resampled tensors, and what ``load_state_dict`` says of the keys.
 
     Raises:
-        RuntimeError: the state dict does not fit the model in anything but the number of steps.
-        ValueError: the model cannot have the state dict's number of steps.
+        RuntimeError: The state dict does not fit the model in anything but the number of steps.
+        ValueError: The model cannot have the state dict's number of steps.
     """
     state = dict(state)
     take_earlier_keys(model, state)
@@ -88,7 +88,7 @@ def check_steps(model: SpikingModel) -> None:
     """Refuse a model whose parts are for different numbers of steps.
 
     Raises:
-        ValueError: names the part, and what brings them together.
+        ValueError: Names the part, and what brings them together.
     """
     for module in model.modules():
         own = getattr(module, "num_steps", None)

@@ -72,7 +72,7 @@ def refuse_unknown(model: type, unknown: Mapping[str, object]) -> None:
     """Refuse keyword arguments that a class of models does not take.
 
     Raises:
-        TypeError: there are some. The message names the nearest argument, or all that there are.
+        TypeError: There are some. The message names the nearest argument, or all that there are.
     """
     for name in unknown:
         if name in _OF_CREATE_MODEL:

@@ -21,13 +21,13 @@ class ModelStepping(Stepping):
     """Runs a model on one step at a time, see :meth:`SpikingModel.stepping`.
 
     Args:
-        model: the model, which is left as it is.
+        model: The model, which is left as it is.
 
     Attributes:
-        step: index of the next step.
+        step: Index of the next step.
 
     Raises:
-        ValueError: the model has a neuron outside of :class:`~snntorch_asnn.layers.OverTime` or one that
+        ValueError: The model has a neuron outside of :class:`~snntorch_asnn.layers.OverTime` or one that
             keeps no state, or norms whose statistics are over all steps together.
     """
 
@@ -41,15 +41,15 @@ class ModelStepping(Stepping):
         """Run the next step.
 
         Args:
-            planes: the step's encoded images, ``[B, C, H, W]``.
+            planes: The step's encoded images, ``[B, C, H, W]``.
 
         Returns:
             The step's share of the logits, ``[B, num_classes]``. The mean over all steps is what the model
             gives for the whole sequence.
 
         Raises:
-            ValueError: the planes have another shape than the model was built for, or all steps have run.
-            RuntimeError: the block has ended, or an earlier step has failed half-way.
+            ValueError: The planes have another shape than the model was built for, or all steps have run.
+            RuntimeError: The block has ended, or an earlier step has failed half-way.
         """
         self.check_open()
         model = self._model

@@ -100,19 +100,19 @@ def build_neuron(
     """Build one layer's neuron, ready to be run over a whole sequence.
 
     Args:
-        neuron: a name that :func:`create_model` takes, or a callable that builds a module. It is given, by
+        neuron: A name that :func:`create_model` takes, or a callable that builds a module. It is given, by
             keyword, those of the other arguments that it has no default for.
         num_steps: T.
-        channel_shape: shape of a parameter with one value per channel, ``(C, 1, 1)`` after a
+        channel_shape: Shape of a parameter with one value per channel, ``(C, 1, 1)`` after a
             convolution and ``(C,)`` after a linear layer.
-        threshold: firing threshold at this place of the network.
-        sharing: whether the neuron's parameters are one for the layer or one for each channel; a
+        threshold: Firing threshold at this place of the network.
+        sharing: Whether the neuron's parameters are one for the layer or one for each channel; a
             callable sees it as ``feature_shape``, ``()`` or ``channel_shape``.
 
     Raises:
         TypeError: ``neuron`` is neither, wants an argument that there is none of, or builds no
             module.
-        ValueError: the name is unknown, or the module leaves its state to the caller.
+        ValueError: The name is unknown, or the module leaves its state to the caller.
 
     Example::
 

@@ -21,8 +21,8 @@ class ParametricLeaky(nn.Module):
     comparison sees what is learned and nothing else.
 
     Args:
-        threshold: membrane at which it fires, in units of the input.
-        feature_shape: shape of :math:`w`, broadcast against one step's input without its batch.
+        threshold: Membrane at which it fires, in units of the input.
+        feature_shape: Shape of :math:`w`, broadcast against one step's input without its batch.
 
     Source: Fang et al., Incorporating Learnable Membrane Time Constants, ICCV 2021.
 

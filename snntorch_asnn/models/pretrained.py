@@ -32,22 +32,22 @@ def from_pretrained(
     zoo. A file that is damaged or malicious raises, before more memory is taken than it has size.
 
     Args:
-        path: the file.
-        num_classes: number of classes, where another one is wanted than the file's: the last layer is then
+        path: The file.
+        num_classes: Number of classes, where another one is wanted than the file's: the last layer is then
             a fresh one.
-        num_steps: number of steps, where another one is wanted than the file's; with ``resize`` only.
-        resize: whether to resample what the file has for each step to ``num_steps``, see
+        num_steps: Number of steps, where another one is wanted than the file's; with ``resize`` only.
+        resize: Whether to resample what the file has for each step to ``num_steps``, see
             :meth:`SpikingModel.resize_steps`.
-        **settings: those that no file can hold, such as a callable for ``neuron``, and no others.
+        **settings: Those that no file can hold, such as a callable for ``neuron``, and no others.
 
     Returns:
         The model on the CPU, in training mode like every fresh one.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ModuleNotFoundError: safetensors is not installed.
+        FileNotFoundError: There is no such file.
+        ModuleNotFoundError: Safetensors is not installed.
         TypeError: ``num_classes`` or ``num_steps`` is not an integer, or a setting is unknown.
-        ValueError: the file is none of ours or damaged, does not fit the model that it names, has weights
+        ValueError: The file is none of ours or damaged, does not fit the model that it names, has weights
             that are not finite, or lacks a setting that is not given here; ``num_steps`` is another one than
             the file's, and ``resize`` is False or the model cannot be resampled.
 

@@ -61,18 +61,18 @@ class QKFormer(PublishedModel):
 
     Args:
         dim: D, channels of a token in the last stage; divisible by 8, and D/4 by ``num_heads``.
-        depths: number of blocks in each stage.
-        num_heads: number of heads, the same in all stages.
-        mlp_ratio: width of an MLP over the stage's.
-        small_images: whether the first stage keeps the image's size, as for CIFAR; otherwise it divides
+        depths: Number of blocks in each stage.
+        num_heads: Number of heads, the same in all stages.
+        mlp_ratio: Width of an MLP over the stage's.
+        small_images: Whether the first stage keeps the image's size, as for CIFAR; otherwise it divides
             it by 4, as for ImageNet, where poolings also come earlier.
-        neuron: see :func:`~snntorch_asnn.models.create_model`.
-        sharing: see :func:`~snntorch_asnn.models.create_model`.
-        **settings: the other arguments of :func:`~snntorch_asnn.models.create_model`.
+        neuron: See :func:`~snntorch_asnn.models.create_model`.
+        sharing: See :func:`~snntorch_asnn.models.create_model`.
+        **settings: The other arguments of :func:`~snntorch_asnn.models.create_model`.
 
     Raises:
-        TypeError: an argument has a wrong type.
-        ValueError: an argument is out of range, or sizes do not divide each other.
+        TypeError: An argument has a wrong type.
+        ValueError: An argument is out of range, or sizes do not divide each other.
 
     Source: Zhou et al., QKFormer: Hierarchical Spiking Transformer using Q-K Attention, NeurIPS 2024.
 

@@ -34,10 +34,10 @@ def rebuild(
     file cannot make anyone allocate more than it holds itself.
 
     Args:
-        build: builds the model, with any weights.
-        tensors: its ``state_dict``.
-        source: file that the tensors are from, for the messages.
-        keep_dtype: whether the model takes the dtype of the tensors, or they are copied into its own.
+        build: Builds the model, with any weights.
+        tensors: Its ``state_dict``.
+        source: File that the tensors are from, for the messages.
+        keep_dtype: Whether the model takes the dtype of the tensors, or they are copied into its own.
 
     Raises:
         ValueError: ``build`` fails, or the tensors are others than those of the model, in name, shape or

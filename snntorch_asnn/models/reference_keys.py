@@ -53,11 +53,11 @@ def attention_names(
     """Published names of the layers of an attention.
 
     Args:
-        path: of the attention in the model.
-        name: of the attention in the checkpoint.
-        inputs: the layers that it begins with.
-        kind: what the checkpoint calls a linear layer.
-        spike_first: see :class:`~snntorch_asnn.layers.SpikingSelfAttention`.
+        path: Of the attention in the model.
+        name: Of the attention in the checkpoint.
+        inputs: The layers that it begins with.
+        kind: What the checkpoint calls a linear layer.
+        spike_first: See :class:`~snntorch_asnn.layers.SpikingSelfAttention`.
     """
     names = {f"{path}.{layer}": published(f"{name}.{layer}_*", kind) for layer in (*inputs, "proj")}
     names[f"{path}.attn_spike"] = published(f"{name}.attn_lif")
@@ -112,8 +112,8 @@ def reference_keys(model: SpikingModel, names: Mapping[str, Published]) -> dict[
     The first layer's two copies, if any, both take the checkpoint's one.
 
     Args:
-        model: the model.
-        names: published names of each of its units, by the unit's path in the model.
+        model: The model.
+        names: Published names of each of its units, by the unit's path in the model.
     """
     suffixes: dict[str, list[str]] = {}
     for key in model.network_keys():

@@ -20,9 +20,9 @@ class LoadReport:
     """What :func:`load_reference_weights` did.
 
     Attributes:
-        taken: keys of the checkpoint that were loaded.
-        dropped: keys of the checkpoint that the model has no use for.
-        missed: keys of the model that the checkpoint says nothing about, which keep their values.
+        taken: Keys of the checkpoint that were loaded.
+        dropped: Keys of the checkpoint that the model has no use for.
+        missed: Keys of the model that the checkpoint says nothing about, which keep their values.
     """
 
     taken: tuple[str, ...]
@@ -48,15 +48,15 @@ def load_reference_weights(model: SpikingModel, state_dict: Mapping[str, Tensor]
     convolutions with kernel size 1.
 
     Args:
-        model: a model of the zoo. Its class knows the reference's key names.
-        state_dict: the checkpoint, as ``torch.load(path, weights_only=True)`` gives it.
+        model: A model of the zoo. Its class knows the reference's key names.
+        state_dict: The checkpoint, as ``torch.load(path, weights_only=True)`` gives it.
 
     Returns:
         Which keys were taken, dropped and missed.
 
     Raises:
         TypeError: ``model`` is not of the zoo or has no reference, or a value is not a tensor.
-        ValueError: a key is unknown or missing, a shape differs, or a value is not finite.
+        ValueError: A key is unknown or missing, a shape differs, or a value is not finite.
 
     Example::
 

@@ -26,13 +26,13 @@ def register_model(build: Builder) -> Builder:
     """Add the function to the zoo, under its own name.
 
     Args:
-        build: takes the arguments of :func:`create_model` as keywords, gives the model.
+        build: Takes the arguments of :func:`create_model` as keywords, gives the model.
 
     Returns:
         ``build`` itself, so that this is a decorator.
 
     Raises:
-        ValueError: another model has this name.
+        ValueError: Another model has this name.
 
     Example::
 
@@ -67,7 +67,7 @@ def builder(name: str) -> Callable[..., SpikingModel]:
 
     Raises:
         TypeError: ``name`` is not a string.
-        ValueError: there is none.
+        ValueError: There is none.
     """
     if not isinstance(name, str):
         raise TypeError(f"name must be a string; got {name!r}")
@@ -90,8 +90,8 @@ def create_model(name: str, *, step_norm: bool = False, fused: bool = False, **s
     """Build a model of the zoo: ``model(images)`` gives logits ``[B, num_classes]``.
 
     Args:
-        name: one of :func:`list_models`.
-        num_classes: number of classes.
+        name: One of :func:`list_models`.
+        num_classes: Number of classes.
         num_steps: T, the number of time steps.
         neuron: ``"asnn"``, the paper's neuron, with a learned leak and gain for each step; ``"lif"``, a
             fixed LIF (time constant 2, hard reset that is cut out of the gradient), or ``"if"``, the same
@@ -101,16 +101,16 @@ def create_model(name: str, *, step_norm: bool = False, fused: bool = False, **s
             given, by keyword, those of ``num_steps``, ``threshold``, ``channel_shape`` (shape of a
             parameter with one value per channel) and ``feature_shape`` (shape that ``sharing`` asks for)
             that it has no default for.
-        sharing: whether a neuron's parameters are one for each ``"layer"`` or one for each
+        sharing: Whether a neuron's parameters are one for each ``"layer"`` or one for each
             ``"channel"``.
-        encoding: how images become a sequence: the name of a code of :mod:`snntorch_asnn.spikegen`;
+        encoding: How images become a sequence: the name of a code of :mod:`snntorch_asnn.spikegen`;
             a callable ``(images, num_steps) -> [T, B, C, H, W]``; a module such as
             :class:`~snntorch_asnn.encoding.Encoder`; or ``"none"`` for input that is a
             sequence already. A hybrid code gives the analog steps a first convolution and norm of
             their own. None for the model's default: ``"hybrid"``, or ``"none"`` for event data.
         readout: ``"time_weighted"``, ``"mean"``, or a :class:`~snntorch_asnn.layers.MeanReadout`.
-        in_channels: channels of the images; None for the model's default.
-        image_size: height and width of the images, one number if they are equal; None for the
+        in_channels: Channels of the images; None for the model's default.
+        image_size: Height and width of the images, one number if they are equal; None for the
             model's default.
         normalize: ``(mean, std)``, each one number or one for each channel. The model takes images in
             ``[0, 1]``; its analog steps show ``(images - mean) / std``, and spikes are made of the images
@@ -118,26 +118,26 @@ def create_model(name: str, *, step_norm: bool = False, fused: bool = False, **s
             exported with the model.
         unnormalize: ``(mean, std)`` with which the images have been normalised when the model gets them:
             analog steps show them, and spikes are made of ``images * std + mean``.
-        carry: with a hybrid code: whether the current of the analog step is carried on to the later steps,
+        carry: With a hybrid code: whether the current of the analog step is carried on to the later steps,
             see :class:`~snntorch_asnn.layers.AnalogCarry`. False is the paper's network.
-        norm_over_time: which steps batch norms take their statistics from: ``"pooled"``, time and batch
+        norm_over_time: Which steps batch norms take their statistics from: ``"pooled"``, time and batch
             together; ``"sequential"``, each step, as in a loop over time; ``"step_statistics"`` and
             ``"step"``, each step, with running averages, and a weight and bias, of its own. See
             :func:`~snntorch_asnn.layers.set_norm_over_time`. None is what the model's reference does:
             ``"sequential"`` for the LeNet, ``"pooled"`` for all others.
-        step_norm: deprecated; True is ``norm_over_time="step"``.
-        fused: whether each norm runs in one with the neuron behind it, see
+        step_norm: Deprecated; True is ``norm_over_time="step"``.
+        fused: Whether each norm runs in one with the neuron behind it, see
             :class:`~snntorch_asnn.layers.NormLeaky`: in less memory, with the same weights; see the page on
             speed.
-        **settings: what only this model takes: see its class.
+        **settings: What only this model takes: see its class.
 
     Returns:
         The model, with fresh weights.
 
     Raises:
-        TypeError: an argument of a wrong type, or one that this model does not take; the message names the
+        TypeError: An argument of a wrong type, or one that this model does not take; the message names the
             nearest one.
-        ValueError: an unknown name, or a value that is out of range.
+        ValueError: An unknown name, or a value that is out of range.
 
     Example::
 

@@ -71,21 +71,21 @@ class SpikingResNet(PublishedModel):
     has a first block of stride 2 where PyTorch's layout pools.
 
     Args:
-        blocks: number of blocks in each stage.
-        widths: channels of each stage, before the factor 4 of a bottleneck.
-        bottleneck: whether a block is 1×1, 3×3, 1×1 convolutions instead of two 3×3.
-        stem_width: channels after the first layer.
-        small_images: whether the first layer is a 3×3 convolution, as for CIFAR, instead of a 7×7 of
+        blocks: Number of blocks in each stage.
+        widths: Channels of each stage, before the factor 4 of a bottleneck.
+        bottleneck: Whether a block is 1×1, 3×3, 1×1 convolutions instead of two 3×3.
+        stem_width: Channels after the first layer.
+        small_images: Whether the first layer is a 3×3 convolution, as for CIFAR, instead of a 7×7 of
             stride 2 with pooling after it.
-        hidden: width of a spiking linear layer before the last one; None for none.
-        shortcut: see above.
-        neuron: see :func:`~snntorch_asnn.models.create_model`.
-        sharing: see :func:`~snntorch_asnn.models.create_model`.
-        **settings: the other arguments of :func:`~snntorch_asnn.models.create_model`.
+        hidden: Width of a spiking linear layer before the last one; None for none.
+        shortcut: See above.
+        neuron: See :func:`~snntorch_asnn.models.create_model`.
+        sharing: See :func:`~snntorch_asnn.models.create_model`.
+        **settings: The other arguments of :func:`~snntorch_asnn.models.create_model`.
 
     Raises:
-        TypeError: an argument has a wrong type.
-        ValueError: an argument is out of range.
+        TypeError: An argument has a wrong type.
+        ValueError: An argument is out of range.
 
     Source: Fang et al., Deep Residual Learning in Spiking Neural Networks, NeurIPS 2021 (SEW); Hu et al.,
     Advancing Spiking Neural Networks Toward Deep Residual Learning, TNNLS 2024 (MS); Zheng et al., Going

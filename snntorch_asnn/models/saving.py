@@ -23,7 +23,7 @@ def save(model: SpikingModel, path: str | os.PathLike[str]) -> None:
     """Write weights and settings of a model, see :meth:`SpikingModel.save_pretrained`.
 
     Raises:
-        ValueError: the file could not be read again as this model.
+        ValueError: The file could not be read again as this model.
     """
     recipe = model.recipe
     if recipe is None:

@@ -67,21 +67,21 @@ class Spikformer(PublishedModel):
 
     Args:
         dim: D, channels of a token; divisible by 8 and ``num_heads``.
-        depth: number of blocks.
-        num_heads: number of heads.
-        mlp_ratio: width of the MLP over ``dim``.
-        pools: which of the four stages of the stem halve the image.
-        scale: factor of the attention's product.
-        qkv_bias: whether the query, key and value layers have a bias.
-        small_weights: whether all linear layers start from a normal of spread 0.02, as in the published
+        depth: Number of blocks.
+        num_heads: Number of heads.
+        mlp_ratio: Width of the MLP over ``dim``.
+        pools: Which of the four stages of the stem halve the image.
+        scale: Factor of the attention's product.
+        qkv_bias: Whether the query, key and value layers have a bias.
+        small_weights: Whether all linear layers start from a normal of spread 0.02, as in the published
             network for CIFAR, or the head alone, as in the others.
-        neuron: see :func:`~snntorch_asnn.models.create_model`.
-        sharing: see :func:`~snntorch_asnn.models.create_model`.
-        **settings: the other arguments of :func:`~snntorch_asnn.models.create_model`.
+        neuron: See :func:`~snntorch_asnn.models.create_model`.
+        sharing: See :func:`~snntorch_asnn.models.create_model`.
+        **settings: The other arguments of :func:`~snntorch_asnn.models.create_model`.
 
     Raises:
-        TypeError: an argument has a wrong type.
-        ValueError: an argument is out of range, or sizes do not divide each other.
+        TypeError: An argument has a wrong type.
+        ValueError: An argument is out of range, or sizes do not divide each other.
 
     Source: Zhou et al., Spikformer: When Spiking Neural Network Meets Transformer, ICLR 2023.
 

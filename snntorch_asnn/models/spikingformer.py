@@ -64,17 +64,17 @@ class Spikingformer(PublishedModel):
 
     Args:
         dim: D, channels of a token; divisible by 8 and ``num_heads``.
-        depth: number of blocks.
-        num_heads: number of heads.
-        mlp_ratio: width of the MLP over ``dim``.
-        pools: which of the last four stages of the stem halve the image before they convolve.
-        neuron: see :func:`~snntorch_asnn.models.create_model`.
-        sharing: see :func:`~snntorch_asnn.models.create_model`.
-        **settings: the other arguments of :func:`~snntorch_asnn.models.create_model`.
+        depth: Number of blocks.
+        num_heads: Number of heads.
+        mlp_ratio: Width of the MLP over ``dim``.
+        pools: Which of the last four stages of the stem halve the image before they convolve.
+        neuron: See :func:`~snntorch_asnn.models.create_model`.
+        sharing: See :func:`~snntorch_asnn.models.create_model`.
+        **settings: The other arguments of :func:`~snntorch_asnn.models.create_model`.
 
     Raises:
-        TypeError: an argument has a wrong type.
-        ValueError: an argument is out of range, or sizes do not divide each other.
+        TypeError: An argument has a wrong type.
+        ValueError: An argument is out of range, or sizes do not divide each other.
 
     Source: Zhou et al., Spikingformer: Spike-driven Residual Learning for Transformer-based Spiking Neural
     Network, arXiv 2304.11954.

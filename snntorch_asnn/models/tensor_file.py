@@ -23,7 +23,7 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], settings:
 
     Raises:
         ValueError: ``path`` is a folder, or in one that does not exist.
-        ModuleNotFoundError: safetensors is not installed.
+        ModuleNotFoundError: Safetensors is not installed.
     """
     target = Path(path)
     if target.is_dir() or not target.parent.is_dir():
@@ -50,9 +50,9 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor
     """Return the settings and the tensors, on the CPU.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or :func:`write` did not write it.
-        ModuleNotFoundError: safetensors is not installed.
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, or :func:`write` did not write it.
+        ModuleNotFoundError: Safetensors is not installed.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"path must be a file; got {str(path)!r}")

@@ -38,9 +38,9 @@ def check_range(
     """Raise unless all values lie in [0, 1], where they can be read without waiting.
 
     Args:
-        data: the values.
-        name: of the argument.
-        advise: ends the message, from the lowest and the highest value.
+        data: The values.
+        name: Of the argument.
+        advise: Ends the message, from the lowest and the highest value.
     """
     if not has_values_to_read(data):
         return

@@ -35,7 +35,7 @@ def hybrid(
     Args:
         data: Pixels in [0, 1], any shape.
         num_steps: T, direct steps included.
-        direct_steps: d in 1..T. With d = T there are no spikes.
+        direct_steps: D in 1..T. With d = T there are no spikes.
         levels: ``"uniform"``, ``"quantile"`` or a tensor ``[T - d]``.
         analog: What the direct steps show, finite, of the shape of ``data``; ``data`` itself if None.
         check: Whether to read the values and raise outside [0, 1].
@@ -133,7 +133,7 @@ def hybrid_binary(
     Args:
         data: Pixels in [0, 1], any shape.
         num_steps: T, direct steps included.
-        direct_steps: d in 1..T, with T - d at most 16. With d = T there are no spikes.
+        direct_steps: D in 1..T, with T - d at most 16. With d = T there are no spikes.
         levels: ``"uniform"``, ``"quantile"`` or a tensor ``[2**(T - d) - 2]``.
         analog: What the direct steps show, finite, of the shape of ``data``; ``data`` itself if None.
         check: Whether to read the values and raise outside [0, 1].
