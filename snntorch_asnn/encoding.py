@@ -65,7 +65,7 @@ class Encoder(nn.Module):
     normally distributed data each spike plane then carries 1/T of the pixels.
 
     Args:
-        num_steps: T, the number of steps of the sequence.
+        num_steps: Number of steps T, the number of steps of the sequence.
         code: A name in :data:`snntorch_asnn.spikegen.CODES`, or a callable
             ``(data, num_steps, **options) -> [T, *data.shape]``. To be normalised, a callable must take
             ``analog``, what its analog steps show, or say in the default of an argument
@@ -88,7 +88,7 @@ class Encoder(nn.Module):
         ``[B, ...]`` to ``[T, B, ...]``, dtype and device kept.
 
     Attributes:
-        num_steps: T.
+        num_steps: Number of steps T.
         direct_steps: Number of analog steps of a hybrid code, 0 for every other code.
 
     Raises:

@@ -68,7 +68,7 @@ def profile(
         model: The network: one of :mod:`snntorch_asnn.models` or any other, with time first in its tensors,
             or folded into the batch, or in a loop over its layers.
         batch: What the model takes, or an iterable of such batches.
-        num_steps: T; None for the model's own ``num_steps``, or as many as its neurons take.
+        num_steps: Number of steps T; None for the model's own ``num_steps``, or as many as its neurons take.
         batch_dim: Where the images of ``batch`` are counted: 1 for sequences ``[T, B, ...]``, 0 otherwise.
             None knows it for a model of the zoo, and means 0 for others.
         run: Runs a whole sequence, as ``run(model, batch)``, where the loop over time is outside of the

@@ -28,7 +28,7 @@ class LayerTotals:
 
     Args:
         calls: The layer's calls in its first batch.
-        num_steps: T.
+        num_steps: Number of steps T.
         batch: Number of images in that batch.
     """
 

@@ -23,23 +23,24 @@ def spiking_attention(
 ) -> Tensor:
     r"""Attention without a softmax, :math:`Q K^\top V` times ``scale``.
 
-    Without a softmax the product is associative. For ``N`` tokens of ``d`` channels per head, ``(q kᵀ) v``
-    costs :math:`2 N^2 d` multiply-accumulates and ``q (kᵀ v)`` costs :math:`2 N d^2`: linear in the number of
-    tokens, and the cheaper one as soon as ``N > d``. The shapes choose; for spikes both orders count the same
-    integers, so that in float32 the result is the same to the bit below :math:`2^{24}`.
+    Without a softmax, the product is associative. For ``N`` tokens with ``d`` channels per head,
+    ``(q kᵀ) v`` costs :math:`2 N^2 d` multiply-accumulates. ``q (kᵀ v)`` costs :math:`2 N d^2`, which is
+    linear in the number of tokens and cheaper for ``N > d``. By default, the shapes decide.
+
+    For spikes, both orders sum the same integers, so float32 results below :math:`2^{24}` are bit-identical.
 
     Args:
         q: Queries ``[..., N, d]``.
         k: Keys ``[..., M, d]``.
         v: Values ``[..., M, e]``.
         scale: Factor of the result.
-        order: ``"qk_first"``, ``"kv_first"``, or ``"cheaper"`` for what the shapes choose.
+        order: ``"qk_first"``, ``"kv_first"``, or ``"cheaper"``, which chooses by the shapes.
 
     Returns:
         ``[..., N, e]``.
 
     Raises:
-        ValueError: The shapes do not fit each other, or ``order`` is none of these.
+        ValueError: The shapes do not fit each other, or ``order`` is unknown.
 
     Source: Zhou et al., Spikformer, ICLR 2023.
 
@@ -72,19 +73,19 @@ class SpikingSelfAttention(nn.Module):
         Q, K, V &= \mathrm{SN}(\mathrm{BN}(W_{Q, K, V}\, x)) \\
         y &= \mathrm{SN}(\mathrm{BN}(W\, \mathrm{SN}_{0.5}(c\, Q K^\top V)))
 
-    where :math:`\mathrm{SN}_{0.5}` has threshold 0.5. With ``spike_first``, for a residual stream of
-    membranes, a neuron comes before :math:`W_{Q, K, V}` and none at the end.
+    where :math:`\mathrm{SN}_{0.5}` has threshold 0.5. With ``spike_first``, the residual stream carries
+    membranes: a neuron precedes :math:`W_{Q, K, V}`, and the output has no neuron.
 
     Args:
         dim: C, channels of the tokens.
-        num_heads: Number of heads, which divides ``dim``.
+        num_heads: Number of heads; it must divide ``dim``.
         spiking: Builds each neuron, see :data:`NeuronBuilder`.
-        scale: :math:`c`.
+        scale: Factor :math:`c` of the product.
         spike_first: Whether the input is membranes instead of spikes.
         qkv_bias: Whether the query, key and value layers have a bias.
 
     Attributes:
-        order: Of the product, see :func:`~snntorch_asnn.layers.spiking_attention`; may be assigned to.
+        order: Order of the product, see :func:`~snntorch_asnn.layers.spiking_attention`. It may be changed.
 
     Raises:
         ValueError: ``num_heads`` does not divide ``dim``.
@@ -134,7 +135,7 @@ class SpikingSelfAttention(nn.Module):
 
 
 class TokenQKAttention(nn.Module):
-    r"""Attention of queries and keys alone, linear in tokens and channels.
+    r"""Attention with queries and keys only, whose cost is linear in tokens and channels.
 
     .. math::
 
@@ -142,11 +143,11 @@ class TokenQKAttention(nn.Module):
         A &= \mathrm{SN}_{0.5}\Big(\sum_{\text{channels of a head}} Q\Big) \\
         y &= \mathrm{SN}(\mathrm{BN}(W\, (A \odot K)))
 
-    :math:`A` is one spike per token and head, which lets the token's keys pass or not.
+    :math:`A` holds one spike per token and head. Keys pass where it is 1.
 
     Args:
         dim: C, channels of the tokens.
-        num_heads: Number of heads, which divides ``dim``.
+        num_heads: Number of heads; it must divide ``dim``.
         spiking: Builds each neuron, see :data:`NeuronBuilder`.
 
     Raises:
@@ -173,6 +174,6 @@ class TokenQKAttention(nn.Module):
 
 
 def _heads(x: Tensor, num_heads: int) -> Tensor:
-    """``[T, B, N, C]`` to ``[T, B, N, heads, C / heads]``."""
+    """Split ``[T, B, N, C]`` into ``[T, B, N, heads, C / heads]``."""
     heads: Tensor = x.unflatten(3, (num_heads, -1))
     return heads

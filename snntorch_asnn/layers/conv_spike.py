@@ -1,4 +1,4 @@
-"""Units of networks: a convolution or linear layer, its batch norm over time, and the neuron behind it."""
+"""A convolution or linear layer with its batch norm over time and its neuron."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["ConvNorm", "ConvSpike", "LinearNorm", "LinearSpike", "NeuronBuilder"
 NeuronBuilder = Callable[..., OverTime]
 """Builds the neuron of one layer, called as ``(channel_shape=, threshold=)``.
 
-``channel_shape`` is the shape of a parameter with one value per channel; ``threshold`` is left out where it
-is the neuron's own.
+``channel_shape`` is the shape of a parameter with one value per channel. ``threshold`` is passed only by
+layers that need a threshold other than the neuron's default.
 """
 
 
@@ -28,10 +28,10 @@ class ConvNorm(TimeFolded):
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        kernel_size: Of the convolution, odd; the image is padded by half of it.
-        stride: Of the convolution.
-        groups: Of the convolution.
-        bias: Whether the convolution has one.
+        kernel_size: Kernel size of the convolution, odd. The padding is ``kernel_size // 2``.
+        stride: Stride of the convolution.
+        groups: Groups of the convolution.
+        bias: Whether the convolution has a bias.
 
     Example::
 
@@ -58,16 +58,16 @@ class ConvNorm(TimeFolded):
 class ConvSpike(nn.Module):
     r"""Convolution, batch norm over time and neuron, :math:`y = \mathrm{SN}(\mathrm{BN}(W * x))`.
 
-    Norm and neuron are a :class:`~snntorch_asnn.layers.NormLeaky`, which
-    :func:`~snntorch_asnn.layers.fuse_norm` lets run as one.
+    Norm and neuron form a :class:`~snntorch_asnn.layers.NormLeaky`.
+    :func:`~snntorch_asnn.layers.fuse_norm` makes them run as one layer.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         spiking: Builds the neuron, see :data:`NeuronBuilder`.
-        kernel_size: Of the convolution, odd; the image is padded by half of it.
-        stride: Of the convolution.
-        bias: Whether the convolution has one.
+        kernel_size: Kernel size of the convolution, odd. The padding is ``kernel_size // 2``.
+        stride: Stride of the convolution.
+        bias: Whether the convolution has a bias.
 
     Example::
 
@@ -124,13 +124,13 @@ class LinearNorm(RunsNorms, nn.Module):
 
 
 class LinearSpike(nn.Module):
-    """Linear layer, batch norm over time and neuron: :class:`ConvSpike` on tokens or features.
+    """Linear layer, batch norm over time and neuron: :class:`ConvSpike` for tokens or features.
 
     Args:
         in_features: Channels of the input.
         out_features: Channels of the output.
         spiking: Builds the neuron, see :data:`NeuronBuilder`.
-        bias: Whether the linear layer has one.
+        bias: Whether the linear layer has a bias.
 
     Example::
 

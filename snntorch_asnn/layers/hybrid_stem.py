@@ -21,32 +21,32 @@ __all__ = ["AnalogCarry", "AnalogSteps", "HybridStem", "first_conv_norm", "first
 
 
 class AnalogSteps(NamedTuple):
-    """How many steps of a code are analog, as the first layer needs to know it."""
+    """Numbers of steps in a code that the first layer depends on."""
 
     direct_steps: int
-    """Number of analog steps, for which the layer has a copy of its own; 0 for none."""
+    """Number of analog steps. If it is above 0, the layer has a second copy for them."""
     carry_steps: int = 0
-    """Number of later steps to which the analog current is carried; 0 for none."""
+    """Number of later steps that receive the analog current. 0 turns this off."""
 
 
 class AnalogCarry(StepAware, nn.Module):
-    r"""Carry the current of the analog step on to the steps of spikes.
+    r"""Add the current of the analog step to the currents of the spike steps.
 
     .. math:: I[t] = I_\mathrm{spike}[t] + w[t]\, I_\mathrm{analog}
 
-    with one learned weight :math:`w[t]` for each later step, which starts at 1. What the analog step has
-    computed once serves the later steps for one multiplication a neuron: the first layer multiplies in the
-    analog step only, as with a plain hybrid code, and the image stays in sight, as with direct coding.
+    Each spike step has one learned weight :math:`w[t]`, which starts at 1. The analog current is computed
+    once and reused at every spike step, for one multiplication per neuron. So the first layer multiplies in
+    the analog step only, as with a plain hybrid code, but every step sees the image, as with direct coding.
 
     Args:
-        num_steps: Number of later steps, at least 1.
+        num_steps: Number of spike steps, at least 1.
 
     Attributes:
-        weight: :math:`w`, ``(num_steps,)``.
+        weight: Weight :math:`w` of each spike step, ``(num_steps,)``.
 
     Shapes:
-        Currents ``[1, B, ...]`` of the last analog step and ``[num_steps, B, ...]`` of the later ones, to
-        ``[num_steps, B, ...]``.
+        Input: the current of the last analog step ``[1, B, ...]`` and the currents of the spike steps
+        ``[num_steps, B, ...]``. Output: ``[num_steps, B, ...]``.
 
     Raises:
         TypeError: ``num_steps`` is not an integer.
@@ -67,10 +67,10 @@ class AnalogCarry(StepAware, nn.Module):
         self.weight = nn.Parameter(torch.ones(check_count("num_steps", num_steps)))
 
     def resize_steps(self, num_steps: int) -> Self:
-        """Resample the weights, linearly in time, to another number of later steps.
+        """Resample the weights linearly in time to another number of spike steps.
 
         Args:
-            num_steps: The new number.
+            num_steps: New number of spike steps.
 
         Returns:
             The module itself.
@@ -82,14 +82,14 @@ class AnalogCarry(StepAware, nn.Module):
         return self
 
     def forward(self, analog: Tensor, spikes: Tensor) -> Tensor:
-        """Add the weighed analog current to the currents of the spikes."""
+        """Add the weighted analog current to the currents of the spike steps."""
         if (stepping := self.stepped_by) is not None:
             return self._next_step(stepping, analog, spikes)
         weight = self.weight.to(analog.dtype).view(-1, *[1] * (analog.ndim - 1))
         return torch.addcmul(spikes, weight, analog)
 
     def _next_step(self, stepping: Stepping, analog: Tensor, spikes: Tensor) -> Tensor:
-        """One step: it has either an analog current, which is kept, or one of spikes."""
+        """Run one step: store an analog current, or add the stored one to the current of a spike step."""
         if len(analog):
             stepping.store(self, (stepping.step, analog[-1]))
             return spikes
@@ -103,17 +103,17 @@ class AnalogCarry(StepAware, nn.Module):
 
 
 class HybridStem(RunsNorms, nn.Module):
-    """A first layer in two copies, one for the analog steps and one for the spikes that follow.
+    """A first layer in two copies: one for the analog steps, one for the spike steps after them.
 
     A hybrid code shows the image itself in its first ``direct_steps`` steps and binary planes in
-    the others. The two differ in mean and spread, so that each has its own weights and norm.
+    the others. Images and planes differ in mean and spread, so each copy has its own weights and norm.
 
     Args:
         direct: Layer for steps ``0 .. direct_steps - 1``, applied with time folded into the batch.
         spike: Layer for the other steps, with the same output shape.
         direct_steps: Number of analog steps, at least 1 and fewer than the steps of the sequence.
-        carry: Adds the analog current to that of the later steps; None for the paper's network, which sees
-            the image in the analog steps only.
+        carry: Adds the analog current to the currents of the spike steps. None gives the paper's network,
+            which sees the image in the analog steps only.
 
     Example::
 
@@ -138,15 +138,14 @@ class HybridStem(RunsNorms, nn.Module):
     def build(
         layer: Callable[[], nn.Module], direct_steps: int, num_steps: int, carry: bool = False
     ) -> nn.Module:
-        """Return a :class:`HybridStem` for a hybrid code, one time-folded layer for any other.
+        """Return a :class:`HybridStem` for a hybrid code, or one time-folded layer for any other code.
 
         Args:
-            layer: Makes one copy of the layer, such as ``functools.partial(torch.nn.Conv2d, 3, 32,
-                3)``.
-            direct_steps: Number of analog steps of the code; 0, or all of them, means that one copy
-                is enough.
-            num_steps: T.
-            carry: Whether the analog current is carried on, by an :class:`AnalogCarry`.
+            layer: Makes one copy of the layer, for example
+                ``functools.partial(torch.nn.Conv2d, 3, 32, 3)``.
+            direct_steps: Number of analog steps of the code. With 0 or ``num_steps``, one copy is enough.
+            num_steps: Number of steps T.
+            carry: Whether an :class:`AnalogCarry` adds the analog current to the spike steps.
         """
         if 0 < direct_steps < num_steps:
             later = AnalogCarry(num_steps - direct_steps) if carry else None
@@ -154,7 +153,7 @@ class HybridStem(RunsNorms, nn.Module):
         return TimeFolded(layer())
 
     def forward(self, planes: Tensor) -> Tensor:
-        """Map ``[T, B, ...]`` to ``[T, B, ...]``, each step through the copy that it belongs to."""
+        """Map ``[T, B, ...]`` to ``[T, B, ...]``, each step with its own copy of the layer."""
         first = self.direct_steps
         if self.only_step is None:
             return self._joined(self._run(self.direct, planes[:first]), self._run(self.spike, planes[first:]))
@@ -165,15 +164,15 @@ class HybridStem(RunsNorms, nn.Module):
         return self._joined(out[:0], out)
 
     def _run(self, copy: nn.Module, planes: Tensor, step: int | None = None) -> Tensor:
-        """One copy on its planes, the first of which is the given one of its steps."""
+        """Run one copy on its planes; ``step`` is their first step, counted from the copy's first."""
         return fold_time_of(copy, planes, self.norm_over_time, step)
 
     def _joined(self, analog: Tensor, spikes: Tensor) -> Tensor:
-        """Currents of the analog steps, then those of the others, with what is carried on to them."""
+        """Concatenate the currents of analog and spike steps, with the analog current added if carried."""
         return torch.cat([analog, spikes if self.carry is None else self.carry(analog[-1:], spikes)])
 
     def steps_of_norms(self, num_steps: int) -> dict[nn.Module, int]:
-        """Return how many steps the norms of either copy see."""
+        """Return the number of steps that each copy's norms see."""
         analog = dict.fromkeys(self.direct.modules(), self.direct_steps)
         return analog | dict.fromkeys(self.spike.modules(), num_steps - self.direct_steps)
 
@@ -195,7 +194,7 @@ def first_conv_norm(
     Args:
         in_channels: Channels of the images.
         out_channels: Channels of the output.
-        code: The analog steps, ``analog_steps`` of :class:`~snntorch_asnn.models.SpikingModel`.
+        code: Steps of the code, as in ``analog_steps`` of :class:`~snntorch_asnn.models.SpikingModel`.
         kernel_size: See :class:`ConvNorm`.
         stride: See :class:`ConvNorm`.
         bias: See :class:`ConvNorm`.
@@ -216,9 +215,10 @@ def first_conv_spike(
     stride: int = 1,
     bias: bool = False,
 ) -> ConvSpike | nn.Sequential:
-    """Build the first layer of a network and its neuron: a :class:`ConvSpike`, or for a hybrid code the two.
+    """Build the first layer of a network with its neuron.
 
-    The arguments are those of :func:`first_conv_norm`, and ``spiking`` builds the neuron.
+    This is a :class:`ConvSpike`, or for a hybrid code a :class:`HybridStem` followed by a neuron. The
+    arguments are as in :func:`first_conv_norm`; ``spiking`` builds the neuron.
     """
     if not code.direct_steps:
         return ConvSpike(in_channels, out_channels, spiking, kernel_size, stride, bias)

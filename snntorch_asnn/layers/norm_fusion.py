@@ -1,4 +1,4 @@
-"""Norms fused with the neurons behind them, and norms folded into the layers before them."""
+"""Fuse norms with the neurons after them, or fold norms into the layers before them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ __all__ = ["fold_norm", "fuse_norm", "unfuse_norm"]
 
 
 def fuse_norm(model: nn.Module, fused: bool = True) -> nn.Module:
-    """Let every :class:`NormLeaky` of a network run norm and neuron as one layer.
+    """Make every :class:`NormLeaky` of a network run norm and neuron as one layer.
 
-    Only the order of computation changes: modules, keys of the ``state_dict`` and, up to rounding, results
-    stay as they are. :func:`unfuse_norm` undoes it. Models of :func:`~snntorch_asnn.models.create_model` take
-    ``fused=True`` instead.
+    The modules, the keys of the ``state_dict`` and, up to rounding, the results stay the same.
+    :func:`unfuse_norm` undoes it. :func:`~snntorch_asnn.models.create_model` takes ``fused=True`` instead.
 
     Args:
         model: A model of the zoo, or any network with :class:`NormLeaky`.
@@ -32,7 +31,7 @@ def fuse_norm(model: nn.Module, fused: bool = True) -> nn.Module:
         The model itself, changed in place.
 
     Raises:
-        TypeError: ``model`` is no module.
+        TypeError: ``model`` is not a module.
         ValueError: ``model`` has no :class:`NormLeaky`.
 
     Example::
@@ -47,7 +46,7 @@ def fuse_norm(model: nn.Module, fused: bool = True) -> nn.Module:
 
 
 def unfuse_norm(model: nn.Module) -> nn.Module:
-    """Let every :class:`NormLeaky` of a network run norm and neuron one after the other.
+    """Make every :class:`NormLeaky` of a network run norm and neuron one after the other.
 
     Args:
         model: A model of the zoo, or any network with :class:`NormLeaky`.
@@ -56,7 +55,7 @@ def unfuse_norm(model: nn.Module) -> nn.Module:
         The model itself, changed in place.
 
     Raises:
-        TypeError: ``model`` is no module.
+        TypeError: ``model`` is not a module.
         ValueError: ``model`` has no :class:`NormLeaky`.
 
     Example::
@@ -74,8 +73,8 @@ def _set_fused(model: nn.Module, fused: bool) -> nn.Module:
     pairs = [module for module in model.modules() if isinstance(module, NormLeaky)]
     if not pairs:
         raise ValueError(
-            "model must hold layers of the zoo, or NormLeaky in the place of each norm and neuron; "
-            f"{type(model).__name__} holds none"
+            "model must contain NormLeaky layers, as the models of create_model do; "
+            f"got {type(model).__name__} without one"
         )
     for pair in pairs:
         pair.fused = fused
@@ -86,16 +85,17 @@ def fold_norm(layer: nn.Module, norm_leaky: NormLeaky) -> tuple[nn.Module, nn.Mo
     """Fold the norm of a :class:`NormLeaky` into the convolution or linear layer before it, for inference.
 
     Args:
-        layer: A convolution or ``nn.Linear``, in evaluation mode.
-        norm_leaky: What follows it, in evaluation mode.
+        layer: Convolution or ``nn.Linear``, in evaluation mode.
+        norm_leaky: Norm and neuron that follow ``layer``, in evaluation mode.
 
     Returns:
-        A new layer with the norm inside, and the neuron, to be run on its output.
+        A new layer that includes the norm, and the neuron to run on its output.
 
     Raises:
-        TypeError: ``layer`` is neither, or ``norm_leaky`` no :class:`NormLeaky`.
-        ValueError: One of them is in training mode, the norm has no running averages, has averages of each
-            step or another number of channels than ``layer`` puts out, or ``layer`` is a transposed
+        TypeError: ``layer`` is not a convolution or ``nn.Linear``, or ``norm_leaky`` is not a
+            :class:`NormLeaky`.
+        ValueError: ``layer`` or ``norm_leaky`` is in training mode, the norm has no running averages or has
+            its own averages for each step, the numbers of channels differ, or ``layer`` is a transposed
             convolution with groups.
 
     Example::
@@ -117,24 +117,26 @@ def fold_norm(layer: nn.Module, norm_leaky: NormLeaky) -> tuple[nn.Module, nn.Mo
         raise ValueError("norm_leaky must have running averages; got track_running_stats=False")
     if num_steps_of(norm) is not None:
         raise ValueError(
-            "norm_leaky must have one norm for all steps, which weights for all steps can hold; got "
-            f"norm_over_time={norm_leaky.norm_over_time!r}"
+            "norm_leaky must use the same norm at every step, because layer has the same weights at every "
+            f"step; got norm_over_time={norm_leaky.norm_over_time!r}"
         )
     channels = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
     if norm.num_features != channels:
         raise ValueError(
-            f"norm_leaky must have the {channels} channels that layer puts out; got {norm.num_features}"
+            f"norm_leaky must have {channels} channels, like the output of layer; got {norm.num_features}"
         )
     if isinstance(layer, nn.Linear):
         return _with_norm(layer, norm), norm_leaky.neuron
     if layer.transposed and layer.groups > 1:
-        # PyTorch lays out the weights of one group only as those of a transposed convolution.
-        raise ValueError(f"layer must have groups=1 as a transposed convolution; got groups={layer.groups}")
+        # PyTorch's fuse_conv_bn_eval is wrong for them.
+        raise ValueError(
+            f"layer must have groups=1, because it is a transposed convolution; got groups={layer.groups}"
+        )
     return fusion.fuse_conv_bn_eval(layer, norm, layer.transposed), norm_leaky.neuron
 
 
 def _with_norm(layer: nn.Linear, norm: BatchNorm) -> nn.Linear:
-    """A copy of a linear layer, whose weight may end in dimensions of 1, with a norm's arithmetic in it."""
+    """Copy a linear layer, whose weight may have trailing dimensions of size 1, and fold a norm into it."""
     folded = copy.deepcopy(layer)
     mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
     with torch.no_grad():

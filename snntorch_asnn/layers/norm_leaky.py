@@ -1,4 +1,4 @@
-"""Batch norm and an adaptive neuron in one, without the tensor in between."""
+"""Batch norm and adaptive neuron as one layer, without the intermediate tensor."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from snntorch_asnn.layers.norm_over_time import (
     check_input,
     is_plain,
     is_synchronised,
-    joint,
     move_running_averages,
     normed,
     num_steps_of,
     own_weights,
     spread_over,
     statistics,
+    statistics_group,
     steps_of,
     takes_batch_statistics,
     values_at,
@@ -39,54 +39,55 @@ __all__ = ["BatchNorm", "NormLeaky", "affine_of", "normed_spikes"]
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 FUSING_PAYS_FROM = 1 << 17
-"""Elements of float32 or float64 on a CPU from which norm and neuron run faster fused than apart."""
+"""Number of float32 or float64 elements from which fusing is faster on a CPU."""
 
 
 class NormLeaky(RunsNorms, nn.Module):
-    r"""Batch norm of a sequence, and the neuron behind it, as one layer.
+    r"""Batch norm of a sequence and the neuron after it, as one layer.
 
     .. math::
 
         u[t] &= \beta[t]\, v[t-1] + g[t] \left( \gamma\, \frac{x[t] - \mu}{\sqrt{\sigma^2 + \epsilon}} + b
         \right)
 
-    and spikes and reset as in :class:`~snntorch_asnn.AdaptiveLeaky`. A convolution's output is kept once for
-    the backward pass, where norm and membrane are computed again; the normalised current is never written. In
-    training and in evaluation it computes what the pair computes, up to rounding, and moves the same running
-    averages. In half precision it is nearer to float32: what is not written is not rounded.
+    Spikes and reset are as in :class:`~snntorch_asnn.AdaptiveLeaky`. Autograd saves only the input: the
+    backward pass recomputes norm and membrane, and the normalised current is never stored. Up to rounding,
+    the layer computes the same as norm and neuron one after the other, and updates the same running averages.
+    In half precision it is closer to float32, because the normalised current is not rounded.
 
-    Norm and neuron are its children ``norm`` and ``neuron``, so that ``adapt``, ``reset``, hooks on the
-    neuron and ``nn.SyncBatchNorm.convert_sync_batchnorm`` work as on the pair; a ``state_dict`` has the keys
-    of the norm behind ``norm.`` and those of the neuron behind ``neuron.``. Statistics are taken over several
-    processes for an ``nn.SyncBatchNorm``, or with ``process_group``, which works on CPU and under
-    DistributedDataParallel there too.
+    Norm and neuron are the children ``norm`` and ``neuron``. So ``adapt``, ``reset``, hooks on the neuron and
+    ``nn.SyncBatchNorm.convert_sync_batchnorm`` work as usual, and the keys of the ``state_dict`` begin with
+    ``norm.`` and ``neuron.``. Statistics are taken over several processes with an ``nn.SyncBatchNorm`` or
+    with ``process_group``, which also works on a CPU and under DistributedDataParallel.
 
-    What cannot be fused runs as the pair: a surrogate that is not from :mod:`snntorch_asnn.surrogate`,
-    ``inhibition``, ``state_quant``, a neuron other than ``AdaptiveLeaky``, a norm or neuron with hooks, and
-    whatever runs under :mod:`torch.func` transforms. So does what is faster as two: an input of float32 or
-    float64 on a CPU with fewer than 131,072 elements, and training on a GPU without Triton or in float64.
+    Norm and neuron run one after the other if they cannot be fused: if the surrogate is not from
+    :mod:`snntorch_asnn.surrogate`, with ``inhibition`` or ``state_quant``, with a neuron other than
+    ``AdaptiveLeaky``, with hooks on norm or neuron, and under :mod:`torch.func` transforms. They also run
+    one after the other if that is faster: for a float32 or float64 input on a CPU with fewer than 131,072
+    elements, and for training on a GPU without Triton or in float64.
 
     Args:
-        norm: ``nn.BatchNorm1d``, ``2d``, ``3d`` or ``nn.SyncBatchNorm``, over the channels of one step's
-            input, or a :class:`~snntorch_asnn.layers.StepBatchNorm`; a number stands for a norm of so many
-            channels that takes any of the shapes below.
+        norm: ``nn.BatchNorm1d``, ``2d``, ``3d`` or ``nn.SyncBatchNorm`` over the channels of one step's
+            input, or a :class:`~snntorch_asnn.layers.StepBatchNorm`. An integer is the number of channels of
+            a new norm, which takes any of the shapes below.
         neuron: ``AdaptiveLeaky`` with ``sequence=True``, or any neuron in
             :class:`~snntorch_asnn.layers.OverTime`.
-        process_group: Processes of :mod:`torch.distributed` whose batches count as one in training, such as
-            ``torch.distributed.group.WORLD``; None leaves it to the norm.
+        process_group: Processes of :mod:`torch.distributed` whose joint batch gives the statistics in
+            training, for example ``torch.distributed.group.WORLD``. None leaves the choice to the norm.
         norm_over_time: Which steps the norm takes its statistics from, see
-            :func:`~snntorch_asnn.layers.set_norm_over_time`. None is ``"pooled"``, or what a
-            :class:`~snntorch_asnn.layers.StepBatchNorm` is.
-        num_steps: T, for ``"step_statistics"`` and ``"step"``; None for the neuron's.
-        channel_dim: Dimension of the channels: 2, or -1 where they come last, as in tokens.
-        fused: False to run the one and then the other, see :func:`~snntorch_asnn.layers.fuse_norm`.
+            :func:`~snntorch_asnn.layers.set_norm_over_time`. None means ``"pooled"``, or the kind of a
+            given :class:`~snntorch_asnn.layers.StepBatchNorm`.
+        num_steps: Number of steps T, for ``"step_statistics"`` and ``"step"``. None takes the neuron's.
+        channel_dim: Dimension of the channels: 2, or -1 for channels last, as in tokens.
+        fused: False runs norm and neuron one after the other, see
+            :func:`~snntorch_asnn.layers.fuse_norm`.
 
     Shapes:
-        Input ``[T, B, C]``, ``[T, B, C, L]``, ``[T, B, C, H, W]`` or ``[T, B, C, D, H, W]``, as the norm
-        takes it without T; ``[T, B, ..., C]`` with ``channel_dim=-1``. Output: what the neuron returns.
+        Input: ``[T, B, C]``, ``[T, B, C, L]``, ``[T, B, C, H, W]`` or ``[T, B, C, D, H, W]``, which is the
+        norm's input shape after T; ``[T, B, ..., C]`` with ``channel_dim=-1``. Output: as the neuron's.
 
     Raises:
-        TypeError: ``norm`` is no batch norm, or ``neuron`` none of the above.
+        TypeError: ``norm`` is not a batch norm, or ``neuron`` is not one of the neurons above.
         ValueError: ``neuron`` computes single steps, ``norm_over_time`` is unknown, ``channel_dim`` is
             neither 2 nor -1, or an input has the wrong number of dimensions, channels or steps.
 
@@ -132,7 +133,7 @@ class NormLeaky(RunsNorms, nn.Module):
         begin_norm_over_time(self, norm_over_time, num_steps or getattr(inner, "num_steps", None))
 
     def forward(self, x: Tensor, **options: Any) -> Any:
-        """Map currents ``[T, B, C, ...]`` to what the neuron returns; ``options`` are the neuron's."""
+        """Map currents ``[T, B, C, ...]`` to the neuron's output; ``options`` go to the neuron."""
         return normed_spikes(
             self.norm,
             self.neuron,
@@ -146,11 +147,11 @@ class NormLeaky(RunsNorms, nn.Module):
         )
 
     def extra_repr(self) -> str:
-        """Show that the two run one after the other, where they do."""
+        """Show ``fused=False``."""
         return "" if self.fused else "fused=False"
 
     def _first_step(self, steps: int, given: int | None) -> int | None:
-        """The step that a part of a sequence begins with, which the neuron knows; None for a whole one."""
+        """First step of the input if it is part of a sequence; None for a whole sequence."""
         if given is not None or self.only_step is not None:
             return self.only_step if given is None else given
         if num_steps_of(self.norm) in (None, steps):
@@ -172,21 +173,21 @@ def normed_spikes(
     process_group: dist.ProcessGroup | None = None,
     **options: Any,
 ) -> Any:
-    """Run a neuron on a sequence that a norm has normalised, as :class:`NormLeaky` does.
+    """Normalise a sequence and run a neuron on it, as :class:`NormLeaky` does.
 
     Args:
-        norm: The norm; anything but a batch norm runs as it is.
-        neuron: The neuron.
-        x: ``[T, B, C, ...]``, or ``[T, B, ..., C]`` where ``channel_dim`` is the last.
+        norm: Norm. Anything but a batch norm is applied unchanged.
+        neuron: Neuron.
+        x: Input ``[T, B, C, ...]``, or ``[T, B, ..., C]`` if ``channel_dim`` is the last dimension.
         channel_dim: 2 or the last dimension of ``x``.
-        fused: False to run the one and then the other.
+        fused: False runs norm and neuron one after the other.
         over_time: Which steps the norm takes its statistics from.
-        norm_step: The first step of the input for the norm, where ``x`` is a part of a sequence.
+        norm_step: First step of ``x``, counted in the norm's steps, if ``x`` is part of a sequence.
         process_group: See :class:`NormLeaky`.
-        **options: The neuron's.
+        **options: Passed to the neuron.
 
     Returns:
-        What the neuron returns.
+        Output of the neuron.
     """
     fused = fused and _fuses(norm, neuron, x, channel_dim, over_time)
     fused = fused and (process_group is not None or _pays(cast(BatchNorm, norm), x))
@@ -204,18 +205,18 @@ def _fuses(norm: nn.Module, neuron: nn.Module, x: Tensor, channel_dim: int, over
         return False
     together = x if over_time == "pooled" else x[:1]
     if any(map(has_hooks, (norm, neuron, inner))) or together.numel() <= x.shape[channel_dim]:
-        return False  # hooks are to see the normalised current, and a norm refuses a single value by itself
+        return False  # Hooks must see the normalised current; for a single value, the norm itself raises.
     if torch.compiler.is_compiling():
         return not is_synchronised(norm)
     return not transforms_active()
 
 
 def _pays(norm: BatchNorm, x: Tensor) -> bool:
-    """Whether norm and neuron in one are faster than the two; in half precision they are also more exact."""
+    """Whether fusing is faster, or in half precision more exact."""
     if torch.compiler.is_compiling() or is_synchronised(norm):
         return True
     if x.device.type != "cpu":
-        # Without its kernels a norm's backward pass takes more traffic than fusing saves.
+        # Without Triton kernels, the norm's backward pass costs more memory traffic than fusing saves.
         return gpu_kernels(x) is not None or not takes_batch_statistics(norm)
     return x.numel() >= FUSING_PAYS_FROM or x.dtype not in (torch.float32, torch.float64)
 
@@ -228,11 +229,11 @@ def _as_affine(
     step: int | None,
     group: dist.ProcessGroup | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``x``, and the factor and offset that the norm is: alike for all steps, or ``[T, 1, ...]`` for each."""
+    """Return ``x`` and the norm's factor and offset, which all steps share or which are ``[T, 1, ...]``."""
     if channel_dim == 2:
         check_input(norm, x)
     check_channels(norm, x, channel_dim)
-    group = joint(norm, group)
+    group = statistics_group(norm, group)
     kernels = gpu_kernels(x) if group is None and takes_batch_statistics(norm) else None
     if kernels is not None:
         return _as_affine_in_kernels(kernels, norm, x, channel_dim, over_time, step)
@@ -252,13 +253,13 @@ def _as_affine_in_kernels(
     over_time: NormOverTime,
     step: int | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """:func:`_as_affine` by statistics of the batch."""
+    """Do the work of :func:`_as_affine` for batch statistics in Triton kernels."""
     span = steps_of(norm, over_time, len(x), step)
     if over_time == "pooled":
-        return kernels.norm_affine(x, channel_dim, _to_move(norm))  # type: ignore[no-any-return]
+        return kernels.norm_affine(x, channel_dim, _norm_state(norm))  # type: ignore[no-any-return]
     weight, bias = (None if p is None else values_at(p, span) for p in own_weights(norm))
     shared = weight is None or weight.ndim == 1
-    # Averages at 0 that move all the way are the moments themselves.
+    # Averages that start at 0 and are updated with momentum 1 are the moments themselves.
     moves = norm.training and norm.track_running_stats
     moments = x.new_zeros(2, len(x), norm.num_features, dtype=torch.float32) if moves else None
     state = NormState(
@@ -278,8 +279,8 @@ def _as_affine_in_kernels(
     return x, spread_over(factor, x, channel_dim), spread_over(offset, x, channel_dim)
 
 
-def _to_move(norm: BatchNorm) -> NormState:
-    """Parameters of a norm, and its running averages if this call is to move them; counts the call."""
+def _norm_state(norm: BatchNorm) -> NormState:
+    """Return a norm's parameters, with its running averages if this call updates them; count the call."""
     running = tracked = None
     if norm.training and norm.track_running_stats:
         counts = cast(Tensor, norm.num_batches_tracked)
@@ -292,7 +293,7 @@ def _to_move(norm: BatchNorm) -> NormState:
 def affine_of(
     mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What a norm multiplies its input by and adds to it, and the inverse of the standard deviation."""
+    """Return a norm's factor, offset and inverse standard deviation."""
     scale = (variance + eps).rsqrt()
     factor = scale if weight is None else weight * scale
     offset = -mean * factor if bias is None else torch.addcmul(bias, mean, factor, value=-1)
@@ -300,7 +301,7 @@ def affine_of(
 
 
 class _Affine(torch.autograd.Function):
-    """:func:`affine_of` as one step of autograd instead of seven, each of which would outlast its sum."""
+    """:func:`affine_of` as one autograd node instead of seven, whose overhead would exceed the arithmetic."""
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
@@ -311,7 +312,7 @@ class _Affine(torch.autograd.Function):
         return factor, offset
 
     @staticmethod
-    @first_derivative_only("norm and neuron in one", "the one after the other")
+    @first_derivative_only("a fused NormLeaky", "unfuse_norm(model)")
     def backward(ctx: Any, grad_factor: Tensor, grad_offset: Tensor) -> tuple[Tensor | None, ...]:
         mean, weight, factor, scale = ctx.saved_tensors
         grad_factor = torch.addcmul(grad_factor, mean, grad_offset, value=-1)

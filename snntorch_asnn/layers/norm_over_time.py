@@ -1,13 +1,15 @@
-r"""Which steps of a sequence a batch norm takes its statistics from: all together, or each alone.
+r"""Batch norms of sequences, with statistics over all steps together or for each step alone.
 
 .. math:: y[t] = \gamma\, \frac{x[t] - \mu[t]}{\sqrt{\sigma^2[t] + \epsilon}} + b
 
-``"pooled"`` has one mean and variance over time and batch. The other kinds have a mean and variance for each
-step, and differ in what they keep: ``"sequential"`` one pair of running averages, which move at each step in
-order, as in a loop over time; ``"step_statistics"`` a pair for each step; ``"step"`` a weight and bias for
-each step too.
+``"pooled"`` computes one mean and variance over time and batch. The other kinds compute a mean and variance
+for each step. They differ in what they store:
 
-The functions here take a norm of PyTorch. Whatever it has for each step is of the shape ``[T, C]``, see
+- ``"sequential"`` stores one pair of running averages, updated at each step, as in a loop over time.
+- ``"step_statistics"`` stores one pair of running averages for each step.
+- ``"step"`` also stores a weight and a bias for each step.
+
+The functions here take PyTorch's norms. Tensors with values for each step have the shape ``[T, C]``, see
 :class:`~snntorch_asnn.layers.StepBatchNorm`.
 """
 
@@ -34,7 +36,6 @@ __all__ = [
     "has_steps",
     "is_plain",
     "is_synchronised",
-    "joint",
     "move_running_averages",
     "normalise",
     "normed",
@@ -42,6 +43,7 @@ __all__ = [
     "own_weights",
     "spread_over",
     "statistics",
+    "statistics_group",
     "steps_of",
     "takes_batch_statistics",
     "values_at",
@@ -55,7 +57,7 @@ class AnyBatchNorm(nn.BatchNorm2d):
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.ndim < 2:
-            raise ValueError(f"expected an input [B, C, ...]; got {input.ndim}D input")
+            raise ValueError(f"expected an input [B, C, ...] (got {input.ndim}D input)")
 
 
 _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, AnyBatchNorm)
@@ -70,17 +72,17 @@ class RunsNorms(StepAware):
 
     norm_over_time: NormOverTime = "pooled"
     runs_any_module = False
-    """Whether norms may stand anywhere in it, because it calls its children as they are."""
+    """Whether norms may be nested in any module inside it, and not only in ``nn.Sequential``."""
 
     def steps_of_norms(self, num_steps: int) -> dict[nn.Module, int]:
-        """Return how many of all steps those of its norms see that do not see them all."""
+        """Return the number of steps that a norm sees, for norms that do not see all ``num_steps``."""
         return {}
 
 
 class NormSteps(NamedTuple):
-    """Steps of a norm that has parameters or averages for each step: those that a sequence covers.
+    """Range of a norm's steps that a sequence covers, for a norm with values for each step.
 
-    It is no slice, for which a compiled graph would have to know the step.
+    This is not a slice, because a compiled graph would then be specialised to the step.
     """
 
     first: int
@@ -88,10 +90,10 @@ class NormSteps(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """What a norm makes of a sequence, each ``[C]`` or ``[T, C]``."""
+    """Moments and parameters that normalise a sequence, each ``[C]`` or ``[T, C]``."""
 
     x: Tensor
-    """The input itself, through which the gradient of its moments flows."""
+    """The input, through which the gradient of its moments flows."""
     mean: Tensor
     variance: Tensor
     weight: Tensor | None
@@ -108,11 +110,11 @@ def normed(
     """Run a norm on a sequence.
 
     Args:
-        norm: Anything but a batch norm treats all steps alike.
-        x: ``[T, B, C, ...]``, or ``[T, B, ..., C]`` where ``channel_dim`` is the last dimension.
+        norm: Norm. Anything but a batch norm treats all steps alike.
+        x: Input ``[T, B, C, ...]``, or ``[T, B, ..., C]`` if ``channel_dim`` is the last dimension.
         channel_dim: 2 or the last dimension of ``x``.
         over_time: Which steps a batch norm takes its statistics from.
-        step: The first of the input, where it is a part of a sequence.
+        step: First step of ``x`` if it is part of a sequence.
     """
     if not isinstance(norm, BatchNormBase) or _sees_one_batch(norm, over_time):
         if channel_dim == 2 and is_plain(norm):
@@ -129,17 +131,17 @@ def normed(
 
 
 def normalise(norm: BatchNormBase, x: Tensor, over_time: NormOverTime, step: int | None) -> Tensor:
-    """Normalise each step of ``x`` ``[T, B, C, ...]`` alone, as PyTorch's norms do."""
+    """Normalise each step of ``x`` ``[T, B, C, ...]`` alone, as a PyTorch norm in a loop over time does."""
     check_input(norm, x)
     if x.numel() == 0 and not norm.training:
         return x
-    group = joint(norm, None)
+    group = statistics_group(norm, None)
     traced = torch.compiler.is_compiling() or transforms_active()
     if traced or group is not None or not takes_batch_statistics(norm):
         return _affine(statistics(norm, x, 2, over_time, step, group), norm.eps)
     if x.shape[1:].numel() <= x.shape[2]:
         raise ValueError(
-            f"x must have more than 1 value per channel at each step in training; got {tuple(x.shape)}"
+            f"x must have more than 1 value per channel at each step in training; got shape {tuple(x.shape)}"
         )
     span = steps_of(norm, over_time, len(x), step)
     moves = norm.training and norm.track_running_stats
@@ -157,7 +159,7 @@ def statistics(
     step: int | None,
     group: dist.ProcessGroup | None,
 ) -> Statistics:
-    """What a norm subtracts from and divides its input by; in training its running averages move."""
+    """Return the statistics that a norm applies to ``x``; in training, update its running averages."""
     span = steps_of(norm, over_time, len(x), step)
     weight, bias, mean, variance = (
         None if p is None else values_at(p, span)
@@ -174,23 +176,23 @@ def statistics(
 
 
 def is_plain(norm: nn.Module) -> bool:
-    """Whether a norm computes as PyTorch's do, so that its tensors and settings say all about it."""
+    """Whether a norm computes like PyTorch's norms, so that its tensors and settings describe it fully."""
     return type(norm) in _PLAIN or has_steps(norm)
 
 
 def has_steps(norm: nn.Module) -> bool:
-    """Whether a norm has something for each step, and knows so by itself."""
+    """Whether a norm is made for values at each step, like StepBatchNorm."""
     return getattr(norm, "has_steps", False)
 
 
 def num_steps_of(norm: nn.Module) -> int | None:
-    """Number of steps that a norm has something for; None where it has the same for all."""
+    """Number of steps for which a norm has its own values; None if all steps share them."""
     tensors = (getattr(norm, name, None) for name in ("running_mean", "weight"))
     return next((len(p) for p in tensors if p is not None and p.ndim == 2), None)
 
 
 def own_weights(norm: BatchNormBase) -> tuple[Tensor | None, Tensor | None]:
-    """Weight and bias, which a norm with ``affine=False`` has none of."""
+    """Weight and bias of a norm; both are None with ``affine=False``."""
     return norm.weight, norm.bias
 
 
@@ -200,35 +202,38 @@ def takes_batch_statistics(norm: BatchNormBase) -> bool:
 
 
 def check_input(norm: BatchNormBase, x: Tensor) -> None:
-    """Refuse a sequence ``[T, B, C, ...]`` that a norm is not made for.
+    """Refuse a sequence ``[T, B, C, ...]`` that does not fit a norm.
 
     Raises:
-        ValueError: It has another number of dimensions or channels.
+        ValueError: The number of dimensions or channels is wrong.
     """
     try:
         norm._check_input_dim(x[:1].flatten(0, 1))
     except ValueError as error:
         fitting = {3: "1d", 4: "1d", 5: "2d", 6: "3d"}.get(x.ndim)
-        cure = f"; nn.BatchNorm{fitting} takes x of shape {tuple(x.shape)}, time first" if fitting else ""
-        raise ValueError(f"{error}{cure}") from error
+        cure = f"; use nn.BatchNorm{fitting} for this shape" if fitting else ""
+        raise ValueError(
+            f"x of shape {tuple(x.shape)} does not fit its norm after time is folded into the batch: "
+            f"{error}{cure}"
+        ) from error
     check_channels(norm, x, 2)
 
 
 def check_channels(norm: BatchNormBase, x: Tensor, channel_dim: int) -> None:
-    """Refuse a sequence with another number of channels than a norm has.
+    """Refuse a sequence whose number of channels differs from the norm's.
 
     Raises:
-        ValueError: It has.
+        ValueError: The numbers differ.
     """
     if x.shape[channel_dim] != norm.num_features:
         raise ValueError(
-            f"x must have {norm.num_features} channels in dimension {channel_dim}, as its norm has; "
+            f"x must have {norm.num_features} channels in dimension {channel_dim}, like its norm; "
             f"got shape {tuple(x.shape)}"
         )
 
 
-def joint(norm: BatchNormBase, group: dist.ProcessGroup | None) -> dist.ProcessGroup | None:
-    """The processes over which a norm takes its statistics; None for this one alone."""
+def statistics_group(norm: BatchNormBase, group: dist.ProcessGroup | None) -> dist.ProcessGroup | None:
+    """Return the processes over which a norm takes its statistics; None for this process alone."""
     if not norm.training or not dist.is_available() or not dist.is_initialized():
         return None
     if group is None and is_synchronised(norm):
@@ -242,7 +247,7 @@ def is_synchronised(norm: nn.Module) -> bool:
 
 
 def spread_over(p: Tensor, x: Tensor, channel_dim: int) -> Tensor:
-    """``[C]`` or ``[T, C]`` shaped to broadcast against ``x``; one of each step as ``[T, 1, ...]``."""
+    """Reshape ``[C]`` or ``[T, C]`` so that it broadcasts against ``x``."""
     inside = (1,) * (x.ndim - channel_dim - 1)
     if p.ndim == 1:
         return p.view(-1, *inside)
@@ -250,14 +255,14 @@ def spread_over(p: Tensor, x: Tensor, channel_dim: int) -> Tensor:
 
 
 def _sees_one_batch(norm: BatchNormBase, over_time: NormOverTime) -> bool:
-    """Whether a norm computes from a sequence as from one batch of all its steps."""
+    """Whether a norm treats all steps of a sequence as one batch."""
     if over_time == "sequential":
         return not takes_batch_statistics(norm)
     return over_time == "pooled"
 
 
 def _in_a_loop(norm: nn.Module, x: Tensor, step: int | None) -> Tensor:
-    """Call a norm for one step after the other: for its hooks, or because it is none of PyTorch's."""
+    """Call a norm step by step, because it has hooks or is not one of PyTorch's."""
     if not has_steps(norm):
         return torch.stack([norm(x_t) for x_t in x.unbind()])
     span = steps_of(cast(BatchNormBase, norm), "step", len(x), step)
@@ -269,7 +274,7 @@ def steps_of(norm: BatchNormBase, over_time: NormOverTime, steps: int, step: int
     """Return which of the norm's steps a sequence covers; None if the norm is the same at every step.
 
     Raises:
-        ValueError: The norm is of another kind than its layer, or the steps are not among its own.
+        ValueError: The norm does not fit ``over_time``, or the sequence does not fit the norm's steps.
     """
     known = num_steps_of(norm)
     each = over_time == "step" or (over_time == "step_statistics" and norm.running_mean is not None)
@@ -277,26 +282,26 @@ def steps_of(norm: BatchNormBase, over_time: NormOverTime, steps: int, step: int
         kept = "one pair of running averages" if known is None else f"running averages of {known} steps"
         raise ValueError(
             f"norm_over_time={over_time!r} does not fit the norm, which has {kept}; "
-            "change both with snntorch_asnn.layers.set_norm_over_time"
+            "set both with snntorch_asnn.layers.set_norm_over_time"
         )
     if known is None:
         return None
     first = step if step is not None else 0 if steps == known else None
     if first is None or not 0 <= first <= known - steps:
         raise ValueError(
-            f"x must have {known} steps, as its norm has; got {steps}"
-            + ("" if step is None else f" from step {step} on")
+            f"x must have {known} steps, like its norm; got {steps}"
+            + ("" if step is None else f", which begin at step {step}")
         )
     return NormSteps(first, steps)
 
 
 def values_at(p: Tensor, span: NormSteps | None) -> Tensor:
-    """Return what a norm has for the given steps; ``p`` itself if it has one value for all steps."""
+    """Return the part of a norm's tensor for the given steps, or all of it if the steps share it."""
     return p if span is None or p.ndim < 2 or len(p) == span.steps else p.narrow(0, *span)
 
 
 def _momenta(norm: BatchNormBase, steps: int, span: NormSteps | None) -> list[float]:
-    """The momentum of each step's move of the running averages; counts the moves."""
+    """Return the momentum of each step's update of the running averages, and count the updates."""
     counts = cast(Tensor, norm.num_batches_tracked)
     if span is not None:
         counts = counts.narrow(0, *span).add_(1)
@@ -311,7 +316,14 @@ def _momenta(norm: BatchNormBase, steps: int, span: NormSteps | None) -> list[fl
 def move_running_averages(
     norm: BatchNormBase, mean: Tensor, variance: Tensor, span: NormSteps | None
 ) -> None:
-    """Move running averages towards moments ``[C]``, or ``[T, C]``: one pair in order, or each step's own."""
+    """Update one pair of running averages step by step, or each step's own pair.
+
+    Args:
+        norm: Norm with the running averages.
+        mean: Means ``[C]`` or ``[T, C]``.
+        variance: Variances of the same shape.
+        span: Steps whose own averages are updated; None for one pair.
+    """
     counts = cast(Tensor, norm.num_batches_tracked)
     in_order = span is None and variance.ndim == 2
     steps = len(variance) if in_order else 1
@@ -331,7 +343,7 @@ def move_running_averages(
 
 
 def _moved_in_order(running: Tensor, values: Tensor, momentum: float | None, count: Tensor) -> Tensor:
-    """A running average after it has moved towards each of ``values`` ``[T, C]`` in order."""
+    """Return a running average after one update with each of ``values`` ``[T, C]``, in order."""
     steps = len(values)
     if momentum is None:
         return torch.lerp(running, values.mean(0), steps / count)
@@ -351,18 +363,18 @@ def _affine(found: Statistics, eps: float) -> Tensor:
 
 
 class _EachStep(torch.autograd.Function):
-    """PyTorch's kernels for batch statistics, once for each step: a loop over time to the bit."""
+    """PyTorch's batch norm kernels, called for each step: bit-identical to a loop over time."""
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         x, weight, bias, mean, variance, momenta, ctx.eps = inputs
         y = torch.empty_like(x)
-        # On a CPU moments have half precision only where all that the norm has is of half precision.
+        # On a CPU, PyTorch stores moments in half precision only if all of the norm's tensors have it.
         alike = all(p is None or p.dtype == x.dtype for p in (weight, bias, mean, variance))
         dtype = x.dtype if alike and not x.is_cuda else torch.promote_types(x.dtype, torch.float32)
         saved = x.new_empty(2, len(x), x.shape[2], dtype=dtype)
         for t, x_t in enumerate(x.unbind()):
-            given = (_of_step(p, t) for p in (weight, bias, mean, variance))
+            given = (_at_step(p, t) for p in (weight, bias, mean, variance))
             momentum = 0.0 if momenta is None else momenta[t]
             to = {"out": y[t], "save_mean": saved[0, t], "save_invstd": saved[1, t]}
             torch.ops.aten.native_batch_norm.out(x_t, *given, True, momentum, ctx.eps, **to)
@@ -376,17 +388,17 @@ class _EachStep(torch.autograd.Function):
         if torch.is_grad_enabled():
             return *_differentiable_gradients(grad_y, (x, weight, bias), ctx.eps, wanted), *(None,) * 4
         grad_x = torch.empty_like(x) if wanted[0] else None
-        of_affine: list[tuple[Tensor, Tensor]] = []
+        affine_grads: list[tuple[Tensor, Tensor]] = []
         for t, x_t in enumerate(x.unbind()):
-            given = _of_step(weight, t), None, None, saved[0, t], saved[1, t]
-            of_x, *others = torch.ops.aten.native_batch_norm_backward(
+            given = _at_step(weight, t), None, None, saved[0, t], saved[1, t]
+            grad_x_t, *others = torch.ops.aten.native_batch_norm_backward(
                 grad_y[t], x_t, *given, True, ctx.eps, wanted
             )
-            of_affine.append(tuple(others))
+            affine_grads.append(tuple(others))
             if grad_x is not None:
-                grad_x[t] = of_x
+                grad_x[t] = grad_x_t
         sums: list[Tensor | None] = []
-        for p, steps, want in zip((weight, bias), zip(*of_affine, strict=True), wanted[1:], strict=True):
+        for p, steps, want in zip((weight, bias), zip(*affine_grads, strict=True), wanted[1:], strict=True):
             stacked = torch.stack(steps) if want else None
             sums.append(stacked if stacked is None or p.ndim == 2 else stacked.sum(0))
         return grad_x, *sums, *(None,) * 4
@@ -395,7 +407,7 @@ class _EachStep(torch.autograd.Function):
 def _differentiable_gradients(
     grad_y: Tensor, tensors: tuple[Tensor, Tensor | None, Tensor | None], eps: float, wanted: list[bool]
 ) -> list[Tensor | None]:
-    """Gradients of input, weight and bias that have derivatives of their own: by the formula."""
+    """Compute gradients of input, weight and bias by the formula, so that they can be differentiated."""
     x, weight, bias = tensors
     others = [d for d in range(1, x.ndim) if d != 2]
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -406,5 +418,5 @@ def _differentiable_gradients(
     return [next(found) if want else None for want in wanted]
 
 
-def _of_step(p: Tensor | None, t: int) -> Tensor | None:
+def _at_step(p: Tensor | None, t: int) -> Tensor | None:
     return p if p is None or p.ndim == 1 else p[t]

@@ -19,19 +19,19 @@ __all__ = ["OverTime", "neurons_alone", "snntorch_neurons", "spikes_of", "takes_
 class OverTime(StepAware, nn.Module):
     """Run a neuron over a whole sequence, from its initial state, and leave no state behind.
 
-    What takes whole sequences (:class:`~snntorch_asnn.AdaptiveLeaky` with ``sequence=True``, or any
-    module that is not snnTorch's) is called once. A neuron of snnTorch that hides its state
+    A module that takes whole sequences (:class:`~snntorch_asnn.AdaptiveLeaky` with ``sequence=True``, or any
+    module that is not snnTorch's) is called once. A snnTorch neuron that hides its state
     (``init_hidden=True``), alone or inside another module, is called once per step.
 
-    Time comes first, ``[T, B, ...]``: transpose a batch-first ``[B, T, F]`` before the network. In
-    ``nn.Sequential`` it passes on spikes alone, where a neuron would return its membrane, too.
+    Time comes first, ``[T, B, ...]``; transpose a batch-first ``[B, T, F]`` before the network. The output
+    is the spikes only, without the membrane, so the layer fits into ``nn.Sequential``.
 
     Args:
-        neuron: The neuron. Of a tuple that it returns the first entry, the spikes, is kept.
+        neuron: Neuron to run. If it returns a tuple, the first entry, the spikes, is used.
 
     Raises:
         TypeError: ``neuron`` is not a module.
-        ValueError: ``neuron`` is one of snnTorch's that leaves its state to the caller.
+        ValueError: ``neuron`` is a snnTorch neuron that leaves its state to the caller.
 
     Example::
 
@@ -47,8 +47,8 @@ class OverTime(StepAware, nn.Module):
             raise TypeError(f"neuron must be an nn.Module; got {type(neuron).__name__}")
         if isinstance(neuron, SpikingNeuron) and not (neuron.init_hidden or takes_sequence(neuron)):
             raise ValueError(
-                "neuron must hide its state (init_hidden=True, or sequence=True where it has that);"
-                f" got {type(neuron).__name__} with init_hidden=False"
+                "neuron must hide its state (init_hidden=True) or take whole sequences (sequence=True); "
+                f"got {type(neuron).__name__} with init_hidden=False"
             )
         self.neuron = neuron
 
@@ -72,25 +72,31 @@ class OverTime(StepAware, nn.Module):
         return spikes
 
     def before_first_step(self, name: str) -> Any:
-        """Return the neuron's state, or where it hides that, a neuron with a state of its own."""
+        """Return the neuron's initial state, or a private copy of a neuron that hides its state."""
         neuron = self.neuron
         if hasattr(neuron, "advance"):
             return None
         if isinstance(neuron, AdaptiveNeuron) and not neuron.init_hidden:
             return (None,) * len(neuron.states)
         if not snntorch_neurons(neuron):
-            raise ValueError(f"model: {name} keeps no state, so it cannot run step by step")
+            raise ValueError(
+                f"layer {name!r} of the model cannot run step by step, because its neuron, "
+                f"{type(neuron).__name__}, takes whole sequences only"
+            )
         private = private_copy(neuron)
         for inner in snntorch_neurons(private):
             if inner.init_hidden:
                 continue
             if not isinstance(inner, AdaptiveNeuron):
-                raise ValueError(f"model: {name} must hide its state (init_hidden=True) to run step by step")
-            inner.__dict__.update(init_hidden=True, output=True)  # it returns its membrane, as before
+                raise ValueError(
+                    f"layer {name!r} of the model must hide its state to run step by step; got "
+                    f"{type(inner).__name__} with init_hidden=False"
+                )
+            inner.__dict__.update(init_hidden=True, output=True)  # It still returns its membrane.
         return private
 
     def _next_step(self, stepping: Stepping, x: Tensor, **options: Any) -> Tensor:
-        """Go on from what the layer has kept; ``x`` is ``[1, B, ...]``."""
+        """Run one step ``[1, B, ...]`` from the stored state."""
         kept = stepping.kept(self)
         if isinstance(kept, nn.Module):
             by_step = not all(map(takes_sequence, snntorch_neurons(kept)))
@@ -107,11 +113,11 @@ class OverTime(StepAware, nn.Module):
 def _advance(
     neuron: AdaptiveNeuron, x: Tensor, state: tuple[Tensor | None, ...], step: int, **options: Any
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Spikes of one step ``[1, B, ...]`` and the state after it, of a neuron that takes sequences."""
+    """Run a sequence neuron for one step; return its spikes ``[1, B, ...]`` and its new state."""
     spikes, *after = neuron(x, *state, step=step, **options)
     returned = dict(zip(neuron.returned_states, after, strict=True))
     last = {name: value[-1] if neuron.output else value for name, value in returned.items()}
-    # A state that is not returned is the spikes themselves, which a recurrent neuron feeds back.
+    # Only a recurrent neuron has a state that it does not return: the spikes that it feeds back.
     return spikes, tuple(last.get(name, spikes[-1]) for name in neuron.states)
 
 
@@ -121,12 +127,12 @@ def _reset(neurons: list[SpikingNeuron]) -> None:
 
 
 def snntorch_neurons(module: nn.Module) -> list[SpikingNeuron]:
-    """The neurons of snnTorch, or derived from them, in a module."""
+    """Return the neurons in a module that are snnTorch's or derived from snnTorch's."""
     return [inner for inner in module.modules() if isinstance(inner, SpikingNeuron)]
 
 
 def neurons_alone(network: nn.Module) -> list[tuple[str, SpikingNeuron]]:
-    """Names and neurons, those of snnTorch or derived from them, that are in no :class:`OverTime`."""
+    """Return names and neurons as :func:`snntorch_neurons`, without neurons inside an :class:`OverTime`."""
     inside = {
         neuron
         for layer in network.modules()
@@ -146,5 +152,5 @@ def takes_sequence(neuron: nn.Module) -> bool:
 
 
 def spikes_of(output: Any) -> Tensor:
-    """The spikes in what a neuron returns: all of it, or the first of several."""
+    """Return the spikes in a neuron's output: the output itself, or the first entry of a tuple."""
     return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]

@@ -13,12 +13,13 @@ __all__ = ["Pointwise"]
 class Pointwise(nn.Linear):
     """Deprecated: a linear layer whose weight has the shape of a convolution with kernel size 1.
 
-    Use ``nn.Linear``: :func:`~snntorch_asnn.models.load_reference_weights` takes such weights into it.
+    Use ``nn.Linear`` instead. :func:`~snntorch_asnn.models.load_reference_weights` loads weights of this
+    shape into it.
 
     Args:
         in_features: Channels of the input.
         out_features: Channels of the output.
-        bias: Whether there is one.
+        bias: Whether the layer has a bias.
         kernel_dims: 0 for a weight ``[out, in]``, 1 for ``[out, in, 1]``, 2 for ``[out, in, 1, 1]``.
     """
 

@@ -1,4 +1,4 @@
-"""Readouts: from the logits of every step, ``[T, B, C]``, to those of the sequence, ``[B, C]``."""
+"""Readouts, which reduce the logits of all steps ``[T, B, C]`` to logits of the sequence ``[B, C]``."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["MeanReadout", "TimeWeightedReadout"]
 class MeanReadout(nn.Module):
     """Mean of the logits over time: ``out = mean over t of logits[t]``.
 
-    A subclass weighs the steps in :meth:`weigh`; the output is the mean of what that returns.
+    A subclass weights the steps in :meth:`weigh`; the output is the mean of the weighted logits.
 
     Args:
-        num_steps: T, at least 1.
+        num_steps: Number of steps T, at least 1.
 
     Raises:
         TypeError: ``num_steps`` is not an integer.
-        ValueError: ``num_steps`` is below 1, or logits of another number of steps are given.
+        ValueError: ``num_steps`` is below 1, or the logits have another number of steps.
 
     Example::
 
@@ -43,7 +43,7 @@ class MeanReadout(nn.Module):
         return self.weigh(logits).mean(0)
 
     def weigh(self, logits: Tensor) -> Tensor:
-        """Return each step's share of the output, the mean of which it is, ``[T, B, C]``."""
+        """Return the weighted logits ``[T, B, C]``, whose mean over time is the output."""
         if logits.ndim < 2 or logits.shape[0] != self.num_steps:
             raise ValueError(
                 f"logits must be [T, B, C] with T = {self.num_steps}; got shape {tuple(logits.shape)}"
@@ -51,10 +51,10 @@ class MeanReadout(nn.Module):
         return logits
 
     def resize_steps(self, num_steps: int) -> Self:
-        """Take another number of steps; what there is for each is resampled, linearly in time.
+        """Change the number of steps, and resample parameters that depend on the step linearly in time.
 
         Args:
-            num_steps: The new T.
+            num_steps: New number of steps T.
 
         Returns:
             The readout itself.
@@ -76,18 +76,18 @@ class MeanReadout(nn.Module):
 class TimeWeightedReadout(MeanReadout):
     """Mean over time of scaled logits: ``out = mean over t of scale[t] * logits[t]``.
 
-    Every scale starts at 1, so that the readout starts as the plain mean.
+    Every scale starts at 1, so the readout starts as the plain mean.
 
     Args:
-        num_steps: T, at least 1.
+        num_steps: Number of steps T, at least 1.
         learn_scale: Whether ``scale`` is a Parameter; otherwise it is a buffer.
 
     Attributes:
-        scale: Weight of each step, ``(T,)``.
+        scale: Factor of each step's logits, ``(T,)``.
 
     Raises:
         TypeError: ``num_steps`` is not an integer.
-        ValueError: ``num_steps`` is below 1, or logits of another number of steps are given.
+        ValueError: ``num_steps`` is below 1, or the logits have another number of steps.
 
     Source: "Adaptive Spiking Neural Networks with Hybrid Coding", arXiv 2408.12407.
 

@@ -8,9 +8,9 @@ __all__ = ["Residual", "sew_add", "sew_and", "sew_iand"]
 
 
 def sew_add(branch: Tensor, identity: Tensor) -> Tensor:
-    """Spike-element-wise ADD, ``A + S``: integers from spikes.
+    """Spike-element-wise ADD, ``A + S``: the sums of spikes are integers.
 
-    Source: Fang et al., Deep Residual Learning in Spiking Neural Networks, NeurIPS 2021, as the other two.
+    Source: Fang et al., Deep Residual Learning in Spiking Neural Networks, NeurIPS 2021.
 
     Example::
 
@@ -24,6 +24,8 @@ def sew_add(branch: Tensor, identity: Tensor) -> Tensor:
 def sew_and(branch: Tensor, identity: Tensor) -> Tensor:
     """Spike-element-wise AND, ``A * S``: a spike where both fire.
 
+    Source: Fang et al., Deep Residual Learning in Spiking Neural Networks, NeurIPS 2021.
+
     Example::
 
         >>> import torch
@@ -35,6 +37,8 @@ def sew_and(branch: Tensor, identity: Tensor) -> Tensor:
 
 def sew_iand(branch: Tensor, identity: Tensor) -> Tensor:
     """Spike-element-wise IAND, ``(1 - A) * S``: the identity's spike, unless the branch fires.
+
+    Source: Fang et al., Deep Residual Learning in Spiking Neural Networks, NeurIPS 2021.
 
     Example::
 
@@ -48,11 +52,11 @@ def sew_iand(branch: Tensor, identity: Tensor) -> Tensor:
 class Residual(nn.Module):
     """Branches one after the other, each with its input added: ``x = x + branch(x)``.
 
-    With branches that end in a neuron the stream is integer; with branches that begin with one it is the
+    If the branches end in a neuron, the residual stream is integer. If they begin with a neuron, this is the
     membrane shortcut (MS) of spike-driven residual networks.
 
     Args:
-        **branches: Modules from ``[T, B, ...]`` to the same shape, by name.
+        **branches: Named modules, each of which keeps the shape ``[T, B, ...]``.
 
     Example::
 

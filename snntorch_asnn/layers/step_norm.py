@@ -1,4 +1,4 @@
-"""Batch norms with running averages, or all they have, for every step; and the choice for a whole network."""
+"""Batch norms with their own running averages for every step, and their choice for a whole network."""
 
 from __future__ import annotations
 
@@ -40,24 +40,25 @@ class StepBatchNorm(BatchNormBase):
 
     .. math:: y[t] = \gamma\, \frac{x[t] - \mu[t]}{\sqrt{\sigma^2[t] + \epsilon}} + b
 
-    The steps of a sequence differ in mean and spread: most in a hybrid code, and in every network because its
-    neurons start from rest. A norm over all steps sees the mixture.
+    The steps of a sequence differ in mean and spread, because neurons start from rest. They differ most with
+    a hybrid code. A norm over all steps would see the mixture.
 
     Args:
-        norm: A batch norm of PyTorch, whose weights, averages and settings every step begins with.
-        num_steps: T.
-        each_weight: Whether every step has a weight and bias of its own too.
+        norm: PyTorch batch norm. Every step starts with its weights, averages and settings.
+        num_steps: Number of steps T.
+        each_weight: Whether every step also has its own weight and bias.
 
     Attributes:
-        num_steps: T.
+        num_steps: Number of steps T.
         synchronised: Whether statistics are taken over all processes in training.
 
     Shapes:
-        ``[T * B, C, ...]``, time folded into the batch, to the same. ``running_mean``, ``running_var`` and,
-        with ``each_weight``, ``weight`` and ``bias`` are ``[T, C]``; ``num_batches_tracked`` is ``[T]``.
+        Input and output: ``[T * B, C, ...]``, with time folded into the batch. ``running_mean``,
+        ``running_var`` and, with ``each_weight``, ``weight`` and ``bias`` are ``[T, C]``.
+        ``num_batches_tracked`` is ``[T]``.
 
     Raises:
-        TypeError: ``norm`` is no batch norm of PyTorch, or ``num_steps`` no integer.
+        TypeError: ``norm`` is not a PyTorch batch norm, or ``num_steps`` is not an integer.
         ValueError: ``num_steps`` is below 1, or the input has another number of steps.
 
     Source: Kim & Panda, Revisiting Batch Normalization for Training Low-Latency Deep Spiking Neural Networks
@@ -77,7 +78,7 @@ class StepBatchNorm(BatchNormBase):
     has_steps = True
     synchronised = False
     process_group: Any = None
-    only_step: int | None = None  # the one that the whole input is of, where its layer calls it step by step
+    only_step: int | None = None  # Step of the whole input while its layer calls it step by step.
 
     def __init__(self, norm: BatchNormBase, num_steps: int, *, each_weight: bool = False) -> None:
         if not is_plain(norm):
@@ -92,31 +93,32 @@ class StepBatchNorm(BatchNormBase):
         for name in (*_WEIGHTS, *_AVERAGES):
             value = getattr(norm, name)
             each = each_weight or name in _AVERAGES
-            if each and value is not None and not _is_of_steps(name, value):
+            if each and value is not None and not _differs_by_step(name, value):
                 value = _like(value, value.detach().expand(num_steps, *value.shape).clone())
             setattr(self, name, value)
         self.train(norm.training)
 
     @property
     def each_weight(self) -> bool:
-        """Whether every step has a weight and bias of its own."""
+        """Whether every step has its own weight and bias."""
         return self.affine and self.weight.ndim == 2
 
     def forward(self, input: Tensor, step: int | None = None) -> Tensor:
-        """Normalise all steps, folded into the batch, or the one that the whole input is of."""
+        """Normalise all steps folded into the batch, or with ``step``, an input of that step only."""
         step = self.only_step if step is None else step
         if step is not None:
             return normalise(self, input[None], "step", step)[0]
         if len(input) % self.num_steps:
             raise ValueError(
-                f"input must be {self.num_steps} steps folded into the batch; got {len(input)} rows"
+                f"input must hold {self.num_steps} steps folded into the batch, so its first size must be a "
+                f"multiple of {self.num_steps}; got {len(input)}"
             )
         return normalise(self, input.unflatten(0, (self.num_steps, -1)), "step", None).flatten(0, 1)
 
     def resize_steps(self, num_steps: int) -> Self:
-        """Resample what every step has of its own for another number of steps, linearly in time.
+        """Resample the values of the steps linearly in time to another number of steps.
 
-        Parameters become new objects, so build the optimizer afterwards.
+        Parameters are replaced by new ones, so build the optimizer afterwards.
 
         Raises:
             ValueError, TypeError: ``num_steps`` is not a positive integer.
@@ -124,7 +126,7 @@ class StepBatchNorm(BatchNormBase):
         check_count("num_steps", num_steps)
         for name in (*_WEIGHTS, *_AVERAGES):
             value = getattr(self, name)
-            if value is not None and _is_of_steps(name, value):
+            if value is not None and _differs_by_step(name, value):
                 resampled = resample(value.double(), num_steps)
                 whole = value.dtype == torch.long
                 setattr(self, name, _like(value, (resampled.round() if whole else resampled).to(value.dtype)))
@@ -132,7 +134,7 @@ class StepBatchNorm(BatchNormBase):
         return self
 
     def extra_repr(self) -> str:
-        """What ``print(net)`` shows."""
+        """Show the settings."""
         plain: str = super().extra_repr()  # type: ignore[no-untyped-call]
         return f"{plain}, num_steps={self.num_steps}, each_weight={self.each_weight}"
 
@@ -142,13 +144,13 @@ class StepBatchNorm(BatchNormBase):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Take what a norm of all steps has for each of them, which is exact in evaluation."""
+        """Load also a norm that all steps share: every step gets its values, which is exact in evaluation."""
         for name, value in _stacked(state_dict, prefix).items():
             state_dict[name] = value
         for name in (*_WEIGHTS, *_AVERAGES):
             own, given = getattr(self, name), state_dict.get(prefix + name)
             if own is not None and isinstance(given, Tensor) and given.shape == own.shape[1:]:
-                state_dict[prefix + name] = given.expand(own.shape) if _is_of_steps(name, own) else given
+                state_dict[prefix + name] = given.expand(own.shape) if _differs_by_step(name, own) else given
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
@@ -169,32 +171,33 @@ def set_norm_over_time(
     value               statistics in training  weight, bias  running averages
     ==================  ======================  ============  ===========================================
     "pooled"            over time and batch     one           one
-    "sequential"        of each step            one           one, moved at each step in order
+    "sequential"        of each step            one           one, updated at each step
     "step_statistics"   of each step            one           of each step
     "step"              of each step            of each step  of each step
     ==================  ======================  ============  ===========================================
 
-    Every step begins with the weights and averages of the one norm, so that in evaluation a trained network
-    computes the same. The way back is open while all steps are still equal. Models of
-    :func:`~snntorch_asnn.models.create_model` take ``norm_over_time=`` instead.
+    Every step starts with the weights and averages of the norm that it replaces, so a trained network
+    computes the same in evaluation. The change can be undone while all steps are still equal.
+    :func:`~snntorch_asnn.models.create_model` takes ``norm_over_time=`` instead.
 
     Args:
-        model: A model of the zoo, or a network of its layers, :class:`TimeFolded` or :class:`NormLeaky`.
-        norm_over_time: One of the above.
-        num_steps: T; None where the model knows it or the norms have nothing for each step.
+        model: Model of the zoo, or a network of its layers, :class:`TimeFolded` or :class:`NormLeaky`.
+        norm_over_time: Value from the table.
+        num_steps: Number of steps T. It may be None if the model knows it, or for ``"pooled"`` and
+            ``"sequential"``.
 
     Returns:
-        The model itself, changed in place. With ``"step"`` weights are new Parameters, so build the
+        The model itself, changed in place. With ``"step"``, weights are new Parameters, so build the
         optimizer afterwards.
 
     Raises:
-        TypeError: ``model`` is no module.
-        ValueError: ``norm_over_time`` is unknown, ``num_steps`` is missing or not that of the norms, a norm
-            stands where none of this package's layers runs it, or its steps differ already and would be
-            lost. The model is then unchanged.
+        TypeError: ``model`` is not a module.
+        ValueError: ``norm_over_time`` is unknown, ``num_steps`` is missing or does not fit the norms, no
+            layer of this package runs one of the norms, or a norm's steps already differ and would be lost.
+            The model is then unchanged.
 
-    Source: pooled as in Spikformer, SEW-ResNet and SpikingJelly; sequential as in the published LeNet and
-    every loop over time; step as in Kim & Panda, Frontiers in Neuroscience 2021.
+    Source: ``"pooled"`` is used by Spikformer, SEW-ResNet and SpikingJelly, ``"sequential"`` by the published
+    LeNet and every loop over time; ``"step"`` is from Kim & Panda, Frontiers in Neuroscience 2021.
 
     Example::
 
@@ -230,13 +233,13 @@ def set_norm_over_time(
 def begin_norm_over_time(
     module: nn.Module, norm_over_time: NormOverTime | None, num_steps: int | None
 ) -> None:
-    """Let a new module follow its argument; with None its norms stay, and say what it is."""
+    """Apply ``norm_over_time`` to a new module; None takes the setting from the module's norms."""
     if norm_over_time is not None:
         set_norm_over_time(module, norm_over_time, num_steps)
         return
-    of_steps = [norm for norm in module.modules() if isinstance(norm, StepBatchNorm)]
-    if of_steps and isinstance(module, RunsNorms):
-        module.norm_over_time = "step" if of_steps[0].each_weight else "step_statistics"
+    step_norms = [norm for norm in module.modules() if isinstance(norm, StepBatchNorm)]
+    if step_norms and isinstance(module, RunsNorms):
+        module.norm_over_time = "step" if step_norms[0].each_weight else "step_statistics"
 
 
 def split_norms(model: nn.Module, num_steps: int) -> nn.Module:
@@ -246,7 +249,7 @@ def split_norms(model: nn.Module, num_steps: int) -> nn.Module:
 
 
 def join_step_norms(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a file in which every step has a copy of a norm, ``NAME.norms.0.weight``, as one norm's."""
+    """Stack the tensors of norms that a file stores once per step, ``NAME.norms.0.weight``, to one norm's."""
     stacked = _stacked(tensors, "")
     rest = {name: value for name, value in tensors.items() if not _COPY.fullmatch(name)}
     return rest | stacked
@@ -263,7 +266,7 @@ def _stacked(tensors: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:
     return {name: torch.stack([steps[t] for t in sorted(steps)]) for name, steps in copies.items()}
 
 
-def _is_of_steps(name: str, value: Tensor) -> bool:
+def _differs_by_step(name: str, value: Tensor) -> bool:
     return value.ndim == (1 if name == "num_batches_tracked" else 2)
 
 
@@ -279,7 +282,7 @@ def _norms(model: nn.Module) -> list[tuple[str, BatchNormBase]]:
 
 
 def _merged(norm: BatchNormBase, name: str, keys: tuple[str, ...]) -> BatchNormBase:
-    """One of PyTorch's norms with what all steps of ``norm`` have in common under ``keys``.
+    """Return a PyTorch norm with the values of ``keys`` that all steps of ``norm`` share.
 
     Raises:
         ValueError: The steps differ.
@@ -288,11 +291,11 @@ def _merged(norm: BatchNormBase, name: str, keys: tuple[str, ...]) -> BatchNormB
     merged = norm.kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     for key in keys:
         value = getattr(norm, key)
-        if value is not None and _is_of_steps(key, value):
+        if value is not None and _differs_by_step(key, value):
             if not bool((value == value[:1]).all()):
                 raise ValueError(
-                    f"norm_over_time must not lose what the steps of {name!r} have of their own by now: "
-                    f"one {key} for all cannot hold it"
+                    f"norm_over_time must keep a {key} for each step of the norm {name!r}, because its steps "
+                    "already differ"
                 )
             value = _like(value, value[0].detach().clone())
         setattr(merged, key, value)
@@ -300,10 +303,10 @@ def _merged(norm: BatchNormBase, name: str, keys: tuple[str, ...]) -> BatchNormB
 
 
 def _split(norm: BatchNormBase, name: str, steps: int, each_weight: bool) -> StepBatchNorm:
-    """A norm with running averages for each step, and weights if ``each_weight``; itself where it is one.
+    """Return a norm with running averages for each step, and with weights for each step if ``each_weight``.
 
     Raises:
-        ValueError: It is one of another number of steps, or its weights would be lost.
+        ValueError: The norm has another number of steps, or its weights would be lost.
     """
     if isinstance(norm, StepBatchNorm) and norm.num_steps != steps:
         raise ValueError(f"num_steps must be {norm.num_steps} for the norm {name!r}; got {steps}")
@@ -318,11 +321,14 @@ def _split(norm: BatchNormBase, name: str, steps: int, each_weight: bool) -> Ste
 
 
 def _steps_of(model: nn.Module, runners: list[RunsNorms], num_steps: int | None) -> dict[nn.Module, int]:
-    """Number of steps that each norm sees: T, but for the two copies of a hybrid-coded first layer."""
+    """Number of steps that each norm sees: T, except in the two copies of a hybrid-coded first layer."""
     if num_steps is None:
         num_steps = getattr(model, "num_steps", None)
     if num_steps is None:
-        raise ValueError("num_steps must be the number of steps T for norms of each step; got None")
+        raise ValueError(
+            "num_steps must be given for norms with values at each step, because the model has no num_steps; "
+            "got None"
+        )
     check_count("num_steps", num_steps)
     steps: dict[nn.Module, int] = {norm: num_steps for _, norm in _norms(model)}
     for runner in runners:
@@ -334,7 +340,7 @@ def _check_places(model: nn.Module) -> None:
     """Refuse norms that no layer of this package runs.
 
     Raises:
-        ValueError: There is one.
+        ValueError: The model has such a norm.
     """
     for name, _ in _norms(model):
         place, above = model, name

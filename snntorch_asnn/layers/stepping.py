@@ -1,4 +1,4 @@
-"""A network of layers over time, run on one step after the other."""
+"""Run a network of layers over time step by step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["StepAware", "Stepping", "keep_rows", "private_copy"]
 
 
 class _Running(threading.local):
-    """The stepping whose step runs on this thread; None where networks run whole sequences."""
+    """The :class:`Stepping` that runs on this thread; None while networks run whole sequences."""
 
     def __init__(self) -> None:
         self.stepping: Stepping | None = None
@@ -26,27 +26,27 @@ _RUNNING = _Running()
 
 
 class _Slot:
-    """What one layer has kept. Dynamo follows objects that change, and not every dictionary."""
+    """State of one layer, in an object because Dynamo does not track changes of every dictionary."""
 
     def __init__(self, kept: Any) -> None:
         self.kept = kept
 
 
 class Stepping:
-    """Runs a network, whose layers take sequences, on one step at a time.
+    """Run a network, whose layers take sequences, one step at a time.
 
-    What the layers keep between the steps is held here, not in the network, and ends with the ``with`` block.
-    Several steppings of one network do not see each other, on one thread or on many, nor do the whole
-    sequences that the network runs in between.
+    The states of the layers between steps are stored here, not in the network, and end with the ``with``
+    block. Several steppings of one network are independent of each other, on one thread or many. The network
+    may also run whole sequences in between.
 
     Args:
-        network: Made of layers of :mod:`snntorch_asnn.layers`, and of modules that keep nothing.
+        network: Network of layers from :mod:`snntorch_asnn.layers` and of modules without state.
 
     Attributes:
-        step: Index of the next step; while one runs, its own.
+        step: Index of the next step, or of the current step while it runs.
 
     Raises:
-        ValueError: A layer cannot run step by step; the message names it.
+        ValueError: A layer cannot run step by step. The message names it.
 
     Example::
 
@@ -70,20 +70,20 @@ class Stepping:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._ended = "the block of this stepping has ended"
+        self._ended = "the with block of this Stepping has ended"
         self._kept = {}
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
-        raise TypeError("a stepping cannot be copied or pickled: what it keeps is of one network's layers")
+        raise TypeError("a Stepping cannot be copied or pickled, because its states belong to one network")
 
     def check_open(self) -> None:
-        """Refuse to go on where that is not possible.
+        """Raise an error if no further step can run.
 
         Raises:
-            RuntimeError: The block has ended, or an earlier step has failed half-way.
+            RuntimeError: The ``with`` block has ended, or an earlier step failed.
         """
         if self._ended is not None:
-            raise RuntimeError(f"{self._ended}; begin a new one")
+            raise RuntimeError(f"{self._ended}; start a new one")
 
     def run(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """Run the next step.
@@ -93,10 +93,10 @@ class Stepping:
             x: Input of the step, ``[1, B, ...]``.
 
         Raises:
-            RuntimeError: The block has ended, or an earlier step has failed half-way.
+            RuntimeError: The ``with`` block has ended, or an earlier step failed.
         """
         self.check_open()
-        self._ended = "a step failed, after some layers had run it"
+        self._ended = "a step of this Stepping failed after some layers had run"
         before = _RUNNING.stepping
         _RUNNING.stepping = self
         try:
@@ -108,47 +108,47 @@ class Stepping:
         return out
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with some samples of the batch only.
+        """Continue with some samples of the batch only.
 
         Args:
-            rows: Which of them, a mask ``[B]`` or indices.
+            rows: Samples to keep, as a mask ``[B]`` or indices.
         """
         for slot in self._kept.values():
             slot.kept = keep_rows(slot.kept, rows)
 
     def knows(self, layer: StepAware) -> bool:
-        """Whether a layer is one of the network."""
+        """Whether a layer belongs to the network."""
         return id(layer) in self._kept
 
     def kept(self, layer: StepAware) -> Any:
-        """What a layer of the network has kept."""
+        """Return the stored state of a layer."""
         return self._kept[id(layer)].kept
 
     def store(self, layer: StepAware, kept: Any) -> None:
-        """Keep something for a layer until its next step, in place of what there was."""
+        """Store a layer's state until its next step."""
         self._kept[id(layer)].kept = kept
 
 
 class StepAware:
-    """Base of layers that compute another thing at each step, or keep something from one to the next."""
+    """Base of layers that depend on the step or keep a state between steps."""
 
     @property
     def stepped_by(self) -> Stepping | None:
-        """What runs the layer's network step by step; None where it runs whole sequences."""
+        """The :class:`Stepping` that runs the layer's network; None while it runs whole sequences."""
         now = _RUNNING.stepping
         return now if now is not None and now.knows(self) else None
 
     @property
     def only_step(self) -> int | None:
-        """The one step that the input is of; None where it is a whole sequence."""
+        """Index of the step that the input holds; None if the input is a whole sequence."""
         now = self.stepped_by
         return None if now is None else now.step
 
     def before_first_step(self, name: str) -> Any:
-        """Return what the layer keeps before the first step.
+        """Return the layer's state before the first step.
 
         Args:
-            name: Of the layer in its network, for messages.
+            name: Name of the layer in its network, for error messages.
 
         Raises:
             ValueError: The layer cannot run step by step.
@@ -157,7 +157,7 @@ class StepAware:
 
 
 def private_copy(module: nn.Module) -> nn.Module:
-    """Copy modules, but not their parameters and buffers, for states of their own, which begin anew."""
+    """Copy a module so that it has its own, fresh states but shares parameters and buffers."""
     shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     private = copy.deepcopy(module, shared)
     for neuron in private.modules():
@@ -167,7 +167,7 @@ def private_copy(module: nn.Module) -> nn.Module:
 
 
 def keep_rows(kept: Any, rows: Tensor) -> Any:
-    """Some samples of what a layer has kept: tensors ``[B, ...]``, tuples of them, or neurons."""
+    """Select samples of a stored state: a tensor ``[B, ...]``, a tuple of tensors, or a module."""
     if isinstance(kept, Tensor):
         return kept[rows]
     if isinstance(kept, tuple):

@@ -1,4 +1,4 @@
-"""Layers that know no time, applied to every step of a sequence in one call."""
+"""Apply layers without a time dimension to every step of a sequence in one call."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ["TimeFolded", "fold_time", "fold_time_of", "max_pool"]
 
 
 def fold_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Apply ``layer``, which knows batches only, to all steps of a sequence at once.
+    """Apply a layer without a time dimension to all steps of a sequence at once.
 
     Time is folded into the batch for the call, ``[T, B, ...] -> [T * B, ...]``, and unfolded after
-    it. A batch norm in training mode therefore takes its statistics over time and batch together,
-    and moves its running averages once per call; :class:`TimeFolded` has a choice.
+    it. So a batch norm in training mode takes its statistics over time and batch together and updates
+    its running averages once per call. :class:`TimeFolded` offers other choices.
 
     Args:
-        layer: A module or function that maps ``[N, ...]`` to ``[N, ...]``.
-        x: The sequence, ``[T, B, ...]``. A batch of size 0 passes wherever ``layer`` lets it pass.
+        layer: Module or function that maps ``[N, ...]`` to ``[N, ...]``.
+        x: Sequence ``[T, B, ...]``. A batch of size 0 works if it works for ``layer``.
 
     Returns:
-        What ``layer`` gives, as ``[T, B, ...]``.
+        Output of ``layer`` as ``[T, B, ...]``.
 
     Raises:
         ValueError: ``x`` has fewer than 2 dimensions.
@@ -51,13 +51,13 @@ def fold_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def fold_time_of(layer: nn.Module, x: Tensor, over_time: NormOverTime, step: int | None = None) -> Tensor:
-    """:func:`fold_time`, but for batch norms in ``layer``, which see the steps as ``over_time`` says.
+    """Do :func:`fold_time` with a choice for the batch norms in ``layer``.
 
     Args:
-        layer: A module that knows no time.
-        x: The sequence, ``[T, B, ...]``.
+        layer: Module without a time dimension.
+        x: Sequence ``[T, B, ...]``.
         over_time: Which steps the norms take their statistics from.
-        step: The first of the input, where it is a part of a sequence.
+        step: First step of ``x`` if it is part of a sequence.
     """
     if isinstance(layer, TimeFolded):
         return layer(x, step)  # type: ignore[no-any-return]
@@ -76,38 +76,38 @@ def fold_time_of(layer: nn.Module, x: Tensor, over_time: NormOverTime, step: int
 
 
 def _in_a_loop(layer: nn.Module, norms: list[BatchNormBase], x: Tensor, step: int | None) -> Tensor:
-    """Call a module that runs norms by itself, or has hooks, for one step after the other.
+    """Call a module step by step, because it runs norms itself or has hooks.
 
     Raises:
-        ValueError: Its norms have another number of steps than ``x``, which is none that begins at a step.
+        ValueError: ``x`` is a whole sequence, and its norms have another number of steps.
     """
-    of_steps = [norm for norm in norms if isinstance(norm, StepBatchNorm)]
-    if step is None and any(norm.num_steps != len(x) for norm in of_steps):
-        raise ValueError(f"x must have {of_steps[0].num_steps} steps, as its norms have; got {len(x)}")
+    step_norms = [norm for norm in norms if isinstance(norm, StepBatchNorm)]
+    if step is None and any(norm.num_steps != len(x) for norm in step_norms):
+        raise ValueError(f"x must have {step_norms[0].num_steps} steps, like its norms; got {len(x)}")
     out: list[Tensor] = []
     try:
         for t, x_t in enumerate(x.unbind(), step or 0):
-            for norm in of_steps:
+            for norm in step_norms:
                 norm.only_step = t
             out.append(layer(x_t))
     finally:
-        for norm in of_steps:
+        for norm in step_norms:
             norm.only_step = None
     return torch.stack(out)
 
 
 class TimeFolded(RunsNorms, nn.Sequential):
-    """An ``nn.Sequential`` over ``[T, B, ...]``, with time folded as by :func:`fold_time`.
+    """An ``nn.Sequential`` over ``[T, B, ...]`` that folds time into the batch like :func:`fold_time`.
 
     Args:
-        *layers: As of ``nn.Sequential``.
-        norm_over_time: Which steps the batch norms among them take their statistics from, see
-            :func:`~snntorch_asnn.layers.set_norm_over_time`. ``"sequential"`` is a loop over time. None is
-            ``"pooled"``, or what a :class:`~snntorch_asnn.layers.StepBatchNorm` among them is.
-        num_steps: T, for ``"step_statistics"`` and ``"step"``.
+        *layers: As in ``nn.Sequential``.
+        norm_over_time: Which steps the batch norms take their statistics from, see
+            :func:`~snntorch_asnn.layers.set_norm_over_time`. ``"sequential"`` is a loop over time. None means
+            ``"pooled"``, or the kind of a :class:`~snntorch_asnn.layers.StepBatchNorm` among the layers.
+        num_steps: Number of steps T, for ``"step_statistics"`` and ``"step"``.
 
     Raises:
-        ValueError: ``norm_over_time`` is unknown, or ``num_steps`` missing.
+        ValueError: ``norm_over_time`` is unknown, or ``num_steps`` is missing.
 
     Example::
 
@@ -126,14 +126,14 @@ class TimeFolded(RunsNorms, nn.Sequential):
         begin_norm_over_time(self, norm_over_time, num_steps)
 
     def __getitem__(self, index: slice | int) -> Any:
-        """One layer, or a ``TimeFolded`` of several."""
+        """Return one layer, or a ``TimeFolded`` of several."""
         part: Any = super().__getitem__(index)
         if isinstance(part, TimeFolded) and isinstance(index, slice):
             part.norm_over_time = self.norm_over_time
         return part
 
     def forward(self, x: Tensor, step: int | None = None) -> Tensor:
-        """Map ``[T, B, ...]`` to ``[T, B, ...]``; ``step`` is the first of a part of a sequence."""
+        """Map ``[T, B, ...]`` to ``[T, B, ...]``; ``step`` is the first step of a part of a sequence."""
         if self.norm_over_time == "pooled":
             return fold_time(super().forward, x)
         step = self.only_step if step is None else step
@@ -142,13 +142,13 @@ class TimeFolded(RunsNorms, nn.Sequential):
         return x
 
     def extra_repr(self) -> str:
-        """Show which steps the norms see, where it is not all together."""
+        """Show ``norm_over_time`` unless it is ``"pooled"``."""
         return "" if self.norm_over_time == "pooled" else f"norm_over_time={self.norm_over_time!r}"
 
 
 def max_pool(halve: bool = True) -> nn.Module:
-    """Build a max pooling of ``[T, B, C, H, W]`` that halves the image, or nothing that changes it.
+    """Build a max pooling of ``[T, B, C, H, W]`` that halves the image, or an identity.
 
-    The window is 3×3 and moves by 2, as in the published networks.
+    The window is 3×3 with stride 2, as in the published networks.
     """
     return TimeFolded(nn.MaxPool2d(3, stride=2, padding=1)) if halve else nn.Identity()

@@ -1,4 +1,4 @@
-"""Sequences of images and of tokens: two views of the same memory, and layers that act on tokens."""
+"""Conversion between feature maps and tokens, and layers on tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["DepthwiseMixer", "SpikingMLP", "on_tokens", "to_maps", "to_tokens"]
 
 
 def to_tokens(maps: Tensor) -> Tensor:
-    """``[T, B, C, H, W]`` to ``[T, B, H * W, C]``; without a copy where channels are last in memory.
+    """Map ``[T, B, C, H, W]`` to ``[T, B, H * W, C]``, without a copy if channels are last in memory.
 
     Example::
 
@@ -24,7 +24,7 @@ def to_tokens(maps: Tensor) -> Tensor:
 
 
 def to_maps(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """``[T, B, H * W, C]`` to ``[T, B, C, H, W]``, channels last in memory, without a copy.
+    """Map ``[T, B, H * W, C]`` to ``[T, B, C, H, W]`` with channels last in memory, without a copy.
 
     Example::
 
@@ -37,18 +37,18 @@ def to_maps(tokens: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def on_tokens(layer: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
-    """Run a layer of tokens ``[T, B, N, C]`` on images ``[T, B, C, H, W]``, and return images."""
+    """Run a layer for tokens ``[T, B, N, C]`` on feature maps ``[T, B, C, H, W]``."""
     height, width = maps.shape[3:]
     return to_maps(layer(to_tokens(maps)), (height, width))
 
 
 class DepthwiseMixer(nn.Module):
-    """Neuron, depthwise convolution and batch norm, on tokens that form images.
+    """Neuron, depthwise convolution and batch norm on the tokens of feature maps.
 
     Args:
         channels: C.
-        kernel_size: Of the convolution, odd.
-        size: Height and width of the images.
+        kernel_size: Kernel size of the convolution, odd.
+        size: Height and width of the feature maps.
         spiking: Builds the neuron, see :data:`NeuronBuilder`.
 
     Source: Fang et al., Spiking Neural Networks Need High-Frequency Information, NeurIPS 2025.
@@ -77,7 +77,7 @@ class DepthwiseMixer(nn.Module):
 
 
 class SpikingMLP(nn.Module):
-    r"""Two linear layers with batch norm and neurons, on each token alone.
+    r"""Two linear layers with batch norm and neurons, applied to each token.
 
     .. math:: y = \mathrm{SN}(\mathrm{BN}(W_2\, \mathrm{SN}(\mathrm{BN}(W_1 x))))
 

@@ -48,7 +48,7 @@ class SpikingModel(nn.Module, ABC):
 
     Args:
         num_classes: Number of classes.
-        num_steps: T.
+        num_steps: Number of steps T.
         encoding: See :func:`~snntorch_asnn.models.create_model`; None for ``"hybrid"``.
         readout: See :func:`~snntorch_asnn.models.create_model`.
         in_channels: Channels of the images; None for 3.

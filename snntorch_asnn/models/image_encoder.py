@@ -22,7 +22,7 @@ class ImageEncoder(nn.Module):
     Args:
         encoding: Name of a code, callable ``(images, num_steps)``, module ``(images)``, or
             ``"none"``.
-        num_steps: T.
+        num_steps: Number of steps T.
         image_shape: (C, H, W).
         normalize: See :class:`~snntorch_asnn.encoding.Encoder`; for a name or a callable.
         unnormalize: As ``normalize``.

@@ -102,7 +102,7 @@ def build_neuron(
     Args:
         neuron: A name that :func:`create_model` takes, or a callable that builds a module. It is given, by
             keyword, those of the other arguments that it has no default for.
-        num_steps: T.
+        num_steps: Number of steps T.
         channel_shape: Shape of a parameter with one value per channel, ``(C, 1, 1)`` after a
             convolution and ``(C,)`` after a linear layer.
         threshold: Firing threshold at this place of the network.

@@ -92,7 +92,7 @@ def create_model(name: str, *, step_norm: bool = False, fused: bool = False, **s
     Args:
         name: One of :func:`list_models`.
         num_classes: Number of classes.
-        num_steps: T, the number of time steps.
+        num_steps: Number of steps T, the number of time steps.
         neuron: ``"asnn"``, the paper's neuron, with a learned leak and gain for each step; ``"lif"``, a
             fixed LIF (time constant 2, hard reset that is cut out of the gradient), or ``"if"``, the same
             without a leak; ``"tebn"`` (learned gain per step), ``"dalif"`` (learned leak and gain, the

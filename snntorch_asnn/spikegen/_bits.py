@@ -47,7 +47,7 @@ def binary_temporal(
 
     Args:
         data: Pixels in [0, 1], any shape.
-        num_steps: T, in 1..16.
+        num_steps: Number of steps T, in 1..16.
         levels: ``"uniform"``, ``"quantile"`` or a tensor ``[2**T - 2]``.
         check: Whether to read the values and raise outside [0, 1].
 
@@ -86,7 +86,7 @@ def phase(data: Tensor, num_steps: int, *, period: int | None = None, check: boo
 
     Args:
         data: Pixels in [0, 1], any shape.
-        num_steps: T, at least 1.
+        num_steps: Number of steps T, at least 1.
         period: K in 1..min(T, 24), by default T.
         check: Whether to read the values and raise outside [0, 1].
 
@@ -130,7 +130,7 @@ def bit_plane(data: Tensor, num_steps: int, *, check: bool = True) -> Tensor:
 
     Args:
         data: Pixels in [0, 1], any shape.
-        num_steps: T, the number of bits, in 1..16.
+        num_steps: Number of steps T, the number of bits, in 1..16.
         check: Whether to read the values and raise outside [0, 1].
 
     Returns:

@@ -15,7 +15,7 @@ def direct(data: Tensor, num_steps: int, *, check: bool = True) -> Tensor:
 
     Args:
         data: The image, normalised or not, any shape.
-        num_steps: T, at least 1.
+        num_steps: Number of steps T, at least 1.
         check: Whether to read the values and raise where one is infinite or NaN.
 
     Returns:

@@ -34,7 +34,7 @@ def hybrid(
 
     Args:
         data: Pixels in [0, 1], any shape.
-        num_steps: T, direct steps included.
+        num_steps: Number of steps T, direct steps included.
         direct_steps: D in 1..T. With d = T there are no spikes.
         levels: ``"uniform"``, ``"quantile"`` or a tensor ``[T - d]``.
         analog: What the direct steps show, finite, of the shape of ``data``; ``data`` itself if None.
@@ -84,7 +84,7 @@ def single_spike_hybrid(
 
     Args:
         data: Pixels in [0, 1], any shape.
-        num_steps: T, the analog step included. With T = 1 there are no spikes.
+        num_steps: Number of steps T, the analog step included. With T = 1 there are no spikes.
         levels: ``"uniform"``, ``"quantile"`` or a tensor ``[T - 2]``.
         analog: What step 0 shows, finite, of the shape of ``data``; ``data`` itself if None.
         check: Whether to read the values and raise outside [0, 1].
@@ -132,7 +132,7 @@ def hybrid_binary(
 
     Args:
         data: Pixels in [0, 1], any shape.
-        num_steps: T, direct steps included.
+        num_steps: Number of steps T, direct steps included.
         direct_steps: D in 1..T, with T - d at most 16. With d = T there are no spikes.
         levels: ``"uniform"``, ``"quantile"`` or a tensor ``[2**(T - d) - 2]``.
         analog: What the direct steps show, finite, of the shape of ``data``; ``data`` itself if None.

@@ -79,7 +79,7 @@ def quantile_levels(num_steps: int, *, data: Tensor | None = None) -> Tensor:
     :math:`N` values, or more where values repeat, are at or above :math:`\theta_i`.
 
     Args:
-        num_steps: T, the number of bins. It is the ``num_steps`` of :func:`temporal`, and of
+        num_steps: Number of steps T, the number of bins. It is the ``num_steps`` of :func:`temporal`, and of
             :func:`hybrid` with one direct step.
         data: Values in [0, 1], any shape. Copy and sort cost as much memory as the data.
 

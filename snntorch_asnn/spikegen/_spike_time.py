@@ -37,7 +37,7 @@ def temporal(
 
     Args:
         data: Pixels in [0, 1], any shape.
-        num_steps: T, at least 1.
+        num_steps: Number of steps T, at least 1.
         levels: ``"uniform"``, ``"quantile"`` or a tensor ``[T - 1]``.
         last: Who fires in the last step: the remaining pixels, all, or none.
         check: Whether to read the values and raise outside [0, 1].
@@ -76,7 +76,7 @@ def latency(data: Tensor, num_steps: int, *, check: bool = True) -> Tensor:
 
     Args:
         data: Pixels in [0, 1], any shape.
-        num_steps: T, at least 1.
+        num_steps: Number of steps T, at least 1.
         check: Whether to read the values and raise outside [0, 1].
 
     Returns:

@@ -458,7 +458,7 @@ def test_wrong_arguments() -> None:
         asnn.AdaptiveLeaky(0.9, num_steps=2)(torch.rand(3), affine=(torch.ones(()), torch.zeros(())))
     with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module; got int"):
         fuse_norm(3)
-    with pytest.raises(ValueError, match="model must hold layers of the zoo"):
+    with pytest.raises(ValueError, match="model must contain NormLeaky layers"):
         fuse_norm(nn.Linear(2, 2))
     with pytest.raises(TypeError, match="fused must be a bool; got 'yes'"):
         create_model("lenet", num_classes=2, num_steps=2, fused="yes")

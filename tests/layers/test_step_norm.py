@@ -317,7 +317,9 @@ def test_kinds_follow_each_other() -> None:
     set_norm_over_time(net, "step", STEPS).train()(x)
     before = {key: value.clone() for key, value in net.state_dict().items()}
     for kind in ("pooled", "sequential"):
-        with pytest.raises(ValueError, match="what the steps of '1' have of their own"):
+        with pytest.raises(
+            ValueError, match="for each step of the norm '1', because its steps already differ"
+        ):
             set_norm_over_time(net, kind)
     assert_same(dict(net.state_dict()), before)
     assert net.norm_over_time == "step"
@@ -413,7 +415,7 @@ def test_messages_name_the_norm_that_fits(fused: bool, monkeypatch: pytest.Monke
     monkeypatch.setattr(norm_leaky, "FUSING_PAYS_FROM", 0 if fused else 1 << 30)
     for kind in ("pooled", *EACH):
         layer = NormLeaky(nn.BatchNorm2d(CHANNELS), neuron("auto").float(), norm_over_time=kind)
-        with pytest.raises(ValueError, match=r"expected 4D.*nn\.BatchNorm1d takes x of shape"):
+        with pytest.raises(ValueError, match=r"expected 4D.*use nn\.BatchNorm1d for this shape"):
             layer(torch.rand(STEPS, 2, CHANNELS, 7))
         with pytest.raises(ValueError, match=r"x must have 4 channels in dimension 2"):
             layer(torch.rand(STEPS, 2, CHANNELS + 1, 7, 7))
@@ -422,9 +424,9 @@ def test_messages_name_the_norm_that_fits(fused: bool, monkeypatch: pytest.Monke
 def test_says_what_is_wrong() -> None:
     x = torch.rand(2, 4, CHANNELS)
     layer = TimeFolded(nn.BatchNorm1d(CHANNELS), norm_over_time="step_statistics", num_steps=STEPS)
-    with pytest.raises(ValueError, match="x must have 3 steps, as its norm has; got 2"):
+    with pytest.raises(ValueError, match="x must have 3 steps, like its norm; got 2"):
         layer(x)
-    with pytest.raises(ValueError, match="input must be 3 steps folded into the batch; got 4 rows"):
+    with pytest.raises(ValueError, match=r"input must hold 3 steps folded into the batch, .*; got 4"):
         layer[0](torch.rand(4, CHANNELS))
     layer.norm_over_time = "sequential"
     with pytest.raises(
@@ -433,7 +435,7 @@ def test_says_what_is_wrong() -> None:
         layer(x)
     with pytest.raises(ValueError, match="more than 1 value per channel at each step"):
         TimeFolded(nn.BatchNorm1d(CHANNELS), norm_over_time="sequential")(x[:, :1])
-    with pytest.raises(ValueError, match="num_steps must be the number of steps T"):
+    with pytest.raises(ValueError, match="num_steps must be given for norms with values at each step"):
         TimeFolded(nn.BatchNorm1d(CHANNELS), norm_over_time="step")
     with pytest.raises(ValueError, match="norm_over_time must be one of"):
         TimeFolded(nn.BatchNorm1d(CHANNELS), norm_over_time="each")

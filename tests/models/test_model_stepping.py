@@ -170,7 +170,7 @@ def test_threads_do_not_see_each_other() -> None:
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
 def test_the_block_itself_is_not_copied(duplicate: Any) -> None:
-    with build().stepping() as step, pytest.raises(TypeError, match="a stepping cannot be copied or pickled"):
+    with build().stepping() as step, pytest.raises(TypeError, match="a Stepping cannot be copied or pickled"):
         duplicate(step)
 
 
@@ -191,7 +191,9 @@ def test_an_error_inside_a_step() -> None:
             with pytest.raises(KeyError, match="no"):
                 step(planes[1])
             model.head = head
-            with pytest.raises(RuntimeError, match="a step failed, after some layers had run it"):
+            with pytest.raises(
+                RuntimeError, match="a step of this Stepping failed after some layers had run"
+            ):
                 step(planes[1])
         torch.testing.assert_close(model(images, return_steps=True), wanted)
         torch.testing.assert_close(outer(planes[1]), wanted[1])
@@ -210,7 +212,7 @@ def test_wrong_planes_do_no_harm() -> None:
         with pytest.raises(ValueError, match="planes must be of a step below num_steps=4; all have run"):
             step(planes[0])
     torch.testing.assert_close(torch.stack(found), wanted[1:])
-    with pytest.raises(RuntimeError, match="the block of this stepping has ended; begin a new one"):
+    with pytest.raises(RuntimeError, match="the with block of this Stepping has ended; start a new one"):
         step(planes[0])
 
 
@@ -266,7 +268,10 @@ class Alone(SpikingModel):
             lambda: snn.Leaky(0.9, init_hidden=True),
             "neuron must be in an OverTime to run step by step",
         ),
-        (lambda: OverTime(nn.ReLU()), "model: neuron keeps no state, so it cannot run step by step"),
+        (
+            lambda: OverTime(nn.ReLU()),
+            "layer 'neuron' of the model cannot run step by step, because its neuron, ReLU",
+        ),
     ],
 )
 def test_neurons_that_cannot(neuron: Any, message: str) -> None:
