@@ -31,8 +31,8 @@ def neuron(content: Content) -> list[str]:
     if not rows:
         return []
     told = (
-        "÷ copy: the time divided by the time of a copy of the bytes that forward and backward must move. GB/s: "
-        "these bytes divided by the time. Moved: the bytes that a copy would move in the same time."
+        "÷ copy: the time divided by the time of a copy of the bytes that forward and backward must move. "
+        "GB/s: these bytes divided by the time. Moved: the bytes that a copy would move in the same time."
     )
     return [*lines, told, "", *_machine(content)]
 
