@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ __all__ = [
     "is_batchedtensor",
     "is_exporting",
     "is_functorch_wrapped_tensor",
+    "keep_out_of_graphs",
     "leave_in_graph",
     "storage_of",
     "tell_dynamo",
@@ -111,11 +112,40 @@ def leave_in_graph(function: _Function) -> _Function:
     return function
 
 
+class _KeptOut:
+    def __init__(self, method: Callable[..., Any], reason: str) -> None:
+        self.method = method
+        self.reason = reason
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        setattr(owner, name, self.method)
+        _KEPT_OUT_OF_GRAPHS.append((owner, name, self.reason))
+
+
+_KEPT_OUT_OF_GRAPHS: list[tuple[type, str, str]] = []
+
+
+def keep_out_of_graphs(reason: str) -> Callable[[_Function], _Function]:
+    """Let Dynamo break its graph at a method and run it in Python, once :func:`tell_dynamo` has run.
+
+    Args:
+        reason: why, for the error message of ``fullgraph=True``.
+    """
+
+    def keep(method: _Function) -> _Function:
+        return cast(_Function, _KeptOut(method, reason))
+
+    return keep
+
+
 def tell_dynamo() -> None:
-    """Tell Dynamo which functions to leave in its graphs.
+    """Tell Dynamo which functions to leave in its graphs, and which to keep out of them.
 
     Every neuron and every surrogate calls it when it is built. It imports Dynamo, and with it Triton, which
     importing this package must not.
     """
     while _LEFT_IN_GRAPHS:
         torch.compiler.allow_in_graph(_LEFT_IN_GRAPHS.pop())
+    while _KEPT_OUT_OF_GRAPHS:
+        owner, name, reason = _KEPT_OUT_OF_GRAPHS.pop()
+        setattr(owner, name, torch.compiler.disable(getattr(owner, name), reason=reason))

@@ -1,66 +1,109 @@
-"""What every adaptive neuron shares: its arguments, and how one step or a sequence is run."""
+"""The base of all adaptive neurons: construction, and how one step or a sequence is computed."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, Self, cast
+from inspect import Parameter
+from operator import attrgetter
+from typing import Any, ClassVar, Self
 
 import torch
 from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_count, check_step
-from snntorch_asnn._torch import is_exporting
+from snntorch_asnn._torch import is_exporting, tell_dynamo
+from snntorch_asnn.neurons.arguments import RULE_OPTIONS, NeuronArguments, complete_options
+from snntorch_asnn.neurons.documentation import (
+    complete_docstring,
+    complete_signature,
+    option_parameters,
+    shared_meanings,
+)
 from snntorch_asnn.neurons.instances import register, unregister
 from snntorch_asnn.neurons.leak_constraint import BetaConstraint, constrain
 from snntorch_asnn.neurons.lost_state import check_export
 from snntorch_asnn.neurons.membrane_steps import MembraneSteps
-from snntorch_asnn.neurons.plan import Plan
 from snntorch_asnn.neurons.run_state import State, StepIndex
-from snntorch_asnn.neurons.snntorch_checkpoints import adopt_state
-from snntorch_asnn.neurons.stateful import Stateful, as_dtype, keep_out_of_graphs
+from snntorch_asnn.neurons.snntorch_checkpoints import spread_checkpoint
+from snntorch_asnn.neurons.spec import NeuronSpec
+from snntorch_asnn.neurons.stateful import Stateful, as_dtype
 from snntorch_asnn.neurons.time_parameters import check_time_comes_first, resize_parameter
 from snntorch_asnn.ops._adaptive_leaky.api import check_input, fits
 from snntorch_asnn.ops._adaptive_leaky.engine import Impl
-from snntorch_asnn.ops._adaptive_leaky.rule import ResetMechanism, Rule
+from snntorch_asnn.ops._adaptive_leaky.rule import Rule
 
 __all__ = ["AdaptiveNeuron"]
 
+_rule_options = attrgetter(*RULE_OPTIONS)
+
 
 class AdaptiveNeuron(Stateful, SpikingNeuron):
-    """Base of neurons whose parameters are ``[T, *feature_shape]``: what they share with ``AdaptiveLeaky``.
+    """Base of the neurons whose parameters are ``[T, *feature_shape]``.
 
-    It keeps the current time step beside the membrane. A subclass says in :meth:`_step_of` what one step
-    computes.
+    A subclass has a :class:`NeuronSpec`, and a constructor with the arguments of its snnTorch neuron followed
+    by ``**options: Unpack[AdaptiveOptions]``. The constructor calls ``super().__init__(locals())``; signature
+    and docstring of the class are completed with the options.
+
+    Args:
+        given: the constructor's arguments by name, its ``locals()``.
+        **snntorch: arguments of snnTorch's constructor that differ from those in ``given``.
     """
 
-    time_parameters: tuple[str, ...] = ("beta", "gain", "threshold", "graded_spikes_factor")
+    spec: ClassVar[NeuronSpec]
+    leaks: tuple[str, ...]
+    returned_states: tuple[str, ...]
 
-    leaks: tuple[str, ...] = ("beta",)
-    """Those among them that ``beta_constraint`` applies to."""
-
-    returned_states: tuple[str, ...] = ("mem",)
-    """Names of those that ``forward`` returns beside the spikes."""
-
+    _options: ClassVar[dict[str, Parameter]]
     _version = 2
-    """Of the entries in ``state_dict()``; in version 1, raw leaks under ``"sigmoid"`` were plain logits."""
+    """Version of ``state_dict()``; in version 1, leaks under ``"sigmoid"`` were plain logits."""
 
     beta: Tensor
     beta_constraint: BetaConstraint
-    exact_reset: bool
-    detach_reset: bool | None
+    exact_reset: bool = False
     sequence: bool
     impl: Impl
     _known_rule: tuple[tuple[Any, ...], Rule] | None = None
-    """The rule of the last call and what it was made of, since to check it takes a while."""
+    """The last call's rule and its options; checking a rule at every call would take time."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        spec = vars(cls).get("spec")
+        if spec is None:
+            return
+        cls.leaks, cls.states, cls.returned_states = spec.leaks, spec.states, spec.returned_states
+        cls.time_parameters = spec.time_parameters
+        init: Any = cls.__init__
+        cls._options = option_parameters(init, spec.defaults)
+        init.__signature__ = complete_signature(init, cls._options)
+        if cls.__doc__ is not None:
+            cls.__doc__ = complete_docstring(
+                cls.__doc__, init.__signature__.parameters, shared_meanings(init)
+            )
+
+    def __init__(self, given: Mapping[str, Any], **snntorch: Any) -> None:
+        given = {name: value for name, value in given.items() if name not in ("self", "__class__")}
+        passed = given.pop("options")
+        options = complete_options(type(self).__name__, passed, self._options, given)
+        arguments = NeuronArguments.check(self.spec, given, options)
+        self._build_snntorch(arguments.snntorch | snntorch)
+        # snnTorch keeps a bound method of its own reset, which would tie the neuron into a cycle.
+        del self.state_function
+        tell_dynamo()
+        self._membrane_steps = MembraneSteps()
+        for name, (value, learn) in arguments.time_parameters.items():
+            self._hold(name, value, learn)
+        for name, value in arguments.attributes.items():
+            setattr(self, name, value)
+
+    def _build_snntorch(self, arguments: dict[str, Any]) -> None:
+        """Run snnTorch's constructor."""
         on_meta = torch.get_default_device().type == "meta"
         try:
-            # snnTorch's constructor reads a tensor, and those of the meta device have no values.
+            # snnTorch's constructor reads the value of a tensor, which meta tensors do not have.
             with torch.device("cpu") if on_meta else nullcontext():
-                super().__init__(*args, **kwargs)
+                super().__init__(**arguments)
         except BaseException:
             # snnTorch lists a neuron before it has checked it, and would reset the half-built one for ever.
             unregister(self)
@@ -72,24 +115,6 @@ class AdaptiveNeuron(Stateful, SpikingNeuron):
     def __getattr__(self, name: str) -> Any:
         # snnTorch's monitors fetch a state by calling this method, past the property.
         return getattr(type(self), name).fget(self) if name in self.states else super().__getattr__(name)
-
-    def _follow(self, plan: Plan) -> None:
-        """Become what ``plan`` says, after snnTorch's constructor has run."""
-        keep_out_of_graphs()
-        # snnTorch keeps a bound method of its own reset, which would tie the neuron into a cycle.
-        del self.state_function
-        self.surrogate_disable = plan.surrogate_disable
-        self.beta_constraint = plan.beta_constraint
-        self.exact_reset = plan.rule.exact_reset
-        self.detach_reset = plan.rule.detach_reset
-        self.sequence = plan.sequence
-        self.impl = plan.impl
-        self.feature_shape = plan.feature_shape
-        self.on_overrun = plan.on_overrun
-        self._membrane_steps = MembraneSteps()
-        for name, (value, learn) in plan.values.items():
-            self._hold(name, value, learn)
-        self.num_steps = plan.num_steps
 
     @property
     def leak(self) -> Tensor:
@@ -121,17 +146,21 @@ class AdaptiveNeuron(Stateful, SpikingNeuron):
         **kwargs: Any,
     ) -> None:
         errors = args[-1]
-        errors.extend(adopt_state(self, state_dict, prefix, local_metadata.get("version")))
+        errors.extend(spread_checkpoint(self, self.leaks, state_dict, prefix, local_metadata.get("version")))
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args, **kwargs)
-        # The mechanism is part of the checkpoint; snnTorch loads its number and goes on with the old one.
+        # The checkpoint holds the mechanism's number; snnTorch loads it but keeps on using the old mechanism.
         self.reset_mechanism = list(SpikingNeuron.reset_dict)[int(self.reset_mechanism_val)]
 
     def _run(
         self, x: Tensor, given: tuple[Tensor | None, ...], step: int | None, **options: Any
     ) -> Tensor | tuple[Tensor, ...]:
-        """What ``forward`` does: one step, or with ``sequence=True`` all steps of a sequence.
+        """Compute one step, or with ``sequence=True`` all steps of a sequence.
 
-        ``options`` go to :meth:`_sequence_of`.
+        Args:
+            x: the input.
+            given: the states that the caller passes, in the order of ``states``.
+            step: the time step that the caller passes.
+            **options: keyword arguments of the spec's ``sequence``.
         """
         _refuse_outputs(x)
         check_input("input_", x)
@@ -159,7 +188,7 @@ class AdaptiveNeuron(Stateful, SpikingNeuron):
         parameters |= self._constrained(parameters)
         previous = self._previous_threshold(position, parameters["threshold"])
         arguments = self._arguments(parameters, previous)
-        spikes, after = self._step_of(x, before, arguments, self._rule())
+        spikes, after = self.spec.step(self, x, before, arguments, self._rule())
         if self._state.made_in_export or not is_exporting():
             self._keep(after, position, 1)
             self._remember()
@@ -189,29 +218,24 @@ class AdaptiveNeuron(Stateful, SpikingNeuron):
         if previous is not threshold:
             previous = torch.cat([previous[None], threshold[:-1]])
         arguments = self._arguments(parameters, previous)
-        spikes, after = self._sequence_of(x, before, arguments, self._rule(), **options)
+        run = self.spec.sequence or type(self).loop
+        spikes, after = run(self, x, before, arguments, self._rule(), **options)
         if self.init_hidden:
             # Copies, since snnTorch detaches the state in place, which no view allows.
             last = tuple((state[-1] if self.output else state).clone() for state in after)
             self._keep(last, position, steps)
         return self._result(as_dtype(spikes, x.dtype), after)
 
-    @abstractmethod
-    def _step_of(
-        self, x: Tensor, state: State, parameters: dict[str, Tensor], rule: Rule
-    ) -> tuple[Tensor, State]:
-        """Spikes and state after one step; ``parameters`` are that step's, in the dtype of the state."""
-
-    def _sequence_of(
+    def loop(
         self, x: Tensor, state: tuple[Tensor | None, ...], parameters: dict[str, Tensor], rule: Rule
     ) -> tuple[Tensor, State]:
-        """Spikes of all steps, and the state after the last one, or with ``output`` after every one."""
+        """Compute a sequence step by step, with the arguments and results of a spec's ``sequence``."""
         dtype = parameters["beta"].dtype
         now = tuple(torch.zeros_like(x[0], dtype=dtype) if s is None else s for s in state)
         spikes: list[Tensor] = []
         trace: list[State] = []
         for x_t, *values in zip(x.unbind(0), *(p.unbind(0) for p in parameters.values()), strict=True):
-            spk, now = self._step_of(x_t, now, dict(zip(parameters, values, strict=True)), rule)
+            spk, now = self.spec.step(self, x_t, now, dict(zip(parameters, values, strict=True)), rule)
             spikes.append(spk.to(x.dtype))
             trace.append(now)
         after = tuple(map(torch.stack, zip(*trace, strict=True))) if self.output else now
@@ -247,19 +271,11 @@ class AdaptiveNeuron(Stateful, SpikingNeuron):
         return self._row_before("threshold", position).to(threshold.dtype)
 
     def _rule(self) -> Rule:
-        options = (
-            self.spike_grad,
-            cast(ResetMechanism, self.reset_mechanism),
-            self.reset_delay,
-            self.exact_reset,
-            self.detach_reset,
-            self.inhibition,
-            self.state_quant or None,
-        )
         if torch.compiler.is_compiling():
-            return Rule(*options)
+            return _make_rule([getattr(self, name) for name in RULE_OPTIONS])
+        options = _rule_options(self)
         if self._known_rule is None or self._known_rule[0] != options:
-            self._known_rule = options, Rule(*options)
+            self._known_rule = options, _make_rule(options)
         return self._known_rule[1]
 
     def resize_steps(self, num_steps: int) -> Self:
@@ -299,6 +315,11 @@ class AdaptiveNeuron(Stateful, SpikingNeuron):
             name for name in ("exact_reset", "init_hidden", "output", "sequence") if getattr(self, name)
         ]
         return ", ".join(shown)
+
+
+def _make_rule(options: Sequence[Any]) -> Rule:
+    by_name = dict(zip(RULE_OPTIONS, options, strict=True))
+    return Rule(**by_name | {"state_quant": by_name["state_quant"] or None})
 
 
 def _refuse_outputs(x: object) -> None:

@@ -2,26 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal, Unpack, cast
 
 import snntorch as snn
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
-from snntorch_asnn.neurons.leak_constraint import BetaConstraint, unconstrain
-from snntorch_asnn.neurons.plan import Plan
+from snntorch_asnn.neurons.leak_constraint import unconstrain
+from snntorch_asnn.neurons.options import AdaptiveOptions, Quantiser
 from snntorch_asnn.neurons.run_state import State
+from snntorch_asnn.neurons.spec import NeuronSpec
 from snntorch_asnn.neurons.stateful import state_property
-from snntorch_asnn.neurons.time_parameters import Overrun, spread
+from snntorch_asnn.neurons.time_parameters import spread
 from snntorch_asnn.ops._adaptive_lapicque import step as adaptive_lapicque
 from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients
-from snntorch_asnn.ops._adaptive_leaky.engine import Impl, run, run_step, takes_steps
+from snntorch_asnn.ops._adaptive_leaky.engine import run, run_step, takes_steps
 from snntorch_asnn.ops._adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
 from snntorch_asnn.ops._adaptive_leaky.triton import implementation as triton
 
 __all__ = ["AdaptiveLapicque"]
+
+
+def _why_loop(rule: Rule) -> str | None:
+    return "the reset to zero of an AdaptiveLapicque" if rule.reset_mechanism == "zero" else None
+
+
+def _step(
+    neuron: AdaptiveLapicque, x: Tensor, state: State, parameters: dict[str, Tensor], rule: Rule
+) -> tuple[Tensor, State]:
+    (mem,) = state
+    drive = neuron._drive(x, mem.dtype)
+    if _why_loop(rule) is None and takes_steps(neuron.impl, x, rule):
+        coefficients = Coefficients(**parameters)
+        spikes, mem = run_step(drive, mem, coefficients, rule, neuron.feature_shape, impl=neuron.impl)
+    else:
+        spikes, mem = adaptive_lapicque.step(drive, mem, rule=rule, **parameters)
+    return spikes, (mem,)
+
+
+def _sequence(
+    neuron: AdaptiveLapicque,
+    x: Tensor,
+    state: tuple[Tensor | None, ...],
+    parameters: dict[str, Tensor],
+    rule: Rule,
+) -> tuple[Tensor, State]:
+    if neuron.impl == "reference" or _why_loop(rule):
+        return neuron.loop(x, state, parameters, rule)
+    drive = neuron._drive(x, parameters["beta"].dtype)
+    coefficients = Coefficients(**parameters)
+    spikes, mem = run(drive, state[0], coefficients, rule, output_mem=neuron.output, impl=neuron.impl)
+    return spikes, (mem,)
 
 
 class AdaptiveLapicque(AdaptiveNeuron, snn.Lapicque):
@@ -42,23 +74,16 @@ class AdaptiveLapicque(AdaptiveNeuron, snn.Lapicque):
 
     Args:
         beta: :math:`e^{-\Delta t/RC}`, dimensionless, a number; False where R and C are given.
-        R: resistance, a number; False for 1, or for what beta and C imply.
-        C: capacitance, a number; False for what beta and R imply.
+        R: resistance, a number; False for 1, or for the value that follows from beta and C.
+        C: capacitance, a number; False for the value that follows from beta and R.
         time_step: :math:`\Delta t`, in the unit of :math:`RC`.
         threshold: membrane at which a neuron fires, in units of the membrane: a number, one per feature,
             ``(T,)``, or ``(T, *feature_shape)``.
-        spike_grad, surrogate_disable, init_hidden, inhibition: see :class:`AdaptiveLeaky`.
         learn_beta: whether the leak of every step is a Parameter.
-        learn_threshold: whether ``threshold`` is a Parameter, one value per step.
-        reset_mechanism: ``"subtract"``, ``"zero"`` or ``"none"``.
-        state_quant: a function that quantises the membrane, or False.
-        output: return the membrane beside the spikes also with ``init_hidden``.
-        num_steps: T, the number of time steps that have parameters.
         gain: input gain on top of :math:`\Delta t/C`, dimensionless; shapes as ``threshold``.
-        learn_gain: whether ``gain`` is a Parameter.
-        beta_constraint: ``"none"`` as snnTorch does, ``"clamp"`` or ``"sigmoid"``: of the attribute ``beta``.
-        feature_shape, detach_reset, on_overrun, sequence, impl: see :class:`AdaptiveLeaky`; a reset to
-            zero runs as a loop.
+        beta_constraint: how the attribute ``beta`` is kept in [0, 1]: ``"none"`` as snnTorch, ``"clamp"`` or
+            ``"sigmoid"``, see :class:`AdaptiveLeaky`.
+        **options: see :class:`~snntorch_asnn.neurons.options.AdaptiveOptions`.
 
     Shapes:
         As :class:`AdaptiveLeaky`'s.
@@ -82,6 +107,15 @@ class AdaptiveLapicque(AdaptiveNeuron, snn.Lapicque):
         0 0.626
     """
 
+    spec = NeuronSpec(
+        ("beta",),
+        states=("mem",),
+        returned_states=("mem",),
+        step=_step,
+        sequence=_sequence,
+        why_loop=_why_loop,
+        defaults={"beta_constraint": "none"},
+    )
     reset_delay = True
 
     R: Tensor
@@ -104,53 +138,18 @@ class AdaptiveLapicque(AdaptiveNeuron, snn.Lapicque):
         learn_beta: bool = True,
         learn_threshold: bool = False,
         reset_mechanism: ResetMechanism = "subtract",
-        state_quant: Callable[[Tensor], Tensor] | Literal[False] | None = False,
+        state_quant: Quantiser = False,
         output: bool = False,
-        *,
-        num_steps: int,
-        gain: float | Tensor = 1.0,
-        learn_gain: bool = True,
-        feature_shape: Sequence[int] | None = None,
-        beta_constraint: BetaConstraint = "none",
-        detach_reset: bool | None = None,
-        on_overrun: Overrun = "raise",
-        sequence: bool = False,
-        impl: Impl = "auto",
+        **options: Unpack[AdaptiveOptions],
     ) -> None:
-        _check_circuit(beta=beta, R=R, C=C, time_step=time_step)
-        plan = Plan.build(
-            leaks={"beta": (0.5, learn_beta)},
-            threshold=(threshold, learn_threshold),
-            spike_grad=spike_grad,
-            surrogate_disable=surrogate_disable,
-            init_hidden=init_hidden,
-            inhibition=inhibition,
-            reset_mechanism=reset_mechanism,
-            state_quant=state_quant,
-            output=output,
-            num_steps=num_steps,
-            gain=(gain, learn_gain),
-            feature_shape=feature_shape,
-            beta_constraint=beta_constraint,
-            detach_reset=detach_reset,
-            on_overrun=on_overrun,
-            sequence=sequence,
-            impl=impl,
-        )
-        if reset_mechanism == "zero":
-            plan.refuse_fused("the reset to zero of an AdaptiveLapicque")
-        super().__init__(
-            beta=_detached(beta),
-            R=_detached(R),
-            C=_detached(C),
-            time_step=_detached(time_step),
-            init_hidden=init_hidden,
-            output=output,
-            **plan.snntorch_arguments(),
-        )
-        leak = spread("beta", self.circuit_leak, num_steps, plan.feature_shape)
-        plan.values["beta"] = (unconstrain(leak, beta_constraint), learn_beta)
-        self._follow(plan)
+        given = locals()
+        circuit = {"beta": beta, "R": R, "C": C, "time_step": time_step}
+        _check_circuit(**circuit)
+        # The leak follows from R and C, which snnTorch's constructor completes.
+        super().__init__(given | {"beta": 0.5}, **{name: _detached(circuit[name]) for name in circuit})
+        leak = spread("beta", self.circuit_leak, self.num_steps, self.feature_shape)
+        start = unconstrain(leak, self.beta_constraint)
+        self.beta = nn.Parameter(start) if learn_beta else start
 
     @property
     def circuit_leak(self) -> Tensor:
@@ -178,30 +177,8 @@ class AdaptiveLapicque(AdaptiveNeuron, snn.Lapicque):
         """
         return cast(Tensor | tuple[Tensor, Tensor], self._run(input_, (mem,), step))
 
-    def _step_of(
-        self, x: Tensor, state: State, parameters: dict[str, Tensor], rule: Rule
-    ) -> tuple[Tensor, State]:
-        (mem,) = state
-        drive = self._drive(x, mem.dtype)
-        if rule.reset_mechanism != "zero" and takes_steps(self.impl, x, rule):
-            coefficients = Coefficients(**parameters)
-            spikes, mem = run_step(drive, mem, coefficients, rule, self.feature_shape, impl=self.impl)
-            return spikes, (mem,)
-        spikes, mem = adaptive_lapicque.step(drive, mem, rule=rule, **parameters)
-        return spikes, (mem,)
-
-    def _sequence_of(
-        self, x: Tensor, state: tuple[Tensor | None, ...], parameters: dict[str, Tensor], rule: Rule
-    ) -> tuple[Tensor, State]:
-        if self.impl == "reference" or rule.reset_mechanism == "zero":
-            return super()._sequence_of(x, state, parameters, rule)
-        drive = self._drive(x, parameters["beta"].dtype)
-        spikes, mem = run(
-            drive, state[0], Coefficients(**parameters), rule, output_mem=self.output, impl=self.impl
-        )
-        return spikes, (mem,)
-
     def _drive(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        r"""The input times :math:`\Delta t/C`, in units of the membrane."""
         # In snnTorch's order of operations, to agree with it to the bit.
         factors = self.R, 1 / (self.R * self.C), self.time_step
         are_plain = all(f.dtype == torch.float32 and not f.requires_grad and f.numel() == 1 for f in factors)

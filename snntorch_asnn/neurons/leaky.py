@@ -2,25 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, Unpack, cast
 
 import snntorch as snn
 from torch import Tensor
 
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
-from snntorch_asnn.neurons.leak_constraint import BetaConstraint
-from snntorch_asnn.neurons.plan import Plan
+from snntorch_asnn.neurons.options import Quantiser, ResetOptions
 from snntorch_asnn.neurons.run_state import State
+from snntorch_asnn.neurons.spec import NeuronSpec
 from snntorch_asnn.neurons.stateful import state_property
-from snntorch_asnn.neurons.time_parameters import Overrun
 from snntorch_asnn.ops._adaptive_leaky import reference
 from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients
-from snntorch_asnn.ops._adaptive_leaky.engine import Impl, run, run_step, takes_steps
+from snntorch_asnn.ops._adaptive_leaky.engine import run, run_step, takes_steps
 from snntorch_asnn.ops._adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
 from snntorch_asnn.surrogate import sigmoid
 
 __all__ = ["AdaptiveLeaky"]
+
+
+def _step(
+    neuron: AdaptiveLeaky, x: Tensor, state: State, parameters: dict[str, Tensor], rule: Rule
+) -> tuple[Tensor, State]:
+    (mem,) = state
+    if takes_steps(neuron.impl, x, rule):
+        coefficients = Coefficients(**parameters)
+        spikes, mem = run_step(x, mem, coefficients, rule, neuron.feature_shape, impl=neuron.impl)
+    else:
+        spikes, mem = reference.step(x.to(mem.dtype), mem, rule=rule, **parameters)
+    return spikes, (mem,)
+
+
+def _sequence(
+    neuron: AdaptiveLeaky,
+    x: Tensor,
+    state: tuple[Tensor | None, ...],
+    parameters: dict[str, Tensor],
+    rule: Rule,
+    affine: tuple[Tensor, Tensor] | None = None,
+    keep_mem: bool = True,
+) -> tuple[Tensor, State]:
+    coefficients = Coefficients(**parameters)
+    if affine is not None:
+        factor, offset = (_over_time(value, x) for value in affine)
+        affine = factor.to(coefficients.beta.dtype), offset.to(coefficients.beta.dtype)
+    outputs = {"output_mem": neuron.output, "keep_mem": keep_mem}
+    spikes, mem = run(x, state[0], coefficients, rule, impl=neuron.impl, affine=affine, **outputs)
+    return spikes, (mem,)
+
+
+def _over_time(value: Tensor, x: Tensor) -> Tensor:
+    """A factor or offset of ``x`` ``[T, B, ...]`` as ``[T, *features]``, or ``[1, *features]`` for all steps.
+
+    Raises:
+        ValueError: if its shape fits neither.
+    """
+    if value.ndim < x.ndim:
+        return value[None]
+    if value.ndim > x.ndim or value.shape[:2] != (len(x), 1):
+        raise ValueError(
+            f"affine must broadcast against one step's input, {tuple(x.shape[1:])}, or have the shape "
+            f"{(len(x), 1)} and more with one pair for each step; got {tuple(value.shape)}"
+        )
+    return value.squeeze(1)
 
 
 class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
@@ -49,39 +93,10 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
         beta: leak, dimensionless: a number, one per feature (as snnTorch takes it), ``(T,)``, or
             ``(T, *feature_shape)``.
         threshold: membrane at which a neuron fires, in units of the input; shapes as ``beta``.
-        spike_grad: surrogate gradient, from :mod:`snntorch_asnn.surrogate` or :mod:`snntorch.surrogate`;
-            None for the arc tangent, snnTorch's default.
-        surrogate_disable: spike without any gradient.
-        init_hidden: keep the membrane in the module, out of sight of the caller.
-        inhibition: only the neuron with the highest membrane of each sample fires; input ``[B, N]``.
-        learn_beta: whether ``beta`` is a Parameter.
-        learn_threshold: whether ``threshold`` is a Parameter, one value per step.
-        reset_mechanism: ``"subtract"``, ``"zero"`` or ``"none"``.
-        state_quant: a function that quantises the membrane, or False.
-        output: return the membrane beside the spikes also with ``init_hidden``.
-        graded_spikes_factor: what a spike is worth in the output; shapes as ``beta``.
-        learn_graded_spikes_factor: whether it is a Parameter, one value per step.
-        reset_delay: reset at the step after the spike (True) or at once.
-        num_steps: T, the number of time steps that have parameters.
+        graded_spikes_factor: value of a spike in the output; shapes as ``beta``.
+        learn_graded_spikes_factor: whether ``graded_spikes_factor`` is a Parameter, with one value per step.
         gain: input gain, dimensionless; shapes as ``beta``.
-        learn_gain: whether ``gain`` is a Parameter.
-        feature_shape: shape of one step's parameters, broadcast against the input without its batch
-            dimension: ``()`` per layer, ``(C, 1, 1)`` per channel of a convolution, ``(N,)`` per neuron.
-            None reads it off ``beta`` and ``threshold``.
-        beta_constraint: ``"clamp"`` to [0, 1] as snnTorch does, but on the bounds and beyond the gradient
-            passes where a descent step leads back, so that a leak that has left the range returns;
-            ``"sigmoid"``, the leak being :math:`\sigma(10\,\texttt{beta})`; or ``"none"``.
-        detach_reset: whether the reset is cut out of the gradient; None does as snnTorch: a delayed reset
-            is cut, an immediate one is not.
-        exact_reset: with ``reset_delay=False``, reset once per spike, at the spike. False repeats snnTorch's
-            rule, under which a membrane still above the threshold after its reset is reset again before
-            the next comparison and so misses spikes.
-        on_overrun: at a step past ``num_steps``: ``"raise"``, ``"hold"`` the last, or ``"cycle"``.
-        sequence: the input is a whole ``[T, B, ...]`` sequence, time first, run in one fused call. Batches
-            ``[B, T, F]`` need ``x.transpose(0, 1)``. In ``nn.Sequential``, which passes on one tensor, wrap
-            the neuron in :class:`~snntorch_asnn.layers.OverTime`.
-        impl: how a sequence, and on a GPU a single step, runs: ``"auto"``, ``"reference"``, ``"cpp"``,
-            ``"triton"`` or ``"compile"``; see :func:`snntorch_asnn.ops.adaptive_leaky`.
+        **options: see :class:`~snntorch_asnn.neurons.options.ResetOptions`.
 
     Shapes:
         One step: input ``[B, ...]``, spikes and membrane likewise. With ``sequence=True``: input and spikes
@@ -113,6 +128,10 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
         (torch.Size([3, 8, 10]), torch.Size([8, 10]))
     """
 
+    spec = NeuronSpec(("beta",), states=("mem",), returned_states=("mem",), step=_step, sequence=_sequence)
+
+    mem = state_property("mem", "The membrane after the last step, in units of the input")
+
     def __init__(
         self,
         beta: float | Tensor,
@@ -124,53 +143,14 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
         learn_beta: bool = True,
         learn_threshold: bool = False,
         reset_mechanism: ResetMechanism = "subtract",
-        state_quant: Callable[[Tensor], Tensor] | Literal[False] | None = False,
+        state_quant: Quantiser = False,
         output: bool = False,
         graded_spikes_factor: float | Tensor = 1.0,
         learn_graded_spikes_factor: bool = False,
         reset_delay: bool = True,
-        *,
-        num_steps: int,
-        gain: float | Tensor = 1.0,
-        learn_gain: bool = True,
-        feature_shape: Sequence[int] | None = None,
-        beta_constraint: BetaConstraint = "clamp",
-        detach_reset: bool | None = None,
-        exact_reset: bool = False,
-        on_overrun: Overrun = "raise",
-        sequence: bool = False,
-        impl: Impl = "auto",
+        **options: Unpack[ResetOptions],
     ) -> None:
-        plan = Plan.build(
-            leaks={"beta": (beta, learn_beta)},
-            threshold=(threshold, learn_threshold),
-            spike_grad=spike_grad,
-            surrogate_disable=surrogate_disable,
-            init_hidden=init_hidden,
-            inhibition=inhibition,
-            reset_mechanism=reset_mechanism,
-            state_quant=state_quant,
-            output=output,
-            graded_spikes_factor=(graded_spikes_factor, learn_graded_spikes_factor),
-            reset_delay=reset_delay,
-            num_steps=num_steps,
-            gain=(gain, learn_gain),
-            feature_shape=feature_shape,
-            beta_constraint=beta_constraint,
-            detach_reset=detach_reset,
-            exact_reset=exact_reset,
-            on_overrun=on_overrun,
-            sequence=sequence,
-            impl=impl,
-        )
-        super().__init__(
-            beta=0.0,
-            init_hidden=init_hidden,
-            output=output,
-            reset_delay=reset_delay,
-            **plan.snntorch_arguments(),
-        )
-        self._follow(plan)
+        super().__init__(locals())
 
     @classmethod
     def paper(cls, num_steps: int, **overrides: Any) -> Self:
@@ -200,8 +180,6 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
             "spike_grad": sigmoid(slope=4),
         }
         return cls(**(arguments | overrides), num_steps=num_steps)
-
-    mem = state_property("mem", "The membrane after the last step, in units of the input")
 
     def reset_mem(self) -> Tensor:
         """Start a new sequence: zero membrane, first time step. Returns the membrane."""
@@ -252,55 +230,3 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
         if spikes_only and isinstance(result, tuple):
             return result[0]
         return cast(Tensor | tuple[Tensor, Tensor], result)
-
-    def _step_of(
-        self, x: Tensor, state: State, parameters: dict[str, Tensor], rule: Rule
-    ) -> tuple[Tensor, State]:
-        (mem,) = state
-        if takes_steps(self.impl, x, rule):
-            coefficients = Coefficients(**parameters)
-            spikes, mem = run_step(x, mem, coefficients, rule, self.feature_shape, impl=self.impl)
-            return spikes, (mem,)
-        spikes, mem = reference.step(x.to(mem.dtype), mem, rule=rule, **parameters)
-        return spikes, (mem,)
-
-    def _sequence_of(
-        self,
-        x: Tensor,
-        state: tuple[Tensor | None, ...],
-        parameters: dict[str, Tensor],
-        rule: Rule,
-        affine: tuple[Tensor, Tensor] | None = None,
-        keep_mem: bool = True,
-    ) -> tuple[Tensor, State]:
-        coefficients = Coefficients(**parameters)
-        if affine is not None:
-            factor, offset = (_over_time(value, x) for value in affine)
-            affine = factor.to(coefficients.beta.dtype), offset.to(coefficients.beta.dtype)
-        spikes, mem = run(
-            x,
-            state[0],
-            coefficients,
-            rule,
-            output_mem=self.output,
-            keep_mem=keep_mem,
-            impl=self.impl,
-            affine=affine,
-        )
-        return spikes, (mem,)
-
-
-def _over_time(value: Tensor, x: Tensor) -> Tensor:
-    """A factor or offset of ``x`` ``[T, B, ...]`` as ``[T, *features]``, or ``[1, *features]`` for all steps.
-
-    Raises:
-        ValueError: if its shape fits neither.
-    """
-    if value.ndim < x.ndim:
-        return value[None]
-    if value.ndim > x.ndim or value.shape[:2] != (len(x), 1):
-        raise ValueError(
-            f"affine must broadcast against one step's input, {tuple(x.shape[1:])}, or have the shape "
-            f"{(len(x), 1)} and more with one pair for each step; got {tuple(value.shape)}"
-        )
-    return value.squeeze(1)

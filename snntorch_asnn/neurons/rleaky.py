@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal, cast
+from typing import Unpack, cast
 
 import snntorch as snn
 from torch import Tensor
 
 from snntorch_asnn._arguments import check_flags
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
-from snntorch_asnn.neurons.leak_constraint import BetaConstraint
-from snntorch_asnn.neurons.plan import Plan
+from snntorch_asnn.neurons.options import Quantiser, ResetOptions
 from snntorch_asnn.neurons.run_state import State
+from snntorch_asnn.neurons.spec import NeuronSpec
 from snntorch_asnn.neurons.stateful import state_property
-from snntorch_asnn.neurons.time_parameters import Overrun
-from snntorch_asnn.ops._adaptive_leaky.engine import Impl
 from snntorch_asnn.ops._adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
 from snntorch_asnn.ops._adaptive_rleaky import step as adaptive_rleaky
 
 __all__ = ["AdaptiveRLeaky"]
+
+
+def _why_loop(rule: Rule) -> str:
+    return "an AdaptiveRLeaky, where each step needs the spikes of the step before"
+
+
+def _step(
+    neuron: AdaptiveRLeaky, x: Tensor, state: State, parameters: dict[str, Tensor], rule: Rule
+) -> tuple[Tensor, State]:
+    spk, mem = state
+
+    def feedback() -> Tensor:
+        return neuron._feed_back(spk.to(x.dtype))
+
+    options = parameters, rule, neuron.feature_shape
+    spikes, mem = adaptive_rleaky.run_step(x, feedback, mem, *options, impl=neuron.impl)
+    return spikes, (spikes.to(x.dtype), mem)
 
 
 class AdaptiveRLeaky(AdaptiveNeuron, snn.RLeaky):
@@ -33,8 +47,8 @@ class AdaptiveRLeaky(AdaptiveNeuron, snn.RLeaky):
     weight per neuron, the same at every step. ``AdaptiveRLeaky(beta, ..., num_steps=T)`` starts as an exact
     :class:`snntorch.RLeaky`, to the bit; its state and its time step are handled as :class:`AdaptiveLeaky`
     handles them. snnTorch's reset to zero drops the input that arrives in the step of the reset, and so
-    does this one unless ``exact_reset``. Every step waits for the spikes of the one before, so a sequence is
-    a loop.
+    does this one unless ``exact_reset``. Every step needs the spikes of the step before, so a sequence runs
+    as a loop.
 
     Args:
         beta: leak, dimensionless: a number, one per feature, ``(T,)``, or ``(T, *feature_shape)``.
@@ -44,19 +58,10 @@ class AdaptiveRLeaky(AdaptiveNeuron, snn.RLeaky):
         conv2d_channels: channels of that convolution.
         kernel_size: its kernel size, a number or (height, width), odd.
         threshold: membrane at which a neuron fires, in units of the input; shapes as ``beta``.
-        spike_grad, surrogate_disable, init_hidden, inhibition: see :class:`AdaptiveLeaky`.
-        learn_beta, learn_threshold: whether each is a Parameter.
-        learn_recurrent: whether the feedback's weights are learned.
-        reset_mechanism: ``"subtract"``, ``"zero"`` or ``"none"``.
-        state_quant: a function that quantises the membrane, or False.
-        output: return the membrane beside the spikes also with ``init_hidden``.
-        reset_delay: reset at the step after the spike (True) or at once.
-        num_steps: T, the number of time steps that have parameters.
+        learn_recurrent: whether the weights of the feedback are learned.
         gain: gain of the input, not of the feedback, dimensionless; shapes as ``beta``.
-        learn_gain: whether ``gain`` is a Parameter.
-        feature_shape, beta_constraint, detach_reset, exact_reset, on_overrun, sequence: see
-            :class:`AdaptiveLeaky`.
-        impl: ``"auto"`` or ``"reference"``. On a GPU, ``"auto"`` runs all but the feedback in one kernel.
+        impl: ``"auto"`` or ``"reference"``. On a GPU, ``"auto"`` computes all but the feedback in one kernel.
+        **options: see :class:`~snntorch_asnn.neurons.options.ResetOptions`.
 
     Shapes:
         As :class:`AdaptiveLeaky`'s; input ``[B, linear_features]`` or ``[B, conv2d_channels, H, W]``.
@@ -78,7 +83,9 @@ class AdaptiveRLeaky(AdaptiveNeuron, snn.RLeaky):
         1 1.126
     """
 
-    states = ("spk", "mem")
+    spec = NeuronSpec(
+        ("beta",), states=("spk", "mem"), returned_states=("mem",), step=_step, why_loop=_why_loop
+    )
 
     spk = state_property("spk", "The spikes of the last step")
     mem = state_property("mem", "The membrane after the last step, in units of the input")
@@ -100,58 +107,13 @@ class AdaptiveRLeaky(AdaptiveNeuron, snn.RLeaky):
         learn_threshold: bool = False,
         learn_recurrent: bool = True,
         reset_mechanism: ResetMechanism = "subtract",
-        state_quant: Callable[[Tensor], Tensor] | Literal[False] | None = False,
+        state_quant: Quantiser = False,
         output: bool = False,
         reset_delay: bool = True,
-        *,
-        num_steps: int,
-        gain: float | Tensor = 1.0,
-        learn_gain: bool = True,
-        feature_shape: Sequence[int] | None = None,
-        beta_constraint: BetaConstraint = "clamp",
-        detach_reset: bool | None = None,
-        exact_reset: bool = False,
-        on_overrun: Overrun = "raise",
-        sequence: bool = False,
-        impl: Impl = "auto",
+        **options: Unpack[ResetOptions],
     ) -> None:
         check_flags(all_to_all=all_to_all, learn_recurrent=learn_recurrent)
-        plan = Plan.build(
-            leaks={"beta": (beta, learn_beta)},
-            threshold=(threshold, learn_threshold),
-            spike_grad=spike_grad,
-            surrogate_disable=surrogate_disable,
-            init_hidden=init_hidden,
-            inhibition=inhibition,
-            reset_mechanism=reset_mechanism,
-            state_quant=state_quant,
-            output=output,
-            reset_delay=reset_delay,
-            num_steps=num_steps,
-            gain=(gain, learn_gain),
-            feature_shape=feature_shape,
-            beta_constraint=beta_constraint,
-            detach_reset=detach_reset,
-            exact_reset=exact_reset,
-            on_overrun=on_overrun,
-            sequence=sequence,
-            impl=impl,
-        )
-        plan.refuse_fused("an AdaptiveRLeaky, whose steps wait for each other's spikes")
-        super().__init__(
-            beta=0.0,
-            V=V,
-            all_to_all=all_to_all,
-            linear_features=linear_features,
-            conv2d_channels=conv2d_channels,
-            kernel_size=kernel_size,
-            init_hidden=init_hidden,
-            learn_recurrent=learn_recurrent,
-            output=output,
-            reset_delay=reset_delay,
-            **plan.snntorch_arguments(),
-        )
-        self._follow(plan)
+        super().__init__(locals())
 
     def reset_mem(self) -> tuple[Tensor, Tensor]:
         """Start a new sequence: no spikes, zero membrane, first time step. Returns spikes and membrane."""
@@ -175,19 +137,8 @@ class AdaptiveRLeaky(AdaptiveNeuron, snn.RLeaky):
         """
         return cast(Tensor | tuple[Tensor, Tensor], self._run(input_, (spk, mem), step))
 
-    def _step_of(
-        self, x: Tensor, state: State, parameters: dict[str, Tensor], rule: Rule
-    ) -> tuple[Tensor, State]:
-        spk, mem = state
-
-        def feedback() -> Tensor:
-            return self._feed_back(spk.to(x.dtype))
-
-        options = parameters, rule, self.feature_shape
-        spikes, mem = adaptive_rleaky.run_step(x, feedback, mem, *options, impl=self.impl)
-        return spikes, (spikes.to(x.dtype), mem)
-
     def _feed_back(self, spk: Tensor) -> Tensor:
+        """The feedback of the last step's spikes, in units of the input."""
         # snnTorch's own module for V holds a copy that does not follow `.to()` when V is not learned.
         fed: Tensor = self.recurrent(spk) if self.all_to_all else spk * self.V
         return fed

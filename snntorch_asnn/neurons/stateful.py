@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Self
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_batchedtensor
 
-from snntorch_asnn._torch import is_exporting, tell_dynamo
+from snntorch_asnn._torch import is_batchedtensor, is_exporting, keep_out_of_graphs
 from snntorch_asnn.neurons.lost_state import check_recomputation, checked_step, note_start, started_step
 from snntorch_asnn.neurons.membrane_steps import MembraneSteps
 from snntorch_asnn.neurons.run_state import RunState, State, StepIndex
 from snntorch_asnn.neurons.time_indexed import TimeIndexed
 from snntorch_asnn.ops._adaptive_leaky.api import check_input, check_mem
 
-__all__ = ["Stateful", "as_dtype", "keep_out_of_graphs", "state_property"]
+__all__ = ["Stateful", "as_dtype", "state_property"]
 
 
 def state_property(name: str, meaning: str) -> property:
@@ -158,9 +156,10 @@ class Stateful(TimeIndexed):
             return self._position(position)
         return self._look_up(mem) if state.begun or state.follows else self._position(None)
 
+    @keep_out_of_graphs("a membrane's time step is found by its memory: pass step=")
     def _look_up(self, mem: Tensor) -> Tensor:
-        """:meth:`_locate` outside of a graph, which knows no memory."""
-        # A graph cannot note the membrane that it leaves.
+        """Do the work of :meth:`_locate` for compiled code, which cannot see a tensor's memory."""
+        # A graph cannot remember the membrane that it returns.
         self._remember()
         position = self._membrane_steps.find(mem)
         if position is None and self._state.begun:
@@ -174,14 +173,3 @@ class Stateful(TimeIndexed):
 def as_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """``tensor.to(dtype)``, whose dispatch takes a while even if there is nothing to do."""
     return tensor if tensor.dtype == dtype else tensor.to(dtype)
-
-
-@functools.cache
-def keep_out_of_graphs() -> None:
-    """Have Dynamo leave the graph for :meth:`Stateful._look_up`.
-
-    That imports it, and with it Triton, which importing this package must not.
-    """
-    tell_dynamo()
-    reason = "the time step of a membrane is found by its memory: pass step="
-    setattr(Stateful, "_look_up", torch.compiler.disable(Stateful._look_up, reason=reason))  # noqa: B010

@@ -2,23 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal, cast
+from typing import Unpack, cast
 
 import snntorch as snn
 from torch import Tensor
 
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
-from snntorch_asnn.neurons.leak_constraint import BetaConstraint, constrain
-from snntorch_asnn.neurons.plan import Plan
+from snntorch_asnn.neurons.leak_constraint import constrain
+from snntorch_asnn.neurons.options import Quantiser, ResetOptions
 from snntorch_asnn.neurons.run_state import State
+from snntorch_asnn.neurons.spec import NeuronSpec
 from snntorch_asnn.neurons.stateful import state_property
-from snntorch_asnn.neurons.time_parameters import Overrun
-from snntorch_asnn.ops._adaptive_leaky.engine import Impl, takes_steps
+from snntorch_asnn.ops._adaptive_leaky.engine import takes_steps
 from snntorch_asnn.ops._adaptive_leaky.rule import ResetMechanism, Rule, SpikeFunction
 from snntorch_asnn.ops._adaptive_synaptic import sequence as adaptive_synaptic
 
 __all__ = ["AdaptiveSynaptic"]
+
+
+def _why_loop(rule: Rule) -> str | None:
+    """The reason for which current and membrane are not one call of the leaky op each; None if they are."""
+    if rule.state_quant is not None:
+        return "state_quant in an AdaptiveSynaptic"
+    if rule.reset_mechanism == "zero" and not rule.exact_reset:
+        return "snnTorch's reset to zero in an AdaptiveSynaptic"
+    return None
+
+
+def _step(
+    neuron: AdaptiveSynaptic, x: Tensor, state: State, parameters: dict[str, Tensor], rule: Rule
+) -> tuple[Tensor, State]:
+    syn, mem = state
+    if _why_loop(rule) is None and takes_steps(neuron.impl, x, rule):
+        given = x, syn, mem, parameters, rule, neuron.feature_shape
+        spikes, *after = adaptive_synaptic.run_step(*given, impl=neuron.impl)
+    else:
+        spikes, *after = adaptive_synaptic.step(x.to(mem.dtype), syn, mem, rule=rule, **parameters)
+    return spikes, tuple(after)
+
+
+def _sequence(
+    neuron: AdaptiveSynaptic,
+    x: Tensor,
+    state: tuple[Tensor | None, ...],
+    parameters: dict[str, Tensor],
+    rule: Rule,
+) -> tuple[Tensor, State]:
+    if neuron.impl == "reference" or _why_loop(rule):
+        return neuron.loop(x, state, parameters, rule)
+    spikes, *after = adaptive_synaptic.sequence(
+        x, *state, rule=rule, output_states=neuron.output, impl=neuron.impl, **parameters
+    )
+    return spikes, tuple(after)
 
 
 class AdaptiveSynaptic(AdaptiveNeuron, snn.Synaptic):
@@ -39,19 +74,12 @@ class AdaptiveSynaptic(AdaptiveNeuron, snn.Synaptic):
             ``(T, *feature_shape)``.
         beta: leak of the membrane, dimensionless; shapes as ``alpha``.
         threshold: membrane at which a neuron fires, in units of the input; shapes as ``alpha``.
-        spike_grad, surrogate_disable, init_hidden, inhibition: see :class:`AdaptiveLeaky`.
-        learn_alpha, learn_beta, learn_threshold: whether each is a Parameter.
-        reset_mechanism: ``"subtract"``, ``"zero"`` or ``"none"``.
+        learn_alpha: whether ``alpha`` is a Parameter.
         state_quant: a function that quantises membrane and current, or False.
-        output: return current and membrane beside the spikes also with ``init_hidden``.
-        reset_delay: reset at the step after the spike (True) or at once.
-        num_steps: T, the number of time steps that have parameters.
-        gain: input gain, dimensionless; shapes as ``alpha``.
-        learn_gain: whether ``gain`` is a Parameter.
-        beta_constraint: ``"clamp"``, ``"sigmoid"`` or ``"none"``, for ``alpha`` and ``beta``.
-        feature_shape, detach_reset, exact_reset, on_overrun, sequence: see :class:`AdaptiveLeaky`.
-        impl: how a sequence runs: as two runs of :func:`snntorch_asnn.ops.adaptive_leaky`, or for
-            ``"reference"`` and where that does not cover the options, as a loop over the steps.
+        output: whether to return current and membrane beside the spikes also with ``init_hidden``.
+        impl: how a sequence is computed: as two calls of :func:`snntorch_asnn.ops.adaptive_leaky`, or as a
+            loop over the steps, for ``"reference"`` and for options that the op does not cover.
+        **options: see :class:`~snntorch_asnn.neurons.options.ResetOptions`.
 
     Shapes:
         As :class:`AdaptiveLeaky`'s; the current's are the membrane's.
@@ -72,10 +100,14 @@ class AdaptiveSynaptic(AdaptiveNeuron, snn.Synaptic):
         0 1.084 0.948
     """
 
-    time_parameters = ("alpha", *AdaptiveNeuron.time_parameters)
-    leaks = ("alpha", "beta")
-    states = ("syn", "mem")
-    returned_states = ("syn", "mem")
+    spec = NeuronSpec(
+        leaks=("alpha", "beta"),
+        states=("syn", "mem"),
+        returned_states=("syn", "mem"),
+        step=_step,
+        sequence=_sequence,
+        why_loop=_why_loop,
+    )
 
     alpha: Tensor
 
@@ -95,53 +127,12 @@ class AdaptiveSynaptic(AdaptiveNeuron, snn.Synaptic):
         learn_beta: bool = True,
         learn_threshold: bool = False,
         reset_mechanism: ResetMechanism = "subtract",
-        state_quant: Callable[[Tensor], Tensor] | Literal[False] | None = False,
+        state_quant: Quantiser = False,
         output: bool = False,
         reset_delay: bool = True,
-        *,
-        num_steps: int,
-        gain: float | Tensor = 1.0,
-        learn_gain: bool = True,
-        feature_shape: Sequence[int] | None = None,
-        beta_constraint: BetaConstraint = "clamp",
-        detach_reset: bool | None = None,
-        exact_reset: bool = False,
-        on_overrun: Overrun = "raise",
-        sequence: bool = False,
-        impl: Impl = "auto",
+        **options: Unpack[ResetOptions],
     ) -> None:
-        plan = Plan.build(
-            leaks={"alpha": (alpha, learn_alpha), "beta": (beta, learn_beta)},
-            threshold=(threshold, learn_threshold),
-            spike_grad=spike_grad,
-            surrogate_disable=surrogate_disable,
-            init_hidden=init_hidden,
-            inhibition=inhibition,
-            reset_mechanism=reset_mechanism,
-            state_quant=state_quant,
-            output=output,
-            reset_delay=reset_delay,
-            num_steps=num_steps,
-            gain=(gain, learn_gain),
-            feature_shape=feature_shape,
-            beta_constraint=beta_constraint,
-            detach_reset=detach_reset,
-            exact_reset=exact_reset,
-            on_overrun=on_overrun,
-            sequence=sequence,
-            impl=impl,
-        )
-        if not _is_two_runs(plan.rule):
-            plan.refuse_fused("state_quant and snnTorch's reset to zero in an AdaptiveSynaptic")
-        super().__init__(
-            alpha=0.0,
-            beta=0.0,
-            init_hidden=init_hidden,
-            output=output,
-            reset_delay=reset_delay,
-            **plan.snntorch_arguments(),
-        )
-        self._follow(plan)
+        super().__init__(locals())
 
     @property
     def synaptic_leak(self) -> Tensor:
@@ -169,30 +160,3 @@ class AdaptiveSynaptic(AdaptiveNeuron, snn.Synaptic):
             ``spikes`` with ``init_hidden`` and without ``output``; otherwise ``(spikes, current, membrane)``.
         """
         return cast(Tensor | tuple[Tensor, Tensor, Tensor], self._run(input_, (syn, mem), step))
-
-    def _step_of(
-        self, x: Tensor, state: State, parameters: dict[str, Tensor], rule: Rule
-    ) -> tuple[Tensor, State]:
-        syn, mem = state
-        if _is_two_runs(rule) and takes_steps(self.impl, x, rule):
-            given = x, syn, mem, parameters, rule, self.feature_shape
-            spikes, *after = adaptive_synaptic.run_step(*given, impl=self.impl)
-        else:
-            spikes, *after = adaptive_synaptic.step(x.to(mem.dtype), syn, mem, rule=rule, **parameters)
-        return spikes, tuple(after)
-
-    def _sequence_of(
-        self, x: Tensor, state: tuple[Tensor | None, ...], parameters: dict[str, Tensor], rule: Rule
-    ) -> tuple[Tensor, State]:
-        if self.impl == "reference" or not _is_two_runs(rule):
-            return super()._sequence_of(x, state, parameters, rule)
-        syn, mem = state
-        spikes, *after = adaptive_synaptic.sequence(
-            x, syn, mem, rule=rule, output_states=self.output, impl=self.impl, **parameters
-        )
-        return spikes, tuple(after)
-
-
-def _is_two_runs(rule: Rule) -> bool:
-    """Whether a sequence is one run of the leaky op for the current and one for the membrane."""
-    return rule.state_quant is None and (rule.exact_reset or rule.reset_mechanism != "zero")

@@ -51,7 +51,7 @@ def shape_features(
 def warn_of_guesses(num_steps: int, **values: float | Tensor) -> None:
     """Warn of parameters that are read as values per step because their first size is T, by chance or not.
 
-    To be called by a constructor's helper, where the caller has not said ``feature_shape``.
+    The constructors' check calls it where the caller has not passed ``feature_shape``.
     """
     for name, value in values.items():
         # With one step, both readings give the same values.
@@ -65,7 +65,7 @@ def warn_of_guesses(num_steps: int, **values: float | Tensor) -> None:
             f"{name} of shape {shape} is read as {each} per time step; pass feature_shape={rest} to "
             f"confirm, or feature_shape={shape} for one per {'feature' if rest else 'neuron'}",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
