@@ -90,7 +90,7 @@ def test_tables_come_from_the_results(bench, small, tmp_path, monkeypatch):
     assert "4,000 training images, 4 epochs" in report.grid("lenet")
     assert "| 4 | hybrid | **+2.00 [+1.75, +2.25]** |" in report.neurons()
     assert (
-        "1 of 1 differences lie above 0 with their whole interval: hybrid, T = 4 (+2.00)." in report.neurons()
+        "The whole interval is above 0 in 1 of 1 comparisons: hybrid, T = 4 (+2.00)." in report.neurons()
     )
 
 

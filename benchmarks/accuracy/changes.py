@@ -1,4 +1,4 @@
-"""Changes to a hybrid-coded network, each alone: what was tried to reach direct coding's accuracy."""
+"""Single changes to a hybrid-coded network that were tried to reach the accuracy of direct coding."""
 
 from __future__ import annotations
 
@@ -151,29 +151,29 @@ CHANGES: dict[str, Change] = {
         "quantile levels, after LayerNorm and sigmoid",
         encode=partial(_encoder, normalize="layer", **_QUANTILE),
     ),
-    "learned_levels": Change("levels that are learned", encode=lambda code, steps: LearnedLevels(steps)),
-    "cumulative": Change("a pixel keeps firing", encode=Cumulative),
-    "step_norm": Change("a batch norm for each step", settings={"norm_over_time": "step"}),
-    "phase_norm": Change("a batch norm for the analog step, one for the others", rebuild=_norms_by_phase),
-    "carry": Change("analog current carried on, weight of each step learned, from 1", settings=_CARRY),
+    "learned_levels": Change("learned levels", encode=lambda code, steps: LearnedLevels(steps)),
+    "cumulative": Change("pixels keep firing after their first spike", encode=Cumulative),
+    "step_norm": Change("one batch norm per step", settings={"norm_over_time": "step"}),
+    "phase_norm": Change("one batch norm for the analog step, one for the others", rebuild=_norms_by_phase),
+    "carry": Change("carried current, learned weight per step, initially 1", settings=_CARRY),
     "carry_half": Change(
-        "analog current carried on, weight of each step learned, from 0.5",
+        "carried current, learned weight per step, initially 0.5",
         settings=_CARRY,
         rebuild=partial(_carry_from, 0.5, True),
     ),
     "carry_fixed": Change(
-        "analog current carried on, weight 1", settings=_CARRY, rebuild=partial(_carry_from, 1.0, False)
+        "carried current, fixed weight 1", settings=_CARRY, rebuild=partial(_carry_from, 1.0, False)
     ),
     "carry_only": Change(
-        "analog current carried on, no spikes beside it: direct coding, its first layer computed once",
+        "carried current without spikes: direct coding whose first layer is computed once",
         settings=_CARRY,
         rebuild=_without_spikes,
     ),
-    "channel": Change("leak and gain for each channel", settings={"sharing": "channel"}),
-    "tet": Change("loss of every step (TET)", loss=tet_loss),
+    "channel": Change("leak and gain per channel", settings={"sharing": "channel"}),
+    "tet": Change("loss at every step (TET)", loss=tet_loss),
     "gain_1": Change("input gain starts at 1", settings={"neuron": _starting_at(gain=1.0)}),
     "beta_1": Change("leak starts at 1", settings={"neuron": _starting_at(beta=1.0)}),
-    "mean_readout": Change("no weights in the readout", settings={"readout": "mean"}),
+    "mean_readout": Change("readout without weights", settings={"readout": "mean"}),
     "not_learned": Change("leak and gain stay at 0.5", settings={"neuron": _not_learned}),
 }
 

@@ -1,4 +1,4 @@
-"""The tables of docs/accuracy.md, from the results.
+"""Make the tables of docs/accuracy.md from the results.
 
 Usage: ``python benchmarks/accuracy/report.py [TABLE]``.
 """
@@ -31,7 +31,7 @@ CODES = {
 
 
 class Kind(NamedTuple):
-    """What runs that differ in their seed only have in common, within one table."""
+    """The settings that runs of one table share if they differ only in their seed."""
 
     code: str
     neuron: str
@@ -84,7 +84,7 @@ def grid(*tables: str) -> str:
 
 
 def neurons() -> str:
-    """What ASNN brings over each of the other neurons, with the same code."""
+    """The gain of ASNN over each of the other neurons, with the same code."""
     found = runs("lenet", "carry")
     others = [neuron for neuron in NEURONS if neuron != "asnn"]
     heads = ["T", "code", *(f"ASNN − {NEURONS[other]}" for other in others)]
@@ -96,11 +96,11 @@ def neurons() -> str:
             if any(differences):
                 rows.append([str(steps), label, *map(_text, differences)])
                 seen.append((f"{label}, T = {steps}", differences[0]))
-    return f"{markdown_table(heads, rows)}\n\nASNN over LIF: {verdict(seen)}"
+    return f"{markdown_table(heads, rows)}\n\n**ASNN compared with LIF.** {verdict(seen)}"
 
 
 def codes() -> str:
-    """What each code brings over direct coding: with the same neuron, and ASNN's over LIF's."""
+    """The gain of each code over direct coding: with the same neuron, and with ASNN over LIF."""
     found = runs("lenet", "carry")
     heads = ["T", "code", "LIF − direct LIF", "ASNN − direct ASNN", "ASNN − direct LIF"]
     rows, seen = [], []
@@ -117,11 +117,12 @@ def codes() -> str:
             if any(differences):
                 rows.append([str(steps), label, *map(_text, differences)])
                 seen.append((f"{label}, T = {steps}", differences[2]))
-    return f"{markdown_table(heads, rows)}\n\nWith ASNN over direct coding with LIF: {verdict(seen)}"
+    compared = f"**Each code with ASNN, compared with direct coding with LIF.** {verdict(seen)}"
+    return f"{markdown_table(heads, rows)}\n\n{compared}"
 
 
 def short() -> str:
-    """The answers, at T = 4 if not said otherwise, in a few lines."""
+    """The results in a few lines, at T = 4 unless a line says otherwise."""
     found = runs("lenet", "carry")
     direct, hybrid = Kind("direct", "asnn", 4), Kind("hybrid", "asnn", 4)
     carried = hybrid._replace(change="carry")
@@ -142,34 +143,38 @@ def short() -> str:
     temporal = Kind("temporal", "asnn", 4)
     validated = _text(against(runs("ablation"), carried, BASELINE))
     lines = [
-        f"**Adaptive neurons help, most where spikes carry the image.** ASNN over LIF: {', '.join(by_code)}.",
-        "**To learn leak or gain at all matters more than to learn both for every step.** With the hybrid "
-        f"code ASNN is ahead of TEBN by {tebn} and of DA-LIF by {dalif}; with direct coding, of TEBN by "
+        "**Adaptive neurons help, most where spikes carry the image.** ASNN instead of LIF changes accuracy, "
+        f"for each code, by: {'; '.join(by_code)}.",
+        "**Learning leak or gain at all matters more than learning both for every step.** With the hybrid "
+        f"code, ASNN instead of TEBN changes accuracy by {tebn}, and ASNN instead of DA-LIF by {dalif}. With "
+        "direct coding, ASNN instead of TEBN changes it by "
         f"{over(direct, direct._replace(neuron='tebn'))}.",
-        "**The hybrid code needs the adaptive neuron.** Against direct coding with LIF it is at "
-        f"{over(hybrid._replace(neuron='lif'), BASELINE)} with LIF and at {over(hybrid, BASELINE)} with "
-        f"ASNN, for {energy(hybrid)} an image instead of {energy(BASELINE)}.",
-        f"**Carrying the analog current on closes the gap.** With ASNN it is at {over(carried, BASELINE)} "
-        f"against direct coding with LIF on the test images, {validated} on the validation split, for "
-        f"{energy(carried)}; against direct coding with ASNN at {over(carried, direct)}. With LIF neurons it "
-        f"is at {over(carried._replace(neuron='lif'), BASELINE)} against direct coding.",
-        "**Spikes alone cost accuracy.** The temporal code, which never multiplies, is with ASNN at "
-        f"{over(temporal, BASELINE)} against direct coding with LIF, for {energy(temporal)}.",
+        "**The hybrid code needs the adaptive neuron.** Compared with direct coding with LIF, it changes "
+        f"accuracy by {over(hybrid._replace(neuron='lif'), BASELINE)} with LIF and by "
+        f"{over(hybrid, BASELINE)} with ASNN. An image costs {energy(hybrid)} instead of {energy(BASELINE)}.",
+        "**The carried analog current closes the gap.** Compared with direct coding with LIF, the carried "
+        f"current with ASNN changes accuracy by {over(carried, BASELINE)} on the test images and by "
+        f"{validated} on the validation split. An image costs {energy(carried)}. Compared with direct coding "
+        f"with ASNN, it changes accuracy by {over(carried, direct)}. With LIF in both, it changes accuracy "
+        f"by {over(carried._replace(neuron='lif'), BASELINE)}.",
+        "**Spikes alone cost accuracy.** The temporal code never multiplies. Compared with direct coding "
+        f"with LIF, the temporal code with ASNN changes accuracy by {over(temporal, BASELINE)}. An image costs "
+        f"{energy(temporal)}.",
     ]
     longer, longer_baseline = carried._replace(steps=7), BASELINE._replace(steps=7)
     elsewhere = [
-        f"at {_text(against(runs(table), carried, BASELINE))} in a small {name}"
+        f"{_text(against(runs(table), carried, BASELINE))} in a small {name}"
         for table, name in (("resnet", "Spiking ResNet"), ("spikformer", "Spikformer"))
     ]
     lines.append(
-        "**More steps, other networks.** Against direct coding with LIF, the carried current with ASNN is at "
-        f"{over(longer, longer_baseline)} with T = 7, {', and '.join(elsewhere)}."
+        "**More steps, other networks.** Compared with direct coding with LIF, the carried current with ASNN "
+        f"changes accuracy by {over(longer, longer_baseline)} with T = 7, by {', and by '.join(elsewhere)}."
     )
     return "\n".join(f"- {line}" for line in lines)
 
 
 def cost() -> str:
-    """What a network costs at T = 4."""
+    """Parameters, operations, energy and training time at T = 4."""
     found = runs("lenet", "carry")
     heads = [
         "code",
@@ -224,21 +229,21 @@ def ablation() -> str:
             ]
         )
         if kind.code == "hybrid":
-            seen.append((about if kind.change else "hybrid ASNN as it is", over_lif))
+            seen.append((about if kind.change else "hybrid ASNN unchanged", over_lif))
     carried = hybrid._replace(change="carry")
     spikes = _text(against(found, carried, hybrid._replace(change="carry_only")))
     return "\n\n".join(
         [
             markdown_table(heads, rows),
-            f"Over direct coding with LIF: {verdict(seen)}",
-            f"Spikes beside the carried current, over the same without spikes: {spikes or 'not known yet'}.",
+            f"**Changes compared with direct coding with LIF.** {verdict(seen)}",
+            f"**Effect of spike planes beside the carried current:** {spikes or 'not known yet'}.",
             setting("ablation"),
         ]
     )
 
 
 def first_round() -> str:
-    """The form that was best at first, as it was measured then and again after it had been picked."""
+    """The form that was best at first: its first measurement, and a second one after it had been chosen."""
     picked = Kind("hybrid", "asnn", 4, "carry+step_norm")
     now, then = runs("ablation"), runs("ablation_first")
     rows = []
@@ -264,34 +269,34 @@ def few(table: str) -> str:
 
 
 def verdict(differences: Iterable[tuple[str, paired.Difference | None]]) -> str:
-    """Which differences are more than chance, in words."""
+    """Say which differences have an interval on one side of 0."""
     known = [(name, difference) for name, difference in differences if difference is not None]
     parts = []
     for sign, word in ((1, "above"), (-1, "below")):
         names = [f"{name} ({difference.mean:+.2f})" for name, difference in known if difference.sign == sign]
-        parts.append(f"{len(names)} of {len(known)} differences lie {word} 0 with their whole interval")
+        parts.append(f"The whole interval is {word} 0 in {len(names)} of {len(known)} comparisons")
         parts[-1] += f": {'; '.join(names)}" if names else ""
-    return ". ".join(parts) + ". The others are undecided."
+    return ". ".join(parts) + ". The other comparisons are undecided."
 
 
 def setting(table: str) -> str:
-    """How the runs of a table were made, from the first of them."""
+    """Describe how the runs of a table were made, from its first run."""
     file = RESULTS / f"accuracy_{table}.jsonl"
     lines = file.read_text().splitlines() if file.exists() else []
     if not lines:
         return ""
     first, last = json.loads(lines[0]), json.loads(lines[-1])
     cell, versions = first["cell"], first["versions"]
-    judged = "the 10,000 test images" if cell["split"] == "test" else "10,000 training images kept apart"
+    judged = "the 10,000 test images" if cell["split"] == "test" else "10,000 held-out training images"
     arguments = ", ".join(f"{name}={value}" for name, value in cell["model_args"].items())
     return (
         f"`{cell['model']}({arguments})` on {_DATA[cell['data']]}: {cell['train_images']:,} training images, "
         f"{cell['epochs']} epochs, batch {cell['batch']}, AdamW at {cell['learning_rate']:g} in one cycle, "
         f"weight decay {cell['weight_decay']:g}, "
         f"{'images shifted and mirrored' if cell['augment'] else 'no augmentation'}, "
-        f"{_PRECISION[cell['precision']]}; judged by {judged}, once, at the end. {len(lines)} runs, "
+        f"{_PRECISION[cell['precision']]}. Evaluated once, at the end, on {judged}. {len(lines)} runs, "
         f"torch {versions['torch']}, snnTorch {versions['snntorch']}, {first['threads']} thread on "
-        f"{first['machine']}, {first['date'][:10]} to {last['date'][:10]}. Again: `{first['command']}`."
+        f"{first['machine']}, {first['date'][:10]} to {last['date'][:10]}. Command: `{first['command']}`."
     )
 
 
