@@ -158,8 +158,8 @@ def short() -> str:
         f"with ASNN, it changes accuracy by {over(carried, direct)}. With LIF in both, it changes accuracy "
         f"by {over(carried._replace(neuron='lif'), BASELINE)}.",
         "**Spikes alone cost accuracy.** The temporal code never multiplies. Compared with direct coding "
-        f"with LIF, the temporal code with ASNN changes accuracy by {over(temporal, BASELINE)}. An image costs "
-        f"{energy(temporal)}.",
+        f"with LIF, the temporal code with ASNN changes accuracy by {over(temporal, BASELINE)}. An image "
+        f"costs {energy(temporal)}.",
     ]
     longer, longer_baseline = carried._replace(steps=7), BASELINE._replace(steps=7)
     elsewhere = [
