@@ -89,9 +89,7 @@ def test_tables_come_from_the_results(bench, small, tmp_path, monkeypatch):
     assert "| 4 | LIF | 80.50 ± 0.50 |" in report.grid("lenet")
     assert "4,000 training images, 4 epochs" in report.grid("lenet")
     assert "| 4 | hybrid | **+2.00 [+1.75, +2.25]** |" in report.neurons()
-    assert (
-        "The whole interval is above 0 in 1 of 1 comparisons: hybrid, T = 4 (+2.00)." in report.neurons()
-    )
+    assert "The whole interval is above 0 in 1 of 1 comparisons: hybrid, T = 4 (+2.00)." in report.neurons()
 
 
 def test_every_table_can_be_made_from_what_stands_in_the_repository(bench):
