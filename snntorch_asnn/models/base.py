@@ -1,4 +1,4 @@
-"""What all models of the zoo have in common."""
+"""Base class of all models of the zoo."""
 
 from __future__ import annotations
 
@@ -28,42 +28,43 @@ __all__ = ["Copies", "SpikingModel", "TargetKeys"]
 
 
 class Copies(tuple[str, ...]):
-    """Keys of a model that all take the same tensor of a reference checkpoint."""
+    """Keys of a model that all receive the same tensor of a reference checkpoint."""
 
     __slots__ = ()
 
 
 TargetKeys = str | tuple[str, ...] | None
-"""Where a tensor of a reference checkpoint goes: to one key, row by row to several, or nowhere.
+"""Keys of a model that receive a tensor of a reference checkpoint.
 
-In :class:`Copies` each key takes it whole.
+A single key receives the whole tensor, each key of a tuple one row, and each key of :class:`Copies` the whole
+tensor. With None, the tensor is dropped.
 """
 
 
 class SpikingModel(nn.Module, ABC):
-    """Image classifier over time: encode, run every step through the network, read out.
+    """Image classifier over time: encode the images, run the network at every step, read out.
 
-    Every call is a new sequence: no state outlives it. A subclass gives :meth:`step_features`, and its last
-    layer as ``head``.
+    Every call is a new sequence, and no state outlives it. A subclass implements :meth:`step_features` and
+    assigns its last layer to ``head``.
 
     Args:
         num_classes: Number of classes.
         num_steps: Number of steps T.
-        encoding: See :func:`~snntorch_asnn.models.create_model`; None for ``"hybrid"``.
+        encoding: See :func:`~snntorch_asnn.models.create_model`. None means ``"hybrid"``.
         readout: See :func:`~snntorch_asnn.models.create_model`.
-        in_channels: Channels of the images; None for 3.
-        image_size: Height and width of the images, one number if they are equal; None for 32.
+        in_channels: Channels of the images. None means 3.
+        image_size: Height and width of the images, or one number for both. None means 32.
         carry: See :func:`~snntorch_asnn.models.create_model`.
         normalize: See :func:`~snntorch_asnn.models.create_model`.
         unnormalize: See :func:`~snntorch_asnn.models.create_model`.
-        norm_over_time: See :func:`~snntorch_asnn.models.create_model`; None for the class's default.
-        **unknown: Any other argument raises TypeError, which names the nearest one.
+        norm_over_time: See :func:`~snntorch_asnn.models.create_model`. None takes the class's default.
+        **unknown: Any other argument raises a TypeError that suggests the nearest name.
 
     Attributes:
-        head: The last layer, from features to the logits of each step.
-        default_norm_over_time: The class's default, what its reference does.
-        recipe: Name and settings that :func:`~snntorch_asnn.models.create_model` made the model from;
-            None where it did not.
+        head: Last layer, from features to the logits of each step.
+        default_norm_over_time: Default of the class, as in its reference implementation.
+        recipe: Name and settings from which :func:`~snntorch_asnn.models.create_model` built the model, or
+            None.
 
     Example::
 
@@ -121,7 +122,10 @@ class SpikingModel(nn.Module, ABC):
         if not isinstance(carry, bool):
             raise TypeError(f"carry must be True or False; got {carry!r}")
         if carry and not self.direct_steps:
-            raise ValueError(f"carry must be False for encoding={encoding!r}, which has no analog step first")
+            raise ValueError(
+                f"carry must be False for encoding={encoding!r}, which does not begin with an analog step; "
+                "got True"
+            )
         self.carry = carry
         self.norm_over_time: NormOverTime = norm_over_time or self.default_norm_over_time
         check_choice("norm_over_time", self.norm_over_time, NormOverTime)
@@ -130,21 +134,24 @@ class SpikingModel(nn.Module, ABC):
         """Classify images.
 
         Args:
-            images: ``[B, C, H, W]``, in ``[0, 1]``; normalised with ``unnormalize``, and in any range with
-                ``encoding="direct"``. With ``encoding="none"`` a sequence ``[T, B, C, H, W]``.
-            return_steps: Return each step's share of the logits, whose mean is the usual output.
+            images: Images ``[B, C, H, W]`` in ``[0, 1]``. With ``unnormalize``, they must be normalised.
+                With ``encoding="direct"``, they may have any range. With ``encoding="none"``, they are a
+                sequence ``[T, B, C, H, W]``.
+            return_steps: Whether to return the weighted logits of each step, whose mean over time is the
+                usual output.
 
         Returns:
             Logits ``[B, num_classes]``, or ``[T, B, num_classes]`` with ``return_steps``.
 
         Raises:
-            TypeError: ``images`` is not a tensor of floats.
-            ValueError: ``images`` has another shape than the model was built for, or values on the CPU
-                that its code cannot take; or parts of the model are for another number of steps.
+            TypeError: ``images`` is not a floating point tensor.
+            ValueError: ``images`` does not have the shape that the model was built for, or has values that
+                its code does not accept (checked on a CPU only). Or parts of the model have different
+                numbers of steps.
         """
         logits = self.step_logits(self._encoded(images))
-        weighed: Tensor = self.readout.weigh(logits) if return_steps else self.readout(logits)
-        return weighed
+        out: Tensor = self.readout.weigh(logits) if return_steps else self.readout(logits)
+        return out
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Compute the input of the head at each step.
@@ -176,29 +183,29 @@ class SpikingModel(nn.Module, ABC):
 
     @abstractmethod
     def step_features(self, planes: Tensor) -> Tensor:
-        """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, F]``."""
+        """Map encoded images ``[T, B, C, H, W]`` to the features of each step ``[T, B, F]``."""
 
     def step_logits(self, planes: Tensor) -> Tensor:
-        """Map encoded images, ``[T, B, C, H, W]``, to logits, ``[T, B, num_classes]``."""
+        """Map encoded images ``[T, B, C, H, W]`` to logits ``[T, B, num_classes]``."""
         logits: Tensor = self.head(self.step_features(planes))
         return logits
 
     def stepping(self) -> ModelStepping:
-        """Run the model on one step after the other, such as planes of a sensor while they come.
+        """Run the model step by step, for example on the frames of a sensor as they arrive.
 
-        The states of the neurons are held by what the ``with`` statement gives, not by the model, and end
-        with the block. So the model can run other sequences in between, several blocks can be open at once,
-        and :func:`torch.compile` takes the step function.
+        The returned object stores the states of the neurons until the ``with`` block ends. The model itself
+        has no state, so it can run other sequences in between, and several blocks can be open at once.
+        :func:`torch.compile` works on the returned object.
 
         Returns:
-            A context manager that is called with the planes of the next step, ``[B, C, H, W]``, and gives
-            that step's share of the logits, ``[B, num_classes]``: the mean over all steps is the model's
-            output. Its ``keep(rows)`` goes on with some samples of the batch only, and its ``step`` is the
-            index of the next step.
+            A context manager. Call it with the planes of the next step ``[B, C, H, W]`` to get that step's
+            weighted logits ``[B, num_classes]``, whose mean over all steps is the model's output. Its method
+            ``keep(rows)`` continues with some samples of the batch only. Its attribute ``step`` is the index
+            of the next step.
 
         Raises:
-            ValueError: A layer keeps no state or hides it, parts are for another number of steps, or norms
-                take their statistics from all steps together, as in training with
+            ValueError: A layer cannot run step by step, parts of the model have different numbers of steps,
+                or norms take their statistics from all steps together, as in training with
                 ``norm_over_time="pooled"``.
 
         Example::
@@ -217,25 +224,26 @@ class SpikingModel(nn.Module, ABC):
 
     @property
     def num_steps(self) -> int:
-        """T; :meth:`resize_steps` changes it."""
+        """Number of steps T; :meth:`resize_steps` changes it."""
         return self._num_steps
 
     @num_steps.setter
     def num_steps(self, num_steps: int) -> None:
         if num_steps != self._num_steps:
             raise ValueError(
-                f"num_steps must be changed with model.resize_steps({num_steps}), for all parts of the model"
-                f" at once; got {num_steps} for {self._num_steps}"
+                f"num_steps must be changed with model.resize_steps({num_steps}), which changes all parts of "
+                f"the model together; got an assignment of {num_steps}"
             )
 
     def resize_steps(self, num_steps: int) -> Self:
-        """Let the model run another number of steps, with what it has for each step resampled.
+        """Change the number of steps, and resample all parameters that depend on the step.
 
         Parameters of neurons, norms, first layer and readout are interpolated linearly in time; the first and
-        the last step keep their values. They become new objects, so build the optimizer afterwards.
+        the last step keep their values. Parameters are replaced by new ones, so build the optimizer
+        afterwards.
 
         Args:
-            num_steps: The new T.
+            num_steps: New number of steps T.
 
         Returns:
             The model itself.
@@ -243,7 +251,7 @@ class SpikingModel(nn.Module, ABC):
         Raises:
             TypeError: ``num_steps`` is not an integer.
             ValueError: ``num_steps`` is below 1, does not fit the analog steps that the first layer was built
-                for, or the encoding is for one number of steps only; nothing has been changed then.
+                for, or the encoding supports one number of steps only. The model is then unchanged.
 
         Example::
 
@@ -258,35 +266,34 @@ class SpikingModel(nn.Module, ABC):
 
     @property
     def direct_steps(self) -> int:
-        """Number of steps that need a first layer of their own: the analog ones of a hybrid code."""
+        """Number of analog steps with their own first layer: above 0 for hybrid codes only."""
         return self.encode.direct_steps if self.encode.direct_steps < self.num_steps else 0
 
     @property
     def analog_steps(self) -> AnalogSteps:
-        """What the first layer must know of the code."""
+        """Numbers of steps in the code that the first layer depends on."""
         return AnalogSteps(self.direct_steps, self.num_steps - self.direct_steps if self.carry else 0)
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
-        """Write weights and settings to one safetensors file, to be read by ``from_pretrained``.
+        """Save weights and settings to one safetensors file for ``from_pretrained``.
 
-        The file appears under its name only when it is complete. Settings that are no plain values, such
-        as a callable for ``neuron``, are left out: :func:`~snntorch_asnn.models.from_pretrained` asks for
-        them.
+        The file appears under its name only when it is complete. Settings that are not plain values, such
+        as a callable for ``neuron``, are not saved; pass them to
+        :func:`~snntorch_asnn.models.from_pretrained` again.
 
         Args:
-            path: The file, in a folder that exists.
+            path: File to write, in an existing folder.
 
         Raises:
-            ValueError: The model was made without :func:`~snntorch_asnn.models.create_model`, so that its
-                settings are not known; its norms differ in ``norm_over_time``; its layers are not those that
-                the settings make, or weights are not finite; or ``path`` is a folder or in one that does not
-                exist.
-            ModuleNotFoundError: Safetensors is not installed.
+            ValueError: The model was not built by :func:`~snntorch_asnn.models.create_model`, its norms
+                differ in ``norm_over_time``, its layers do not match its settings, or weights are not
+                finite. Or ``path`` is a folder, or its folder does not exist.
+            ModuleNotFoundError: The package safetensors is not installed.
         """
         save(self, path)
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the head by a fresh one, to train the model on other classes.
+        """Replace the head by a freshly initialised one, to train the model on other classes.
 
         Args:
             num_classes: Number of classes.
@@ -307,8 +314,8 @@ class SpikingModel(nn.Module, ABC):
         old = getattr(self, "head", None)
         if not isinstance(old, nn.Linear):
             raise ValueError(
-                f"head must be an nn.Linear to be replaced; got {type(old).__name__}: override"
-                f" reset_classifier in {type(self).__name__}"
+                f"head must be an nn.Linear to be replaced; got {type(old).__name__}; override "
+                f"reset_classifier in {type(self).__name__}"
             )
         new = nn.Linear(
             old.in_features, num_classes, old.bias is not None, old.weight.device, old.weight.dtype
@@ -321,7 +328,7 @@ class SpikingModel(nn.Module, ABC):
 
     @staticmethod
     def init_classifier(model: nn.Module) -> None:
-        """Draw the weights of a fresh head; PyTorch's stay unless a class does otherwise."""
+        """Initialise a new head. The default keeps PyTorch's initialisation; subclasses may override it."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was given by hand: a function of the user's own may not be pickled."""
@@ -330,13 +337,13 @@ class SpikingModel(nn.Module, ABC):
     def _load_from_state_dict(
         self, state_dict: MutableMapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Take keys of earlier versions; say what is wrong where the file has norms of each step."""
+        """Accept keys of earlier versions, and explain mismatches in steps and norms."""
         errors: list[str] = args[-1]
         take_earlier_keys(self, state_dict, prefix)
         if (steps := steps_of_state(self, state_dict, prefix)) != self.num_steps:
             errors.append(
-                f"state_dict is of a model with num_steps={steps}, and this one has {self.num_steps}: "
-                "model.load_state_dict(..., resize=True) resamples what there is for each step"
+                f"state_dict must be of a model with num_steps={self.num_steps}; got num_steps={steps}; call "
+                "model.load_state_dict(..., resize=True) to resample it"
             )
         for name, norm in self.named_modules():
             given = state_dict.get(f"{prefix}{name}.running_mean")
@@ -346,9 +353,9 @@ class SpikingModel(nn.Module, ABC):
                 and getattr(given, "ndim", 1) == 2
             ):
                 errors.append(
-                    f"state_dict has running averages of each step for {name!r}, and the model is "
-                    f"{self.norm_over_time!r}: call set_norm_over_time(model, 'step_statistics'), or 'step', "
-                    "before loading"
+                    f"state_dict has running averages for each step of {name!r}, but the model has "
+                    f"norm_over_time={self.norm_over_time!r}; before loading, call "
+                    "set_norm_over_time(model, 'step_statistics') or set_norm_over_time(model, 'step')"
                 )
                 break
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
@@ -361,20 +368,20 @@ class SpikingModel(nn.Module, ABC):
         *,
         resize: bool = False,
     ) -> Any:
-        """Load parameters and buffers, as every module does.
+        """Load parameters and buffers.
 
         Args:
-            state_dict: Of a model of the same architecture.
-            strict: Whether all keys must be there, and no others.
+            state_dict: State dict of a model with the same architecture.
+            strict: Whether missing and unexpected keys are an error.
             assign: Whether the tensors become the model's own instead of being copied.
-            resize: Whether the state dict may be of another number of steps: what it has for each step is
-                then resampled to the model's, as by :meth:`resize_steps`.
+            resize: Whether the state dict may have another number of steps. It is then resampled to the
+                model's number of steps, as in :meth:`resize_steps`.
 
         Returns:
-            Keys that are missing, and keys that the model does not have.
+            Missing and unexpected keys.
 
         Raises:
-            RuntimeError: The state dict does not fit. With ``resize`` the model is then unchanged.
+            RuntimeError: The state dict does not fit. With ``resize``, the model is then unchanged.
             ValueError: With ``resize``, the model cannot have the state dict's number of steps.
 
         Example::
@@ -393,23 +400,23 @@ class SpikingModel(nn.Module, ABC):
         return result
 
     def earlier_keys(self) -> Mapping[str, str]:
-        """Return keys of files of earlier versions, or beginnings that end in a dot, and today's.
+        """Return keys of earlier versions, or prefixes that end in a dot, with their current names.
 
-        Every way of loading takes both.
+        All ways of loading accept both.
         """
         return {}
 
     def reference_keys(self) -> Mapping[str, TargetKeys]:
-        """Return where each key of the reference's checkpoint goes, for ``load_reference_weights``.
+        """Return the keys of this model that receive each tensor of a reference checkpoint.
 
-        A key of this model's ``state_dict`` takes the tensor whole; of a tuple each entry takes one
-        row, and of :class:`Copies` each takes it whole; None marks what the checkpoint holds and this
-        model has no use for.
+        :func:`~snntorch_asnn.models.load_reference_weights` uses them. A single key receives the whole
+        tensor, each key of a tuple one row, and each key of :class:`Copies` the whole tensor. With None, the
+        tensor is dropped.
         """
-        raise TypeError(f"model must have reference checkpoints; {type(self).__name__} has none")
+        raise TypeError(f"model must have reference checkpoints; got {type(self).__name__} without them")
 
     def network_keys(self) -> list[str]:
-        """Return the keys of ``state_dict`` less those of neurons, code and readout."""
+        """Return the keys of ``state_dict`` except the keys of neurons, encoder and readout."""
         others = ["encode", "readout"]
         parts = (OverTime, AnalogCarry)
         others += [name for name, module in self.named_modules() if isinstance(module, parts)]

@@ -1,4 +1,4 @@
-"""Weights of files that earlier versions wrote, under today's keys."""
+"""Convert files of earlier versions to the current keys and shapes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["current_key", "is_pointwise", "take_earlier_keys"]
 
 
 def take_earlier_keys(model: nn.Module, tensors: MutableMapping[str, Any], prefix: str = "") -> None:
-    """Give tensors of an earlier version's file the keys and shapes of today, in place.
+    """Convert the keys and shapes of an earlier version's file to the current ones, in place.
 
-    Weights of linear layers once had the shape of convolutions with kernel size 1 in some networks.
+    In earlier versions, some linear layers stored their weights in the shape of 1×1 convolutions.
 
     Args:
-        model: Whose :meth:`~snntorch_asnn.models.SpikingModel.earlier_keys` say which keys those are.
-        tensors: The file's.
-        prefix: Beginning of the model's keys in the file.
+        model: Model whose :meth:`~snntorch_asnn.models.SpikingModel.earlier_keys` lists the old keys.
+        tensors: Tensors of the file.
+        prefix: Prefix of the model's keys in the file.
     """
     earlier: Mapping[str, str] = getattr(model, "earlier_keys", dict)()
     own = model.state_dict() if earlier else {}
@@ -33,11 +33,11 @@ def take_earlier_keys(model: nn.Module, tensors: MutableMapping[str, Any], prefi
 
 
 def current_key(earlier: Mapping[str, str], key: str) -> str:
-    """What a key is called today; the key itself if it is no earlier one.
+    """Return the current name of a key, or the key itself if it is not an earlier one.
 
     Args:
-        earlier: Keys, or beginnings of keys that end in a dot, and what stands for them today.
-        key: Of any version.
+        earlier: Old keys, or prefixes that end in a dot, with their current names.
+        key: Key of any version.
     """
     if key in earlier:
         return earlier[key]
@@ -50,5 +50,5 @@ def current_key(earlier: Mapping[str, str], key: str) -> str:
 
 
 def is_pointwise(value: Tensor, linear: Tensor) -> bool:
-    """Whether a tensor is the weight of a convolution of kernel size 1 that a linear layer stands for."""
+    """Whether a tensor is the weight of a 1×1 convolution that fits a linear layer."""
     return linear.ndim == 2 and value.ndim > 2 and value.shape == (*linear.shape, *[1] * (value.ndim - 2))

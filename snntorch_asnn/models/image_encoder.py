@@ -1,4 +1,4 @@
-"""From images to the sequence that a model of the zoo sees."""
+"""Encode images into the input sequence of a model."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ EncodingLike = str | nn.Module | Callable[[Tensor, int], Tensor]
 
 
 class ImageEncoder(nn.Module):
-    """Encode images, with the shapes checked on both sides.
+    """Encode images, and check the shapes of input and output.
 
     Args:
         encoding: Name of a code, callable ``(images, num_steps)``, module ``(images)``, or
             ``"none"``.
         num_steps: Number of steps T.
-        image_shape: (C, H, W).
-        normalize: See :class:`~snntorch_asnn.encoding.Encoder`; for a name or a callable.
-        unnormalize: As ``normalize``.
+        image_shape: Shape ``(C, H, W)`` of one image.
+        normalize: See :class:`~snntorch_asnn.encoding.Encoder`. It needs a name or a callable.
+        unnormalize: See ``normalize``.
 
     Attributes:
-        direct_steps: Number of analog steps at the start of a hybrid code, 0 for every other code.
-            A module says so in an attribute of this name, a callable in the default of an argument.
+        direct_steps: Number of analog steps at the start of a hybrid code; 0 for other codes. A module
+            declares it as an attribute of this name, a callable as the default of such an argument.
 
     Raises:
-        TypeError: ``encoding`` is nothing of this.
+        TypeError: ``encoding`` has another type.
         ValueError: The name is unknown, a module encodes into another number of steps, or moments do not
             fit.
 
@@ -69,23 +69,23 @@ class ImageEncoder(nn.Module):
         planes: Tensor = self.encoder(images)
         if planes.shape != (self.num_steps, *images.shape):
             raise ValueError(
-                f"encoding must give shape {(self.num_steps, *images.shape)}; got {tuple(planes.shape)}"
+                f"encoding must return shape {(self.num_steps, *images.shape)}; got {tuple(planes.shape)}"
             )
         return planes
 
     def resize_steps(self, num_steps: int) -> None:
-        """Encode into another number of steps.
+        """Change the number of steps.
 
         Raises:
-            ValueError: The encoder cannot.
+            ValueError: The encoder supports one number of steps only.
         """
         resize = getattr(self.encoder, "resize_steps", None)
         if resize is not None:
             resize(num_steps)
         elif getattr(self.encoder, "num_steps", num_steps) != num_steps:
             raise ValueError(
-                f"num_steps must stay {self.num_steps}: the encoding is for that and has no resize_steps;"
-                f" got {num_steps}"
+                f"num_steps must be {self.num_steps}, because the encoding has no resize_steps; "
+                f"got {num_steps}"
             )
         self.num_steps = num_steps
 
@@ -93,7 +93,7 @@ class ImageEncoder(nn.Module):
         if not isinstance(images, Tensor):
             raise TypeError(f"images must be a tensor; got {type(images).__name__}")
         if not images.is_floating_point():
-            raise TypeError(f"images must be of a floating point dtype; got {images.dtype}")
+            raise TypeError(f"images must have a floating point dtype; got {images.dtype}")
         channels, height, width = self.image_shape
         wanted, fits = f"[B, {channels}, {height}, {width}]", images.ndim == 4
         if self.encoder is None:
@@ -106,7 +106,7 @@ class ImageEncoder(nn.Module):
 def _check_moments(
     encoder: nn.Module | None, moments: Mapping[str, Any], image_shape: tuple[int, int, int]
 ) -> None:
-    """Refuse moments that are not of these images."""
+    """Refuse moments that do not fit the channels of the images."""
     for argument, given in moments.items():
         if given is None:
             continue
@@ -123,10 +123,9 @@ def _check_moments(
 def _encoder(encoding: EncodingLike, num_steps: int, **moments: Any) -> nn.Module | None:
     for argument, given in moments.items():
         if given is not None and (encoding == "none" or isinstance(encoding, nn.Module)):
-            cure = "normalise the sequence" if encoding == "none" else "give it to the encoding"
+            cure = "normalise the sequence" if encoding == "none" else "pass it to the encoding"
             raise ValueError(
-                f"{argument} must be None with an encoding that is a module or 'none'; {cure} itself;"
-                f" got {given!r}"
+                f"{argument} must be None if encoding is a module or 'none'; got {given!r}; {cure} instead"
             )
         if isinstance(given, str):
             raise ValueError(f"{argument} must be None or (mean, std); got {given!r}")
@@ -142,5 +141,5 @@ def _encoder(encoding: EncodingLike, num_steps: int, **moments: Any) -> nn.Modul
         return Encoder(num_steps, code=encoding, **moments)
     steps = getattr(encoding, "num_steps", num_steps)
     if steps != num_steps:
-        raise ValueError(f"encoding must be for num_steps={num_steps}; got one for {steps}")
+        raise ValueError(f"encoding must have num_steps={num_steps}; got num_steps={steps}")
     return encoding

@@ -1,4 +1,4 @@
-"""Initial weights of the published networks, where they are not PyTorch's."""
+"""Weight initialisations of the published networks that differ from PyTorch's."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["init_convolutions", "init_linear", "init_truncated"]
 
 
 def init_linear(model: nn.Module) -> None:
-    """Draw linear layers from a normal of spread 0.02, cut off at ±2, with zero biases."""
+    """Initialise linear layers from a normal with standard deviation 0.02, cut off at ±2; zero the biases."""
     for layer in model.modules():
         if isinstance(layer, nn.Linear):
             _truncated(layer)
 
 
 def init_truncated(model: nn.Module) -> None:
-    """Draw convolutions and the MLPs from that normal, and leave the other layers PyTorch's."""
+    """Initialise convolutions and MLPs as :func:`init_linear` does, and leave the other layers unchanged."""
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):
             _truncated(layer)
@@ -32,7 +32,7 @@ def _truncated(layer: nn.Linear | nn.Conv2d) -> None:
 
 
 def init_convolutions(model: nn.Module) -> None:
-    """Draw convolutions from a normal whose variance is 2 over the fan-out, as for rectifiers."""
+    """Initialise convolutions from a normal with variance 2 / fan-out (Kaiming)."""
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

@@ -38,22 +38,22 @@ class LeNetSettings(ModelSettings, total=False):
 
 
 class LeNet(SpikingModel):
-    """Three convolutions and two linear layers, spiking.
+    """Spiking network with three convolutions and two linear layers.
 
-    Each of ``channels`` is a stage: 3×3 convolution, batch norm, neuron, 2×2 max pooling. A linear
-    layer with batch norm and neuron follows, and a linear layer to the logits of each step. With a
-    hybrid code the analog steps have a first convolution and norm of their own.
+    Each entry of ``channels`` is a stage: 3×3 convolution, batch norm, neuron, 2×2 max pooling. Then come a
+    linear layer with batch norm and neuron, and a linear layer that gives the logits of each step. With a
+    hybrid code, the analog steps have their own first convolution and norm.
 
-    The reference code runs step by step, so that in training a batch norm takes the statistics of each step
-    and moves one pair of running averages T times: ``norm_over_time="sequential"``, the default here.
+    The reference code runs step by step. So in training, its batch norms take the statistics of each step and
+    update one pair of running averages T times. This is ``norm_over_time="sequential"``, the default here.
 
     Args:
         channels: Output channels of the three convolutions.
         hidden: Width of the first linear layer.
         neuron: See :func:`~snntorch_asnn.models.create_model`.
         sharing: See :func:`~snntorch_asnn.models.create_model`.
-        **settings: The other arguments of :func:`~snntorch_asnn.models.create_model`; images of 8×8 pixels or
-            more.
+        **settings: The other arguments of :func:`~snntorch_asnn.models.create_model`. The images must have at
+            least 8×8 pixels.
 
     Raises:
         TypeError: An argument has a wrong type.
@@ -83,7 +83,9 @@ class LeNet(SpikingModel):
         super().__init__(**settings)
         height, width = self.image_size
         if min(height, width) < 8:
-            raise ValueError(f"image_size must be at least 8, for three poolings; got {self.image_size}")
+            raise ValueError(
+                f"image_size must be at least 8, because three poolings halve it; got {self.image_size}"
+            )
         if len(channels) != 3:
             raise ValueError(f"channels must be three numbers; got {channels!r}")
         for count in channels:
@@ -100,7 +102,7 @@ class LeNet(SpikingModel):
         set_norm_over_time(self, self.norm_over_time)
 
     def step_features(self, planes: Tensor) -> Tensor:
-        """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, F]``."""
+        """Map encoded images ``[T, B, C, H, W]`` to the features of each step ``[T, B, F]``."""
         x = self.pool(self.conv1(planes))
         x = self.pool(self.conv2(x))
         x = self.pool(self.conv3(x))
@@ -108,7 +110,7 @@ class LeNet(SpikingModel):
         return features
 
     def reference_keys(self) -> dict[str, TargetKeys]:
-        """Return where each key of the reference code's checkpoint goes."""
+        """Return the keys that receive each tensor of the reference code's checkpoint."""
         names = {
             "conv1": Published("con1", "bn1", ""),
             "conv2": Published("con2", "bn2", ""),
@@ -123,7 +125,7 @@ class LeNet(SpikingModel):
             unused += [f"{layer}.{suffix}" for suffix in _AFFINE] + [f"{norm}.{suffix}" for suffix in _NORM]
         targets = dict.fromkeys(unused) | reference_keys(self, names)
         for key, place in targets.copy().items():
-            if isinstance(place, Copies):  # the analog steps have a layer of their own in the reference too
+            if isinstance(place, Copies):  # In the reference, too, the analog steps have their own layer.
                 name, _, suffix = key.partition(".")
                 targets[key], targets[f"{name}1.{suffix}"] = place
         weighted = isinstance(self.readout, TimeWeightedReadout)
@@ -133,7 +135,7 @@ class LeNet(SpikingModel):
         return targets
 
     def _time_parameters(self, name: str) -> tuple[str, ...] | None:
-        """Keys of a parameter of the four neurons; None where they do not have it."""
+        """Return the keys of a parameter of the four neurons; None if the neurons do not have it."""
         neurons = {key: module for key, module in self.named_modules() if isinstance(module, OverTime)}
         for layer in neurons.values():
             if not isinstance(layer.neuron, AdaptiveLeaky):
@@ -146,7 +148,7 @@ class LeNet(SpikingModel):
         return tuple(f"{key}.neuron.{name}" for key in neurons)
 
     def earlier_keys(self) -> dict[str, str]:
-        """Return the keys of version 0.0, and today's."""
+        """Return the keys of version 0.0 with their current names."""
         hybrid = "conv1.conv_norm"
         return {
             "stem.0.0.": "conv1.conv.",
@@ -172,5 +174,5 @@ class LeNet(SpikingModel):
 
 @register_model
 def lenet(**settings: Unpack[LeNetSettings]) -> LeNet:
-    """LeNet of the method's published code, for CIFAR."""
+    """LeNet for CIFAR, as in the method's published code."""
     return LeNet(**settings)

@@ -1,4 +1,4 @@
-"""Max-Former: a spiking transformer that keeps high frequencies."""
+"""Max-Former, a spiking transformer that preserves high frequencies."""
 
 from __future__ import annotations
 
@@ -55,22 +55,25 @@ class MaxFormerSettings(ModelSettings, total=False):
 
 
 class MaxFormer(PublishedModel):
-    r"""Hierarchical spiking transformer: depthwise convolutions mix tokens where there are many.
+    r"""Hierarchical spiking transformer whose early stages mix tokens by depthwise convolutions.
 
-    Three stages at widths D/4, D/2 and D. Neurons come before the convolutions, so that the residual stream
-    is membranes. Blocks of the first two stages mix tokens by a depthwise convolution, or not at all, those
-    of the third by :class:`~snntorch_asnn.layers.SpikingSelfAttention`; all go on with
-    :class:`~snntorch_asnn.layers.SpikingMLP`. Between the stages a patch embedding takes the maximum after
-    the convolution, which keeps high frequencies. The head sees the mean over tokens, through a neuron.
+    The three stages have widths D/4, D/2 and D. Neurons come before the convolutions, so the residual stream
+    carries membranes. Blocks of the first two stages mix tokens by a depthwise convolution or not at all.
+    Blocks of the third stage use :class:`~snntorch_asnn.layers.SpikingSelfAttention`. Every block ends with a
+    :class:`~snntorch_asnn.layers.SpikingMLP`.
+
+    Between the stages, a patch embedding applies max pooling after the convolution, which preserves high
+    frequencies. At the end, a neuron turns the mean over tokens into spikes for the head.
 
     Args:
-        dim: D, channels of a token in the last stage; divisible by 8 and ``num_heads``.
+        dim: Channels D of a token in the last stage. It must be divisible by 8 and ``num_heads``.
         depths: Number of blocks in each stage.
         num_heads: Number of heads in the third stage.
-        kernel_sizes: Of the depthwise convolutions in the first two stages, odd; 0 for no mixing.
-        mlp_ratio: Width of an MLP over the stage's.
-        small_images: Whether the first stage keeps the image's size, as for CIFAR; otherwise it divides
-            it by 4, as for ImageNet.
+        kernel_sizes: Kernel sizes of the depthwise convolutions in the first two stages, odd, or 0 for no
+            mixing.
+        mlp_ratio: Hidden width of an MLP divided by the stage's width.
+        small_images: Whether the first stage keeps the size of the image, as for CIFAR. Otherwise it divides
+            the size by 4, as for ImageNet.
         neuron: See :func:`~snntorch_asnn.models.create_model`.
         sharing: See :func:`~snntorch_asnn.models.create_model`.
         **settings: The other arguments of :func:`~snntorch_asnn.models.create_model`.
@@ -112,7 +115,9 @@ class MaxFormer(PublishedModel):
         for depth in depths:
             check_count("depths", depth)
         if [bool(size % 2 or not size) for size in kernel_sizes] != [True, True]:
-            raise ValueError(f"kernel_sizes must be two odd numbers, or 0 for none; got {kernel_sizes!r}")
+            raise ValueError(
+                f"kernel_sizes must be two odd numbers, or 0 for no mixing; got {kernel_sizes!r}"
+            )
         check_count("mlp_ratio", mlp_ratio)
         check_multiple("dim", dim, 8)
         check_divides("num_heads", num_heads, "dim", dim)
@@ -142,14 +147,17 @@ class MaxFormer(PublishedModel):
         set_norm_over_time(self, self.norm_over_time)
 
     def step_features(self, planes: Tensor) -> Tensor:
-        """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, D]``."""
+        """Map encoded images ``[T, B, C, H, W]`` to the features of each step ``[T, B, D]``."""
         x = on_tokens(self.stage1, self.embed1(planes))
         x = on_tokens(self.stage2, self.embed2(x))
         tokens = self.stage3(to_tokens(self.embed3(x)))
         return self.spike(tokens.mean(2))  # type: ignore[no-any-return]
 
     def reference_keys(self) -> dict[str, TargetKeys]:
-        """Return where each key of a published checkpoint goes; ImageNet's first mixers have another name."""
+        """Return the keys that receive each tensor of a published checkpoint.
+
+        In checkpoints for ImageNet, the mixers of the first stage have another name.
+        """
         targets = super().reference_keys()
         return targets | {
             key.replace(".mixer.conv", ".mixer.conv5"): place
@@ -158,7 +166,7 @@ class MaxFormer(PublishedModel):
         }
 
     def _published_names(self) -> list[dict[str, Published]]:
-        """Return the names of the reference code, whose two stems differ."""
+        """Return the names of the reference code, which differ between the two stems."""
         if isinstance(self.embed1, _CifarStem):
             names = {
                 "embed1.conv1": published("patch_embed1.proj_*"),
@@ -195,7 +203,7 @@ class MaxFormer(PublishedModel):
 
 
 def _mixing(depth: int, width: int, kernel: int, size: Size, ratio: int, spiking: NeuronBuilder) -> nn.Module:
-    """Blocks of one of the first two stages, on tokens that form images of ``size``."""
+    """Build the blocks of one of the first two stages, on the tokens of feature maps of ``size``."""
     blocks = []
     for _ in range(depth):
         mixer = {"mixer": DepthwiseMixer(width, kernel, size, spiking)} if kernel else {}
@@ -204,7 +212,7 @@ def _mixing(depth: int, width: int, kernel: int, size: Size, ratio: int, spiking
 
 
 class _CifarStem(nn.Module):
-    """Keeps the image's size."""
+    """Stem that keeps the size of the image."""
 
     def __init__(self, in_channels: int, width: int, spiking: NeuronBuilder, code: AnalogSteps) -> None:
         super().__init__()
@@ -221,7 +229,7 @@ class _CifarStem(nn.Module):
 
 
 class _ImageNetStem(nn.Module):
-    """Divides the image's size by 4."""
+    """Stem that divides the size of the image by 4."""
 
     def __init__(self, in_channels: int, width: int, spiking: NeuronBuilder, code: AnalogSteps) -> None:
         super().__init__()
@@ -237,7 +245,7 @@ class _ImageNetStem(nn.Module):
 
 
 class _MaxEmbedding(nn.Module):
-    """Half the size at twice the channels, the maximum taken on both paths."""
+    """Halve the size and double the channels, with max pooling on both paths."""
 
     def __init__(self, width: int, spiking: NeuronBuilder) -> None:
         super().__init__()
@@ -270,7 +278,7 @@ def _imagenet(dim: int, settings: MaxFormerSettings) -> MaxFormer:
 
 @register_model
 def maxformer_tiny(**settings: Unpack[MaxFormerSettings]) -> MaxFormer:
-    """Max-Former of one block a stage at width 64, for tests and tutorials."""
+    """Max-Former with one block per stage at width 64, for tests and tutorials."""
     filled: MaxFormerSettings = {"dim": 64, "depths": (1, 1, 1), "num_heads": 2, **settings}
     return MaxFormer(**filled)
 

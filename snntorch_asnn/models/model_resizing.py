@@ -1,4 +1,4 @@
-"""Another number of steps for a whole model: its encoder, first layer, norms, neurons and readout."""
+"""Change the number of steps of a whole model: encoder, first layer, norms, neurons and readout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["check_steps", "resize_model", "resized_state", "steps_of_state"]
 
 
 def resize_model(model: SpikingModel, num_steps: int) -> None:
-    """Resample all that a model has for each step; everything is checked before anything is changed.
+    """Resample all parts of a model that depend on the step, after checking that this is possible.
 
     Raises:
         ValueError: The number of analog steps does not allow it, or a part cannot be resampled.
@@ -30,7 +30,7 @@ def resize_model(model: SpikingModel, num_steps: int) -> None:
     if (0 < direct < before) != (0 < direct < num_steps):
         wanted = f"above direct_steps={direct}" if direct < before else f"at most direct_steps={direct}"
         raise ValueError(
-            f"num_steps must be {wanted}, as the first layer of the model was built; got {num_steps}"
+            f"num_steps must be {wanted}, because the first layer was built for that; got {num_steps}"
         )
     parts = list(_parts(model, num_steps))
     model.encode.resize_steps(num_steps)
@@ -42,19 +42,19 @@ def resize_model(model: SpikingModel, num_steps: int) -> None:
 
 
 def steps_of_state(model: SpikingModel, state: Mapping[str, Any], prefix: str = "") -> int:
-    """Number of steps of the model that a state dict is of; the model's own where nothing tells.
+    """Return the number of steps in a state dict, or the model's own if no tensor shows it.
 
     Args:
-        model: A model of the same architecture.
+        model: Model of the same architecture.
         state: The state dict.
-        prefix: Beginning of the model's keys in it.
+        prefix: Prefix of the model's keys in it.
     """
     names = {module: name for name, module in model.named_modules()}
     for part, steps in _parts(model, model.num_steps):
         if steps != model.num_steps or isinstance(part, AnalogCarry):
             continue
         if isinstance(part, AdaptiveNeuron) and f"{prefix}{names[part]}.gain" not in state:
-            continue  # one of snnTorch's, whose values are for all steps
+            continue  # A snnTorch neuron's values hold for all steps.
         for key, own in part.state_dict().items():
             found = state.get(f"{prefix}{names[part]}.{key}")
             if isinstance(found, Tensor) and 0 < own.ndim == found.ndim and own.shape[1:] == found.shape[1:]:
@@ -65,13 +65,13 @@ def steps_of_state(model: SpikingModel, state: Mapping[str, Any], prefix: str = 
 def resized_state(
     model: SpikingModel, state: Mapping[str, Any], strict: bool
 ) -> tuple[dict[str, Tensor], Any]:
-    """A state dict of another number of steps, resampled to the model's.
+    """Resample a state dict to the model's number of steps.
 
     Returns:
-        The resampled tensors, and what ``load_state_dict`` says of the keys.
+        The resampled tensors, and the missing and unexpected keys.
 
     Raises:
-        RuntimeError: The state dict does not fit the model in anything but the number of steps.
+        RuntimeError: The state dict does not fit the model, even apart from the number of steps.
         ValueError: The model cannot have the state dict's number of steps.
     """
     state = dict(state)
@@ -85,35 +85,35 @@ def resized_state(
 
 
 def check_steps(model: SpikingModel) -> None:
-    """Refuse a model whose parts are for different numbers of steps.
+    """Refuse a model whose parts have different numbers of steps.
 
     Raises:
-        ValueError: Names the part, and what brings them together.
+        ValueError: A part has another number of steps than the model. The message names the part.
     """
     for module in model.modules():
         own = getattr(module, "num_steps", None)
         if own is not None and own != model.num_steps and _is_of_all_steps(module, model):
             name = next(name for name, found in model.named_modules() if found is module)
             raise ValueError(
-                f"model must be for one number of steps, num_steps={model.num_steps}; got {name} for {own}:"
-                " change all at once with model.resize_steps"
+                f"all parts of the model must have num_steps={model.num_steps}; got {name} with "
+                f"num_steps={own}; change them together with model.resize_steps"
             )
 
 
 def _is_of_all_steps(module: nn.Module, model: SpikingModel) -> bool:
-    """Whether a part has something for every step of the sequence."""
+    """Whether a part has values for every step of the sequence."""
     if isinstance(module, AdaptiveNeuron):
         return module.on_overrun == "raise"
     return module in (model.encode, model.encode.encoder, model.readout)
 
 
 def _parts(model: SpikingModel, num_steps: int) -> Iterator[tuple[Any, int]]:
-    """Each part of the network with something for each step, and the number of steps that it is to have."""
+    """Yield each part of the network that depends on the step, and the part's new number of steps."""
     direct = model.direct_steps
-    of_copies: dict[nn.Module, int] = {}
+    steps_in_copies: dict[nn.Module, int] = {}
     for layer in model.modules():
         if isinstance(layer, RunsNorms):
-            of_copies |= layer.steps_of_norms(num_steps)
+            steps_in_copies |= layer.steps_of_norms(num_steps)
     encoding = set(model.encode.modules())
     for module in model.modules():
         if module in encoding or not hasattr(module, "resize_steps") or module is model:
@@ -124,9 +124,9 @@ def _parts(model: SpikingModel, num_steps: int) -> Iterator[tuple[Any, int]]:
         elif isinstance(module, AnalogCarry):
             yield module, num_steps - direct
         else:
-            yield module, of_copies.get(module, num_steps)
+            yield module, steps_in_copies.get(module, num_steps)
 
 
 def _holds(neuron: AdaptiveNeuron) -> bool:
-    """Whether a neuron's parameters of one step are those of all."""
+    """Whether a neuron uses the parameters of one step at all steps."""
     return neuron.on_overrun == "hold"

@@ -1,4 +1,4 @@
-"""Arguments that all models of the zoo take, as types."""
+"""Types of the arguments that all models of the zoo take."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["BaseSettings", "ModelSettings", "refuse_unknown"]
 class BaseSettings(TypedDict, total=False):
     """Arguments of :class:`~snntorch_asnn.models.SpikingModel`, to type the ``**settings`` of a subclass.
 
-    None stands for the model's default. See :func:`~snntorch_asnn.models.create_model` for each of them.
+    None means the model's default. See :func:`~snntorch_asnn.models.create_model` for each argument.
     """
 
     num_classes: Required[int]
@@ -51,8 +51,8 @@ class ModelSettings(BaseSettings, total=False):
     sharing: Sharing
 
 
-_OF_CREATE_MODEL = ("fused", "step_norm")
-"""What only :func:`create_model` takes."""
+_ONLY_CREATE_MODEL = ("fused", "step_norm")
+"""Arguments that only :func:`create_model` takes."""
 
 _OTHER_NAMES = {
     "T": "num_steps",
@@ -65,19 +65,19 @@ _OTHER_NAMES = {
     "code": "encoding",
     "share": "sharing",
 }
-"""What other packages call an argument."""
+"""Names of arguments in other packages."""
 
 
 def refuse_unknown(model: type, unknown: Mapping[str, object]) -> None:
     """Refuse keyword arguments that a class of models does not take.
 
     Raises:
-        TypeError: There are some. The message names the nearest argument, or all that there are.
+        TypeError: There is one. The message names the nearest argument, or all known arguments.
     """
     for name in unknown:
-        if name in _OF_CREATE_MODEL:
-            raise TypeError(f"{model.__name__} takes no argument {name!r}; create_model does")
-        known = [*_arguments_of(model), *_OF_CREATE_MODEL]
+        if name in _ONLY_CREATE_MODEL:
+            raise TypeError(f"{model.__name__} takes no argument {name!r}; pass it to create_model")
+        known = [*_arguments_of(model), *_ONLY_CREATE_MODEL]
         hint = did_you_mean(name, known, other_names=_OTHER_NAMES)
         raise TypeError(
             f"{model.__name__} takes no argument {name!r}{hint or '; it takes ' + ', '.join(known)}"
@@ -85,7 +85,7 @@ def refuse_unknown(model: type, unknown: Mapping[str, object]) -> None:
 
 
 def _arguments_of(model: type) -> list[str]:
-    """Names of keyword arguments of a class and of those that it inherits from, the common ones first."""
+    """Names of the keyword arguments of a class and its bases, beginning with the bases."""
     names: dict[str, None] = {}
     for owner in reversed(model.__mro__):
         if "__init__" in vars(owner):

@@ -1,4 +1,4 @@
-"""A model of the zoo, run on one step after the other."""
+"""Run a model of the zoo step by step."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["ModelStepping"]
 
 
 class ModelStepping(Stepping):
-    """Runs a model on one step at a time, see :meth:`SpikingModel.stepping`.
+    """Run a model one step at a time, see :meth:`SpikingModel.stepping`.
 
     Args:
-        model: The model, which is left as it is.
+        model: Model to run, which is not changed.
 
     Attributes:
         step: Index of the next step.
 
     Raises:
-        ValueError: The model has a neuron outside of :class:`~snntorch_asnn.layers.OverTime` or one that
-            keeps no state, or norms whose statistics are over all steps together.
+        ValueError: The model has a neuron outside of :class:`~snntorch_asnn.layers.OverTime`, a layer that
+            cannot run step by step, or norms that take their statistics from all steps together.
     """
 
     def __init__(self, model: SpikingModel) -> None:
@@ -41,36 +41,40 @@ class ModelStepping(Stepping):
         """Run the next step.
 
         Args:
-            planes: The step's encoded images, ``[B, C, H, W]``.
+            planes: Encoded images of the step, ``[B, C, H, W]``.
 
         Returns:
-            The step's share of the logits, ``[B, num_classes]``. The mean over all steps is what the model
-            gives for the whole sequence.
+            Weighted logits of the step, ``[B, num_classes]``. Their mean over all steps is the model's output
+            for the whole sequence.
 
         Raises:
-            ValueError: The planes have another shape than the model was built for, or all steps have run.
-            RuntimeError: The block has ended, or an earlier step has failed half-way.
+            ValueError: The planes do not have the shape that the model was built for, or all steps have run.
+            RuntimeError: The ``with`` block has ended, or an earlier step failed.
         """
         self.check_open()
         model = self._model
         shape = model.encode.image_shape
         if planes.ndim != 4 or planes.shape[1:] != shape:
             wanted = ", ".join(map(str, shape))
-            raise ValueError(f"planes must be one step's, [B, {wanted}]; got shape {tuple(planes.shape)}")
+            raise ValueError(f"planes of one step must be [B, {wanted}]; got shape {tuple(planes.shape)}")
         step = self.step
         if step >= model.num_steps:
-            raise ValueError(f"planes must be of a step below num_steps={model.num_steps}; all have run")
+            raise ValueError(
+                f"the model runs num_steps={model.num_steps} steps, and all have run; call model.stepping() "
+                "for the next sequence"
+            )
         logits = self.run(model.step_logits, planes[None])
-        # The readout weighs each step on its own, so the other steps may hold anything.
-        weighed: Tensor = model.readout.weigh(logits.expand(model.num_steps, *logits.shape[1:]))
-        return weighed[step]
+        # The readout weights each step alone, so the values at the other steps do not matter.
+        weighted: Tensor = model.readout.weigh(logits.expand(model.num_steps, *logits.shape[1:]))
+        return weighted[step]
 
 
 def _check_neurons(model: SpikingModel) -> None:
-    """Refuse neurons that keep their state by themselves."""
+    """Refuse neurons outside of an OverTime, which keep their own state."""
     for name, neuron in neurons_alone(model):
         raise ValueError(
-            f"model: {name} must be in an OverTime to run step by step; got {type(neuron).__name__} alone"
+            f"layer {name!r} of the model must be in an OverTime to run step by step; got a bare "
+            f"{type(neuron).__name__}"
         )
 
 
@@ -81,6 +85,6 @@ def _check_norms(model: SpikingModel) -> None:
     for name, norm in model.named_modules():
         if isinstance(norm, BatchNormBase) and takes_batch_statistics(norm):
             raise ValueError(
-                f"model: {name} takes its statistics from all steps together, so the model cannot run step by"
-                " step; call model.eval(), or build it with norm_over_time='sequential'"
+                f"the model cannot run step by step, because its norm {name!r} takes statistics from all "
+                "steps together; call model.eval(), or build the model with norm_over_time='sequential'"
             )

@@ -1,4 +1,4 @@
-"""Neurons of the model zoo, by name or from the user's own builder."""
+"""Build the neurons of the model zoo, by name or by a user's callable."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def _asnn(num_steps: int, threshold: float, feature_shape: tuple[int, ...]) -> A
 
 
 def _tebn(num_steps: int, threshold: float, feature_shape: tuple[int, ...]) -> AdaptiveLeaky:
-    """Gain per step, fixed leak: after a batch norm the same as a scale of the norm for every step."""
+    """Learned gain per step and fixed leak; after a batch norm, this equals a norm scale per step."""
     return AdaptiveLeaky.paper(
         num_steps, threshold=threshold, feature_shape=feature_shape, learn_beta=False, sequence=True
     )
 
 
 def _dalif(threshold: float, feature_shape: tuple[int, ...]) -> AdaptiveLeaky:
-    """Leak and gain, each one value for all steps."""
+    """Learned leak and gain, shared by all steps."""
     return AdaptiveLeaky.paper(
         1, threshold=threshold, feature_shape=feature_shape, on_overrun="hold", sequence=True
     )
@@ -54,10 +54,10 @@ def _if(num_steps: int, threshold: float) -> AdaptiveLeaky:
 def _fixed(
     num_steps: int, threshold: float, *, beta: float, gain: float, spike_grad: Surrogate
 ) -> AdaptiveLeaky:
-    """A neuron of the published networks: hard reset, cut out of the gradient, nothing learned.
+    """Neuron of the published networks: detached hard reset, nothing learned.
 
-    They fire at the threshold too, not only above it. Where the input is a multiple of an eighth, as in
-    spiking attention, membranes meet the threshold exactly.
+    It fires at the threshold, and not only above it. The difference matters in spiking attention, whose
+    outputs are multiples of 1/8, so that membranes reach the threshold exactly.
     """
     return AdaptiveLeaky(
         beta=beta,
@@ -86,7 +86,7 @@ NEURONS: dict[str, Callable[..., nn.Module]] = {
 }
 
 Sharing = Literal["layer", "channel"]
-"""What one set of a neuron's parameters is for."""
+"""Part of a network that shares one set of neuron parameters."""
 
 
 def build_neuron(
@@ -100,17 +100,17 @@ def build_neuron(
     """Build one layer's neuron, ready to be run over a whole sequence.
 
     Args:
-        neuron: A name that :func:`create_model` takes, or a callable that builds a module. It is given, by
-            keyword, those of the other arguments that it has no default for.
+        neuron: Name that :func:`create_model` accepts, or a callable that builds a module. A callable
+            receives the other arguments as keywords, but only arguments for which it has no default.
         num_steps: Number of steps T.
         channel_shape: Shape of a parameter with one value per channel, ``(C, 1, 1)`` after a
             convolution and ``(C,)`` after a linear layer.
-        threshold: Firing threshold at this place of the network.
-        sharing: Whether the neuron's parameters are one for the layer or one for each channel; a
-            callable sees it as ``feature_shape``, ``()`` or ``channel_shape``.
+        threshold: Firing threshold of this layer.
+        sharing: Whether the layer or each channel has its own parameters. A callable receives this as
+            ``feature_shape``, which is ``()`` or ``channel_shape``.
 
     Raises:
-        TypeError: ``neuron`` is neither, wants an argument that there is none of, or builds no
+        TypeError: ``neuron`` is not a name or a callable, requires an unknown argument, or does not build a
             module.
         ValueError: The name is unknown, or the module leaves its state to the caller.
 
@@ -126,8 +126,8 @@ def build_neuron(
         neuron = look_up("neuron", neuron, NEURONS, other="a callable")
     if isinstance(neuron, nn.Module) or not callable(neuron):
         raise TypeError(
-            "neuron must be a name or a callable that builds one (every layer needs its own);"
-            f" got {type(neuron).__name__}"
+            "neuron must be a name or a callable that builds a new neuron for every layer; "
+            f"got {type(neuron).__name__}"
         )
     place = {
         "num_steps": num_steps,
@@ -138,8 +138,8 @@ def build_neuron(
     wanted = _required(neuron)
     if unknown := [name for name in wanted if name not in place]:
         raise TypeError(
-            f"neuron must have a default for every argument other than {', '.join(place)};"
-            f" got none for {unknown[0]!r}"
+            f"neuron must have a default for every argument other than {', '.join(place)}; "
+            f"got no default for {unknown[0]!r}"
         )
     return OverTime(neuron(**{name: place[name] for name in wanted}))
 

@@ -16,12 +16,12 @@ class ParametricLeaky(nn.Module):
 
     .. math:: u[t] = (1 - \sigma(w))\, v[t-1] + \sigma(w)\, x[t]
 
-    with one :math:`w` for leak and gain together, which starts at 0, a time constant of 2. Reset and
-    surrogate are those of :meth:`AdaptiveLeaky.paper() <snntorch_asnn.AdaptiveLeaky.paper>`, so that a
-    comparison sees what is learned and nothing else.
+    The parameter :math:`w` sets both leak and gain. It starts at 0, which is a time constant of 2. Reset and
+    surrogate are as in :meth:`AdaptiveLeaky.paper() <snntorch_asnn.AdaptiveLeaky.paper>`, so a comparison of
+    the two neurons differs only in the learned parameters.
 
     Args:
-        threshold: Membrane at which it fires, in units of the input.
+        threshold: Membrane potential at which the neuron fires, in units of the input.
         feature_shape: Shape of :math:`w`, broadcast against one step's input without its batch.
 
     Source: Fang et al., Incorporating Learnable Membrane Time Constants, ICCV 2021.
@@ -33,7 +33,7 @@ class ParametricLeaky(nn.Module):
         [0.0, 1.0, 0.0, 1.0]
     """
 
-    time_parameters = ("w",)  # no weight decay, see optim_groups
+    time_parameters = ("w",)  # No weight decay, see optim_groups.
 
     def __init__(self, threshold: float = 1.0, feature_shape: tuple[int, ...] = ()) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class ParametricLeaky(nn.Module):
         return self.advance(x, None)[0]
 
     def advance(self, x: Tensor, mem: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Go on from a membrane ``[B, ...]``, None for rest; return spikes and the membrane after them."""
+        """Run from a membrane ``[B, ...]``, or from rest if None; return spikes and the new membrane."""
         gain = torch.sigmoid(self.w).expand(len(x), *self.w.shape)
         return adaptive_leaky(
             x,

@@ -1,4 +1,4 @@
-"""Models from the files that :meth:`SpikingModel.save_pretrained` writes."""
+"""Load models from files that :meth:`SpikingModel.save_pretrained` writes."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ def from_pretrained(
     resize: bool = False,
     **settings: Any,
 ) -> SpikingModel:
-    """Read a model that :meth:`SpikingModel.save_pretrained` wrote.
+    """Load a model that :meth:`SpikingModel.save_pretrained` saved.
 
-    Reading executes nothing that the file holds: it holds tensors, and settings that name a model of the
-    zoo. A file that is damaged or malicious raises, before more memory is taken than it has size.
+    Loading executes no code: the file holds only tensors and the settings of a model of the zoo. A damaged or
+    malicious file raises an error before more memory is allocated than the size of the file.
 
     Args:
-        path: The file.
-        num_classes: Number of classes, where another one is wanted than the file's: the last layer is then
-            a fresh one.
-        num_steps: Number of steps, where another one is wanted than the file's; with ``resize`` only.
-        resize: Whether to resample what the file has for each step to ``num_steps``, see
+        path: File to load.
+        num_classes: Number of classes, if it differs from the file's. The last layer is then freshly
+            initialised.
+        num_steps: Number of steps T, if it differs from the file's. This needs ``resize=True``.
+        resize: Whether to resample the file's steps to ``num_steps``, see
             :meth:`SpikingModel.resize_steps`.
-        **settings: Those that no file can hold, such as a callable for ``neuron``, and no others.
+        **settings: Settings that the file could not store, such as a callable for ``neuron``, and no others.
 
     Returns:
-        The model on the CPU, in training mode like every fresh one.
+        The model on the CPU, in training mode.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ModuleNotFoundError: Safetensors is not installed.
+        ModuleNotFoundError: The package safetensors is not installed.
         TypeError: ``num_classes`` or ``num_steps`` is not an integer, or a setting is unknown.
-        ValueError: The file is none of ours or damaged, does not fit the model that it names, has weights
-            that are not finite, or lacks a setting that is not given here; ``num_steps`` is another one than
-            the file's, and ``resize`` is False or the model cannot be resampled.
+        ValueError: The file is damaged or not from ``save_pretrained``, its tensors do not fit its settings
+            or are not finite, or it needs a setting that is not given here. Or ``num_steps`` differs from the
+            file's, and ``resize`` is False or the model cannot be resampled.
 
     Example::
 
@@ -69,15 +69,15 @@ def from_pretrained(
     recipe, tensors = tensor_file.read(path)
     name, stored, by_hand = _parts(recipe, path)
     _check_by_hand(settings, stored, by_hand, path)
-    stored, tensors = _of_this_version(stored, tensors)
+    stored, tensors = _current_version(stored, tensors)
     check_integers(stored, tensors, path)
     given = with_tuples(stored) | settings
     model = rebuild(lambda: create_model(name, **given), tensors, path)
     if num_steps is not None and num_steps != model.num_steps:
         if not resize:
             raise ValueError(
-                f"num_steps must be {model.num_steps}, as in {str(path)!r}; got {num_steps}: resize=True"
-                " resamples what the file has for each step"
+                f"num_steps must be {model.num_steps}, as in {str(path)!r}; got {num_steps}; pass "
+                "resize=True to resample the model"
             )
         model.resize_steps(num_steps)
     if num_classes is not None and num_classes != model.num_classes:
@@ -88,12 +88,12 @@ def from_pretrained(
 def _check_by_hand(
     given: Mapping[str, Any], stored: Mapping[str, Any], by_hand: set[str], path: str | os.PathLike[str]
 ) -> None:
-    """Refuse settings that are missing, and those that the file has or does not know."""
+    """Refuse settings that are missing, stored in the file, or unknown."""
     if missing := sorted(by_hand - given.keys()):
-        raise ValueError(f"settings must hold {', '.join(missing)}, which {str(path)!r} could not hold")
+        raise ValueError(f"settings must include {', '.join(missing)}, which {str(path)!r} does not store")
     extra = sorted(given.keys() - by_hand)
     if held := [name for name in extra if name in stored]:
-        raise ValueError(f"settings must not hold {', '.join(held)}, which {str(path)!r} holds")
+        raise ValueError(f"settings must not include {', '.join(held)}, which {str(path)!r} already stores")
     if extra:
         known = ["num_classes", "num_steps", "resize", *by_hand]
         hint = did_you_mean(extra[0], known) or f"; it takes {', '.join(known)}"
@@ -101,7 +101,7 @@ def _check_by_hand(
 
 
 def _parts(recipe: Any, path: str | os.PathLike[str]) -> tuple[str, dict[str, Any], set[str]]:
-    """Name, settings and names of the other settings, of what says that it is a recipe."""
+    """Check a recipe, and return its name, its settings and the names of the settings that it lacks."""
     kinds = {"name": str, "settings": dict, "by_hand": list}
     if not isinstance(recipe, Mapping) or recipe.keys() != kinds.keys():
         raise ValueError(f"path must be a file that save_pretrained wrote; got {str(path)!r}")
@@ -119,12 +119,13 @@ def _parts(recipe: Any, path: str | os.PathLike[str]) -> tuple[str, dict[str, An
     return recipe["name"], recipe["settings"], set(recipe["by_hand"])
 
 
-def _of_this_version(
+def _current_version(
     settings: dict[str, Any], tensors: dict[str, Tensor]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Settings and tensors of a file as this version calls them: norms were once pooled, or ``step_norm``.
+    """Convert settings and tensors of an earlier version's file to the current version.
 
-    ``kernel_dims`` and ``stem`` chose shapes and names that only files had.
+    Norms were always pooled, unless ``step_norm`` was set. ``kernel_dims`` and ``stem`` only changed shapes
+    and names in files.
     """
     settings = {key: value for key, value in settings.items() if key not in ("kernel_dims", "stem")}
     if "norm_over_time" in settings:

@@ -1,4 +1,4 @@
-"""QKFormer: a hierarchy of tokens, and attention of queries and keys alone in the first stages."""
+"""QKFormer, a hierarchical spiking transformer with query-key attention."""
 
 from __future__ import annotations
 
@@ -52,20 +52,20 @@ class QKFormerSettings(ModelSettings, total=False):
 class QKFormer(PublishedModel):
     r"""Hierarchical spiking transformer: three stages at widths D/4, D/2 and D.
 
-    Every stage begins with a patch embedding, convolutions with a 1×1 convolution around them, both ending
-    in spikes that are added. The first two stages mix tokens by
+    Every stage begins with a patch embedding: convolutions, and a 1×1 convolution as shortcut. Both end in
+    spikes, which are added. The first two stages mix tokens by
     :class:`~snntorch_asnn.layers.TokenQKAttention`, the third by
-    :class:`~snntorch_asnn.layers.SpikingSelfAttention`; all go on with
-    :class:`~snntorch_asnn.layers.SpikingMLP`, and add spikes to the stream. The head sees the mean over
-    tokens.
+    :class:`~snntorch_asnn.layers.SpikingSelfAttention`. Every block ends with a
+    :class:`~snntorch_asnn.layers.SpikingMLP`. Attention and MLP add spikes to the residual stream. The head
+    sees the mean over tokens.
 
     Args:
-        dim: D, channels of a token in the last stage; divisible by 8, and D/4 by ``num_heads``.
+        dim: Channels D of a token in the last stage. It must be divisible by 8, and D/4 by ``num_heads``.
         depths: Number of blocks in each stage.
         num_heads: Number of heads, the same in all stages.
-        mlp_ratio: Width of an MLP over the stage's.
-        small_images: Whether the first stage keeps the image's size, as for CIFAR; otherwise it divides
-            it by 4, as for ImageNet, where poolings also come earlier.
+        mlp_ratio: Hidden width of an MLP divided by the stage's width.
+        small_images: Whether the first stage keeps the size of the image, as for CIFAR. Otherwise it divides
+            the size by 4, as for ImageNet, and the other stages pool earlier.
         neuron: See :func:`~snntorch_asnn.models.create_model`.
         sharing: See :func:`~snntorch_asnn.models.create_model`.
         **settings: The other arguments of :func:`~snntorch_asnn.models.create_model`.
@@ -128,14 +128,14 @@ class QKFormer(PublishedModel):
         set_norm_over_time(self, self.norm_over_time)
 
     def step_features(self, planes: Tensor) -> Tensor:
-        """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, D]``."""
+        """Map encoded images ``[T, B, C, H, W]`` to the features of each step ``[T, B, D]``."""
         x = on_tokens(self.stage1, self.embed1(planes))
         x = on_tokens(self.stage2, self.embed2(x))
         tokens = self.stage3(to_tokens(self.embed3(x)))
         return tokens.mean(2)  # type: ignore[no-any-return]
 
     def _published_names(self) -> list[dict[str, Published]]:
-        """Return the names of the reference code, of which there are two for CIFAR and ImageNet."""
+        """Return the names of the reference code, which differ between CIFAR and ImageNet."""
         small = isinstance(self.embed1, _CifarStem)
         names = {
             "embed1.conv1": published("patch_embed1.proj_*"),
@@ -172,7 +172,7 @@ def _qk_blocks(
 
 
 class _CifarStem(nn.Module):
-    """Keeps the image's size."""
+    """Stem that keeps the size of the image."""
 
     def __init__(self, in_channels: int, width: int, spiking: NeuronBuilder, code: AnalogSteps) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ class _CifarStem(nn.Module):
 
 
 class _ImageNetStem(nn.Module):
-    """Divides the image's size by 4."""
+    """Stem that divides the size of the image by 4."""
 
     def __init__(self, in_channels: int, width: int, spiking: NeuronBuilder, code: AnalogSteps) -> None:
         super().__init__()
@@ -204,7 +204,7 @@ class _ImageNetStem(nn.Module):
 
 
 class _PatchEmbedding(nn.Module):
-    """Half the size at twice the channels; the pooling comes later for small images."""
+    """Halve the size and double the channels; for small images, the pooling comes later."""
 
     def __init__(self, width: int, small_images: bool, spiking: NeuronBuilder) -> None:
         super().__init__()
@@ -219,7 +219,7 @@ class _PatchEmbedding(nn.Module):
 
 
 def _conv_pool_spike(in_channels: int, width: int, spiking: NeuronBuilder) -> nn.Sequential:
-    """The maximum is taken over currents: over spikes it would be a logical or."""
+    """Build convolution, pooling and neuron. Pooling spikes instead of currents would be a logical or."""
     return nn.Sequential(ConvNorm(in_channels, width), max_pool(), spiking(channel_shape=(width, 1, 1)))
 
 
@@ -237,7 +237,7 @@ def _imagenet(dim: int, settings: QKFormerSettings) -> QKFormer:
 
 @register_model
 def qkformer_tiny(**settings: Unpack[QKFormerSettings]) -> QKFormer:
-    """QKFormer of one block a stage at width 64, for tests and tutorials."""
+    """QKFormer with one block per stage at width 64, for tests and tutorials."""
     filled: QKFormerSettings = {"dim": 64, "depths": (1, 1, 1), "num_heads": 4, **settings}
     return QKFormer(**filled)
 

@@ -19,7 +19,7 @@ def build_readout(readout: ReadoutLike, num_steps: int) -> MeanReadout:
     """Return the readout of this name, or the given one if it fits ``num_steps``."""
     if isinstance(readout, MeanReadout):
         if readout.num_steps != num_steps:
-            raise ValueError(f"readout must be for num_steps={num_steps}; got one for {readout.num_steps}")
+            raise ValueError(f"readout must have num_steps={num_steps}; got num_steps={readout.num_steps}")
         return readout
     if not isinstance(readout, str):
         raise TypeError(f"readout must be a name or a MeanReadout; got {type(readout).__name__}")

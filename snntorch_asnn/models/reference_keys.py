@@ -1,4 +1,4 @@
-"""Key names of checkpoints that published implementations write, and earlier versions of this package."""
+"""Key names in checkpoints of published implementations and of earlier versions of this package."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 
 class Published(NamedTuple):
-    """Published names of a convolution or linear layer, of the norm behind it, and of its neuron."""
+    """Published names of a convolution or linear layer, its norm and its neuron."""
 
     layer: str
     norm: str
@@ -32,7 +32,7 @@ class Published(NamedTuple):
 
 
 def published(pattern: str, layer: str = "conv", norm: str = "bn", neuron: str = "lif") -> Published:
-    """Names that differ in one word, which stands as ``*`` in the pattern.
+    """Return names that differ in one word, marked by ``*`` in the pattern.
 
     Example::
 
@@ -43,20 +43,20 @@ def published(pattern: str, layer: str = "conv", norm: str = "bn", neuron: str =
 
 
 def before_neuron(pattern: str, neuron: str) -> Published:
-    """Names of a convolution and its norm, and of the neuron behind them, published as the next layer's."""
+    """Return names of a convolution, its norm and its neuron, which is published with the next layer."""
     return published(pattern)._replace(neuron=neuron)
 
 
 def attention_names(
     path: str, name: str, inputs: str = "qkv", *, kind: str = "conv", spike_first: bool = False
 ) -> dict[str, Published]:
-    """Published names of the layers of an attention.
+    """Return the published names of an attention's layers.
 
     Args:
-        path: Of the attention in the model.
-        name: Of the attention in the checkpoint.
-        inputs: The layers that it begins with.
-        kind: What the checkpoint calls a linear layer.
+        path: Path of the attention in the model.
+        name: Name of the attention in the checkpoint.
+        inputs: Names of the input layers, one letter each.
+        kind: Word for a linear layer in the checkpoint.
         spike_first: See :class:`~snntorch_asnn.layers.SpikingSelfAttention`.
     """
     names = {f"{path}.{layer}": published(f"{name}.{layer}_*", kind) for layer in (*inputs, "proj")}
@@ -69,7 +69,10 @@ def attention_names(
 def mlp_names(
     path: str, name: str, layers: str = "fc", *, kind: str = "conv", spike_first: bool = False
 ) -> dict[str, Published]:
-    """Published names of the two layers of an MLP, which begin with ``layers``, as for an attention."""
+    """Return the published names of an MLP's two layers, which begin with ``layers``.
+
+    The other arguments are as in :func:`attention_names`.
+    """
     first, second = (f"{name}.{layers}{index}_*" for index in (1, 2))
     names = {f"{path}.fc1": published(first, kind), f"{path}.fc2": published(second, kind)}
     if spike_first:
@@ -79,27 +82,27 @@ def mlp_names(
 
 
 class PublishedModel(SpikingModel):
-    """A model whose layers have other names in published checkpoints, and in version 0.0 of this package.
+    """Model whose layers have other names in published checkpoints and in version 0.0 of this package.
 
-    A subclass gives ``_published_names``.
+    A subclass implements ``_published_names``.
     """
 
     @abstractmethod
     def _published_names(self) -> list[dict[str, Published]]:
-        """Return published names of the units by their path in the model, one table for each published code.
+        """Return the published names of layers by their path in the model, one table per published code.
 
-        Units that this model does not have are left out.
+        Paths that this model does not have are ignored.
         """
 
     def reference_keys(self) -> dict[str, TargetKeys]:
-        """Return where each key of a published checkpoint goes."""
+        """Return the keys that receive each tensor of a published checkpoint."""
         targets: dict[str, TargetKeys] = {}
         for names in self._published_names():
             targets |= reference_keys(self, names)
         return targets
 
     def earlier_keys(self) -> dict[str, str]:
-        """Return the keys of version 0.0, and today's."""
+        """Return the keys of version 0.0 with their current names."""
         keys: dict[str, str] = {}
         for names in self._published_names():
             keys |= _earlier_keys(self, names)
@@ -107,13 +110,13 @@ class PublishedModel(SpikingModel):
 
 
 def reference_keys(model: SpikingModel, names: Mapping[str, Published]) -> dict[str, TargetKeys]:
-    """Places for the keys of a published checkpoint.
+    """Return the keys that receive each tensor of a published checkpoint.
 
-    The first layer's two copies, if any, both take the checkpoint's one.
+    If the first layer has two copies, both receive the checkpoint's tensors.
 
     Args:
         model: The model.
-        names: Published names of each of its units, by the unit's path in the model.
+        names: Published names of the layers by their path in the model.
     """
     suffixes: dict[str, list[str]] = {}
     for key in model.network_keys():
@@ -128,7 +131,7 @@ def reference_keys(model: SpikingModel, names: Mapping[str, Published]) -> dict[
 
 
 def _earlier_keys(model: SpikingModel, names: Mapping[str, Published]) -> dict[str, str]:
-    """Beginnings of keys in files of version 0.0, and today's."""
+    """Return prefixes of keys in files of version 0.0 with their current names."""
     found: dict[str, str] = {}
     for path, name, copy in _modules(model, names):
         found[f"{name}."] = f"{path}."

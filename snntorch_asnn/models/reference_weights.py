@@ -1,4 +1,4 @@
-"""Checkpoints of the reference implementations, loaded into this package's models."""
+"""Load checkpoints of reference implementations into the models of this package."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["LoadReport", "load_reference_weights"]
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What :func:`load_reference_weights` did.
+    """Result of :func:`load_reference_weights`.
 
     Attributes:
         taken: Keys of the checkpoint that were loaded.
-        dropped: Keys of the checkpoint that the model has no use for.
-        missed: Keys of the model that the checkpoint says nothing about, which keep their values.
+        dropped: Keys of the checkpoint that the model does not use.
+        missed: Keys of the model that are not in the checkpoint and keep their values.
     """
 
     taken: tuple[str, ...]
@@ -41,21 +41,20 @@ class LoadReport:
 
 
 def load_reference_weights(model: SpikingModel, state_dict: Mapping[str, Tensor]) -> LoadReport:
-    """Load a checkpoint that the model's reference implementation wrote.
+    """Load a checkpoint of the model's reference implementation.
 
-    Either everything fits and is loaded, or the model is left as it was. Norms that have something for each
-    step take the reference's, which are one for all, at every step. Linear layers take the weights of
-    convolutions with kernel size 1.
+    If anything does not fit, the model stays unchanged. Norms with values for each step get the reference's
+    values at every step. Linear layers accept the weights of 1×1 convolutions.
 
     Args:
-        model: A model of the zoo. Its class knows the reference's key names.
-        state_dict: The checkpoint, as ``torch.load(path, weights_only=True)`` gives it.
+        model: Model of the zoo, whose class knows the reference's key names.
+        state_dict: Checkpoint, as returned by ``torch.load(path, weights_only=True)``.
 
     Returns:
-        Which keys were taken, dropped and missed.
+        The keys that were taken, dropped and missed.
 
     Raises:
-        TypeError: ``model`` is not of the zoo or has no reference, or a value is not a tensor.
+        TypeError: ``model`` is not a model of the zoo or has no reference, or a value is not a tensor.
         ValueError: A key is unknown or missing, a shape differs, or a value is not finite.
 
     Example::
@@ -68,7 +67,7 @@ def load_reference_weights(model: SpikingModel, state_dict: Mapping[str, Tensor]
         ValueError: state_dict['con1.weight'] must have shape (32, 3, 3, 3); got (32, 1, 3, 3)
     """
     if not isinstance(model, SpikingModel):
-        raise TypeError(f"model must be a model of the zoo, not yet wrapped; got {type(model).__name__}")
+        raise TypeError(f"model must be a model of the zoo without a wrapper; got {type(model).__name__}")
     targets = model.reference_keys()
     own = model.state_dict()
     one_step = _with_one_step_of_norms(model, own)
@@ -82,7 +81,7 @@ def load_reference_weights(model: SpikingModel, state_dict: Mapping[str, Tensor]
     for key, place in targets.items():
         if key not in state_dict and not set(_targets(place)) <= staged.keys():
             raise ValueError(
-                f"state_dict must hold {key!r}, of shape {_shape(place, one_step)}; it is missing"
+                f"state_dict must hold {key!r} of shape {_shape(place, one_step)}, but the key is missing"
             )
     with torch.no_grad():
         for name, value in staged.items():
@@ -95,7 +94,7 @@ def load_reference_weights(model: SpikingModel, state_dict: Mapping[str, Tensor]
 
 
 def _with_one_step_of_norms(model: SpikingModel, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The model's tensors, but those that norms have for each step without their time axis."""
+    """Return the model's tensors; values of norms for each step lose their time dimension."""
     dims = {
         f"{name}.{key}": key != "num_batches_tracked"
         for name, norm in model.named_modules()
@@ -110,7 +109,7 @@ def _targets(place: TargetKeys) -> tuple[str, ...]:
 
 
 def _shape(place: TargetKeys, own: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """Return the checkpoint's shape: that of the one key, or a row of T for each of several."""
+    """Return the shape in the checkpoint: the same as the key's, or a row of T values for each key."""
     if isinstance(place, str):
         return tuple(own[place].shape)
     if isinstance(place, Copies):
@@ -120,7 +119,7 @@ def _shape(place: TargetKeys, own: Mapping[str, Tensor]) -> tuple[int, ...]:
 
 
 def _stage(key: str, value: Tensor, place: TargetKeys, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Check one tensor of the checkpoint and return the model's tensors that it makes."""
+    """Check one tensor of the checkpoint, and return the tensors of the model that it sets."""
     if not isinstance(value, Tensor):
         raise TypeError(f"state_dict[{key!r}] must be a tensor; got {type(value).__name__}")
     if place is None:
@@ -140,5 +139,5 @@ def _stage(key: str, value: Tensor, place: TargetKeys, own: Mapping[str, Tensor]
 
 
 def _spread(per_step: Tensor, like: Tensor) -> Tensor:
-    """Give every neuron of ``like``, ``(T, *feature_shape)``, the value of its step, ``(T,)``."""
+    """Expand one value per step ``(T,)`` to the shape ``(T, *feature_shape)`` of ``like``."""
     return per_step.view(-1, *[1] * (like.ndim - 1)).expand_as(like)

@@ -1,4 +1,4 @@
-"""Models by name."""
+"""Registry of the models, which builds and lists them by name."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _BUILDERS: dict[str, Callable[..., SpikingModel]] = {}
 
 
 def register_model(build: Builder) -> Builder:
-    """Add the function to the zoo, under its own name.
+    """Add a function to the zoo under its own name.
 
     Args:
-        build: Takes the arguments of :func:`create_model` as keywords, gives the model.
+        build: Takes the arguments of :func:`create_model` as keywords, and returns the model.
 
     Returns:
-        ``build`` itself, so that this is a decorator.
+        ``build`` itself, so that this function works as a decorator.
 
     Raises:
         ValueError: Another model has this name.
@@ -46,7 +46,7 @@ def register_model(build: Builder) -> Builder:
     """
     name = build.__name__
     if name in _BUILDERS:
-        raise ValueError(f"build must have a name of its own; a model called {name!r} is registered already")
+        raise ValueError(f"build must have a new name; got {name!r}, which is registered already")
     _BUILDERS[name] = build
     return build
 
@@ -67,7 +67,7 @@ def builder(name: str) -> Callable[..., SpikingModel]:
 
     Raises:
         TypeError: ``name`` is not a string.
-        ValueError: There is none.
+        ValueError: No model has this name.
     """
     if not isinstance(name, str):
         raise TypeError(f"name must be a string; got {name!r}")
@@ -82,62 +82,62 @@ def builder(name: str) -> Callable[..., SpikingModel]:
 def create_model(
     name: str, *, step_norm: bool = ..., fused: bool = ..., **settings: Unpack[ModelSettings]
 ) -> SpikingModel: ...
-@overload  # what only one family takes
+@overload  # Arguments of one family only.
 def create_model(
     name: str, *, num_classes: int, num_steps: int, step_norm: bool = ..., fused: bool = ..., **settings: Any
 ) -> SpikingModel: ...
 def create_model(name: str, *, step_norm: bool = False, fused: bool = False, **settings: Any) -> SpikingModel:
-    """Build a model of the zoo: ``model(images)`` gives logits ``[B, num_classes]``.
+    """Build a model of the zoo, which maps images to logits ``[B, num_classes]``.
 
     Args:
         name: One of :func:`list_models`.
         num_classes: Number of classes.
-        num_steps: Number of steps T, the number of time steps.
-        neuron: ``"asnn"``, the paper's neuron, with a learned leak and gain for each step; ``"lif"``, a
-            fixed LIF (time constant 2, hard reset that is cut out of the gradient), or ``"if"``, the same
-            without a leak; ``"tebn"`` (learned gain per step), ``"dalif"`` (learned leak and gain, the
-            same at every step) or ``"plif"`` (learned time constant), to compare with; or a callable that
-            builds one neuron, such as ``lambda: snn.Leaky(beta=0.9, init_hidden=True)``. The callable is
-            given, by keyword, those of ``num_steps``, ``threshold``, ``channel_shape`` (shape of a
-            parameter with one value per channel) and ``feature_shape`` (shape that ``sharing`` asks for)
-            that it has no default for.
-        sharing: Whether a neuron's parameters are one for each ``"layer"`` or one for each
+        num_steps: Number of time steps T.
+        neuron: Name of a neuron, or a callable that builds one. ``"asnn"`` is the paper's neuron, with a
+            learned leak and gain for each step. ``"lif"`` is a fixed LIF neuron with time constant 2 and a
+            detached hard reset, and ``"if"`` is the same without a leak. The others serve for comparison:
+            ``"tebn"`` (learned gain for each step), ``"dalif"`` (learned leak and gain, shared by all
+            steps) and ``"plif"`` (learned time constant).
+
+            An example of a callable is ``lambda: snn.Leaky(beta=0.9, init_hidden=True)``. Arguments without
+            a default are passed to it as keywords: ``num_steps``, ``threshold``, ``channel_shape`` (shape of
+            a parameter with one value per channel) and ``feature_shape`` (shape that follows ``sharing``).
+        sharing: Part of the network that shares one set of neuron parameters: each ``"layer"`` or each
             ``"channel"``.
-        encoding: How images become a sequence: the name of a code of :mod:`snntorch_asnn.spikegen`;
-            a callable ``(images, num_steps) -> [T, B, C, H, W]``; a module such as
-            :class:`~snntorch_asnn.encoding.Encoder`; or ``"none"`` for input that is a
-            sequence already. A hybrid code gives the analog steps a first convolution and norm of
-            their own. None for the model's default: ``"hybrid"``, or ``"none"`` for event data.
+        encoding: How images become a sequence. It may be the name of a code in
+            :mod:`snntorch_asnn.spikegen`, a callable ``(images, num_steps) -> [T, B, C, H, W]``, a module
+            such as :class:`~snntorch_asnn.encoding.Encoder`, or ``"none"`` for input that is already a
+            sequence. With a hybrid code, the analog steps have their own first convolution and norm. None
+            takes the model's default: ``"hybrid"``, or ``"none"`` for event data.
         readout: ``"time_weighted"``, ``"mean"``, or a :class:`~snntorch_asnn.layers.MeanReadout`.
-        in_channels: Channels of the images; None for the model's default.
-        image_size: Height and width of the images, one number if they are equal; None for the
-            model's default.
-        normalize: ``(mean, std)``, each one number or one for each channel. The model takes images in
-            ``[0, 1]``; its analog steps show ``(images - mean) / std``, and spikes are made of the images
-            themselves. None: analog steps show the images as they are. The moments are buffers, saved and
-            exported with the model.
-        unnormalize: ``(mean, std)`` with which the images have been normalised when the model gets them:
-            analog steps show them, and spikes are made of ``images * std + mean``.
-        carry: With a hybrid code: whether the current of the analog step is carried on to the later steps,
-            see :class:`~snntorch_asnn.layers.AnalogCarry`. False is the paper's network.
-        norm_over_time: Which steps batch norms take their statistics from: ``"pooled"``, time and batch
-            together; ``"sequential"``, each step, as in a loop over time; ``"step_statistics"`` and
-            ``"step"``, each step, with running averages, and a weight and bias, of its own. See
-            :func:`~snntorch_asnn.layers.set_norm_over_time`. None is what the model's reference does:
-            ``"sequential"`` for the LeNet, ``"pooled"`` for all others.
-        step_norm: Deprecated; True is ``norm_over_time="step"``.
-        fused: Whether each norm runs in one with the neuron behind it, see
-            :class:`~snntorch_asnn.layers.NormLeaky`: in less memory, with the same weights; see the page on
-            speed.
-        **settings: What only this model takes: see its class.
+        in_channels: Channels of the images. None takes the model's default.
+        image_size: Height and width of the images, or one number for both. None takes the model's default.
+        normalize: ``(mean, std)`` for images in ``[0, 1]``, each one number or one for each channel. Analog
+            steps show ``(images - mean) / std``, and spikes are made from the images themselves. With None,
+            analog steps show the images unchanged. The moments are buffers, so they are saved and exported
+            with the model.
+        unnormalize: ``(mean, std)`` with which the given images were normalised. Analog steps show these
+            images, and spikes are made from ``images * std + mean``.
+        carry: Whether a hybrid code adds the current of the analog step to the later steps, see
+            :class:`~snntorch_asnn.layers.AnalogCarry`. False gives the paper's network.
+        norm_over_time: Which steps batch norms take their statistics from. ``"pooled"`` takes them over time
+            and batch, the others at each step. ``"sequential"`` updates one pair of running averages, as in
+            a loop over time, ``"step_statistics"`` has its own averages for each step, and ``"step"`` also
+            its own weight and bias. See :func:`~snntorch_asnn.layers.set_norm_over_time`. None follows the
+            model's reference: ``"sequential"`` for the LeNet, ``"pooled"`` for all others.
+        step_norm: Deprecated. True means ``norm_over_time="step"``.
+        fused: Whether each norm and the neuron after it run as one layer, see
+            :class:`~snntorch_asnn.layers.NormLeaky`. This takes less memory and has the same weights; the
+            page on speed says when it is faster.
+        **settings: Other arguments of the model's class.
 
     Returns:
-        The model, with fresh weights.
+        The model with freshly initialised weights.
 
     Raises:
-        TypeError: An argument of a wrong type, or one that this model does not take; the message names the
-            nearest one.
-        ValueError: An unknown name, or a value that is out of range.
+        TypeError: An argument has a wrong type, or the model does not take it. The message suggests the
+            nearest argument.
+        ValueError: The name is unknown, or a value is out of range.
 
     Example::
 
@@ -154,7 +154,7 @@ def create_model(name: str, *, step_norm: bool = False, fused: bool = False, **s
     )
     norm_over_time = plain.pop("norm_over_time", None)
     if step_norm:
-        norm_over_time = _of_step_norm(norm_over_time)
+        norm_over_time = _from_step_norm(norm_over_time)
     if norm_over_time is not None:
         check_choice("norm_over_time", norm_over_time, NormOverTime)
     model = builder(name)(**plain)
@@ -170,27 +170,27 @@ def create_model(name: str, *, step_norm: bool = False, fused: bool = False, **s
 
 
 _OR_DEFAULT = ("encoding", "in_channels", "image_size", "normalize", "unnormalize", "norm_over_time")
-"""Arguments of which None is the model's default."""
+"""Arguments for which None means the model's default."""
 
 _MOMENTS = {"normalize", "unnormalize"}
 
 
-def _of_step_norm(norm_over_time: NormOverTime | None) -> NormOverTime:
-    """What the deprecated ``step_norm=True`` stands for."""
+def _from_step_norm(norm_over_time: NormOverTime | None) -> NormOverTime:
+    """Return the ``norm_over_time`` that the deprecated ``step_norm=True`` means."""
     if norm_over_time not in (None, "step"):
-        raise ValueError(f"step_norm must be left out with norm_over_time={norm_over_time!r}; got True")
+        raise ValueError(f"step_norm must be False with norm_over_time={norm_over_time!r}; got True")
     warnings.warn("step_norm=True is deprecated; use norm_over_time='step'", DeprecationWarning, stacklevel=3)
     return "step"
 
 
 def _recipe(name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """What :func:`from_pretrained` needs to build the model again, less what is no plain value."""
+    """Return the settings with which :func:`from_pretrained` rebuilds the model, as far as they are plain."""
     plain = {key: value for key, value in settings.items() if _is_plain(value)}
     return {"name": name, "settings": plain, "by_hand": sorted(settings.keys() - plain.keys())}
 
 
 def _plain_moments(moments: Any) -> Any:
-    """Mean and standard deviation as tuples, which a recipe can hold; anything else as it is."""
+    """Convert mean and standard deviation to tuples, which a recipe can hold; keep anything else."""
     if not isinstance(moments, tuple | list) or len(moments) != 2:
         return moments
     arrays = Tensor | np.ndarray
@@ -198,7 +198,7 @@ def _plain_moments(moments: Any) -> Any:
 
 
 def with_tuples(value: Any) -> Any:
-    """Return settings as arguments: tuples for lists, which are all that JSON knows, Python's numbers."""
+    """Convert settings to arguments: JSON's lists to tuples, and NumPy's numbers to Python's."""
     if isinstance(value, dict):
         return {key: with_tuples(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -53,10 +53,10 @@ class SpikingResNetSettings(ModelSettings, total=False):
 
 
 class SpikingResNet(PublishedModel):
-    r"""Residual network of spiking neurons, in PyTorch's layout.
+    r"""Spiking residual network with the layout of PyTorch's ResNet.
 
-    With :math:`F` the block's convolutions, each with batch norm and with neurons in between, and the
-    shortcut :math:`S` (the input, or a 1×1 convolution with batch norm of it, where the shape changes):
+    :math:`F` is the block's convolutions with their batch norms and with neurons in between. :math:`S` is the
+    shortcut: the input or, where the shape changes, a 1×1 convolution with batch norm.
 
     .. math::
 
@@ -66,19 +66,19 @@ class SpikingResNet(PublishedModel):
         \text{"sew\_iand"} \quad & y = (1 - \mathrm{SN}(F(x))) \cdot S(x) \\
         \text{"ms"} \quad & y = F(\mathrm{SN}(x)) + S(x)
 
-    In the three SEW blocks a convolution in the shortcut is followed by a neuron. With ``"ms"`` the stream
-    between the blocks is membranes, and one more neuron comes before the global pooling; its published code
-    has a first block of stride 2 where PyTorch's layout pools.
+    In the three SEW blocks, a neuron follows the convolution in the shortcut. With ``"ms"``, the stream
+    between blocks carries membranes, and one more neuron precedes the global pooling. Where PyTorch's layout
+    pools after the first layer, the published MS code has a first block with stride 2 instead.
 
     Args:
         blocks: Number of blocks in each stage.
         widths: Channels of each stage, before the factor 4 of a bottleneck.
         bottleneck: Whether a block is 1×1, 3×3, 1×1 convolutions instead of two 3×3.
         stem_width: Channels after the first layer.
-        small_images: Whether the first layer is a 3×3 convolution, as for CIFAR, instead of a 7×7 of
-            stride 2 with pooling after it.
-        hidden: Width of a spiking linear layer before the last one; None for none.
-        shortcut: See above.
+        small_images: Whether the first layer is a 3×3 convolution, as for CIFAR. Otherwise it is a 7×7
+            convolution with stride 2 and pooling, as for ImageNet.
+        hidden: Width of a spiking linear layer before the last layer. None leaves this layer out.
+        shortcut: Kind of block, see above.
         neuron: See :func:`~snntorch_asnn.models.create_model`.
         sharing: See :func:`~snntorch_asnn.models.create_model`.
         **settings: The other arguments of :func:`~snntorch_asnn.models.create_model`.
@@ -119,7 +119,7 @@ class SpikingResNet(PublishedModel):
         super().__init__(**settings)
         check_choice("shortcut", shortcut, Shortcut)
         if not blocks or len(blocks) != len(widths):
-            raise ValueError(f"blocks and widths must be as long as each other; got {blocks} and {widths}")
+            raise ValueError(f"blocks and widths must have the same length; got {blocks} and {widths}")
         for name, counts in (("blocks", blocks), ("widths", widths), ("stem_width", (stem_width,))):
             for count in counts:
                 check_count(name, count)
@@ -151,17 +151,17 @@ class SpikingResNet(PublishedModel):
         set_norm_over_time(self, self.norm_over_time)
 
     def step_features(self, planes: Tensor) -> Tensor:
-        """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, F]``."""
+        """Map encoded images ``[T, B, C, H, W]`` to the features of each step ``[T, B, F]``."""
         x = self.stages(self.pool(self.stem(planes)))
         features: Tensor = self.hidden(self.spike(x).mean((3, 4)))
         return features
 
     def reference_keys(self) -> dict[str, TargetKeys]:
-        """Return where each key of a published checkpoint goes.
+        """Return the keys that receive each tensor of a published checkpoint.
 
-        The names are those of PyTorch's own residual networks and of SpikingJelly's. The SEW code wraps every
-        convolution of a block with its norm, and its checkpoints have that in their key names, in a form
-        that depends on SpikingJelly's version.
+        The names are the same as in PyTorch's and SpikingJelly's residual networks. The SEW code wraps each
+        convolution of a block and its norm in a container, which adds to the key names. Its form depends on
+        SpikingJelly's version.
         """
         targets = super().reference_keys()
         wrapped = {
@@ -173,7 +173,7 @@ class SpikingResNet(PublishedModel):
         return targets | wrapped
 
     def _published_names(self) -> list[dict[str, Published]]:
-        """Return the names of PyTorch's own residual networks."""
+        """Return the names in PyTorch's residual networks."""
         depth = 3 if self.bottleneck else 2
         names = {
             "stem": published("*1", neuron="sn"),
@@ -197,7 +197,7 @@ class SpikingResNet(PublishedModel):
 
 
 def _in_container(key: str, container: str) -> str:
-    """``layer1.0.conv1.weight`` as the SEW code calls it, ``layer1.0.conv1.module.0.weight``."""
+    """Turn ``layer1.0.conv1.weight`` into the SEW code's name, ``layer1.0.conv1.module.0.weight``."""
     key = re.sub(r"\.downsample\.(\d)\.", rf".downsample.0{container}.\1.", key)
     key = re.sub(r"\.conv(\d)\.", rf".conv\1{container}.0.", key)
     return re.sub(r"\.bn(\d)\.", rf".conv\1{container}.1.", key)
@@ -241,7 +241,7 @@ class _Block(nn.Module):
 
 @register_model
 def spiking_resnet_tiny(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
-    """Spiking ResNet of three blocks at widths 16, 32 and 64, for tests and tutorials."""
+    """Spiking ResNet with three blocks at widths 16, 32 and 64, for tests and tutorials."""
     filled: SpikingResNetSettings = {
         "blocks": (1, 1, 1),
         "widths": (16, 32, 64),
@@ -254,14 +254,14 @@ def spiking_resnet_tiny(**settings: Unpack[SpikingResNetSettings]) -> SpikingRes
 
 @register_model
 def spiking_resnet18_cifar(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
-    """Spiking ResNet-18 for CIFAR: the first layer is a 3×3 convolution, and nothing is pooled after it."""
+    """Spiking ResNet-18 for CIFAR, with a 3×3 convolution as first layer and no pooling after it."""
     filled: SpikingResNetSettings = {"blocks": (2, 2, 2, 2), "small_images": True, **settings}
     return SpikingResNet(**filled)
 
 
 @register_model
 def spiking_resnet19(**settings: Unpack[SpikingResNetSettings]) -> SpikingResNet:
-    """Spiking ResNet-19 for CIFAR, the field's default: three stages and a spiking linear layer."""
+    """Spiking ResNet-19 for CIFAR, the field's usual network: three stages and a spiking linear layer."""
     filled: SpikingResNetSettings = {
         "blocks": (3, 3, 2),
         "widths": (128, 256, 512),

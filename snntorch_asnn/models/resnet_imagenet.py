@@ -1,4 +1,4 @@
-"""The spiking residual networks for ImageNet, by name: one for each depth and shortcut."""
+"""Spiking residual networks for ImageNet, one for each depth and shortcut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models into the files that :func:`~snntorch_asnn.models.from_pretrained` reads."""
+"""Save models to files that :func:`~snntorch_asnn.models.from_pretrained` loads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from snntorch_asnn.layers.norm_over_time import RunsNorms
 from snntorch_asnn.models import tensor_file
-from snntorch_asnn.models.rebuilding import check_finite, unlike
+from snntorch_asnn.models.rebuilding import check_finite, first_difference
 
 if TYPE_CHECKING:
     from snntorch_asnn.models.base import SpikingModel
@@ -20,19 +20,22 @@ __all__ = ["save"]
 
 
 def save(model: SpikingModel, path: str | os.PathLike[str]) -> None:
-    """Write weights and settings of a model, see :meth:`SpikingModel.save_pretrained`.
+    """Save weights and settings of a model, see :meth:`SpikingModel.save_pretrained`.
 
     Raises:
-        ValueError: The file could not be read again as this model.
+        ValueError: The file could not be loaded as this model again.
     """
     recipe = model.recipe
     if recipe is None:
-        raise ValueError("model must be made by create_model, which notes the settings")
+        raise ValueError(
+            f"model must be made by create_model, which records the settings; got {type(model).__name__} "
+            "without settings"
+        )
     kinds = {module.norm_over_time for module in model.modules() if isinstance(module, RunsNorms)}
     if others := kinds - {model.norm_over_time}:
         raise ValueError(
-            f"model must have one norm_over_time, {model.norm_over_time!r}; some of its layers have "
-            f"{', '.join(map(repr, sorted(others)))}: call set_norm_over_time on the whole model"
+            f"model must have one norm_over_time, {model.norm_over_time!r}; got layers with "
+            f"{', '.join(map(repr, sorted(others)))}; call set_norm_over_time on the whole model"
         )
     recipe["settings"]["norm_over_time"] = model.norm_over_time
     state = model.state_dict()
@@ -42,21 +45,20 @@ def save(model: SpikingModel, path: str | os.PathLike[str]) -> None:
 
 
 def _check_recipe(model: SpikingModel, recipe: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Refuse to save a model that its recipe does not make: the file could not be read again."""
+    """Refuse to save a model that differs from its recipe, because the file could not be loaded again."""
     by_hand = model._by_hand
     assert model._create is not None
     if not set(recipe["by_hand"]) <= by_hand.keys():
-        return  # a copy does not know what was given by hand
+        return  # A copy of a model does not have these settings.
     try:
         with torch.device("meta"):
             made = model._create(recipe["name"], **recipe["settings"], **by_hand)
     except Exception:
-        if recipe["by_hand"]:  # code of the user's own, which may not know that device
+        if recipe["by_hand"]:  # The user's code may not support the meta device.
             return
         raise
-    if difference := unlike(made.state_dict(), state):
+    if difference := first_difference(made.state_dict(), state):
         raise ValueError(
-            "model must be the one that its settings make, or it could not be read again:"
-            f" {difference}. Layers are changed by arguments of create_model, and by the model's"
-            " reset_classifier and resize_steps"
+            f"model must match its settings to be loaded again: {difference}. Change layers with arguments "
+            "of create_model, or with the model's reset_classifier and resize_steps"
         )

@@ -55,26 +55,26 @@ class SpikformerSettings(ModelSettings, total=False):
 
 
 class Spikformer(PublishedModel):
-    r"""Convolutional stem, transformer blocks of spikes, linear head.
+    r"""Spiking transformer with a convolutional stem, spiking blocks and a linear head.
 
-    The stem is four stages of 3×3 convolution, batch norm, neuron and, where ``pools`` says so, max pooling,
-    at widths D/8, D/4, D/2, D; then ``x + SN(BN(conv(x)))`` for the position. A block is
+    The stem is four stages of 3×3 convolution, batch norm, neuron and max pooling (see ``pools``) at widths
+    D/8, D/4, D/2 and D. The position embedding is ``x + SN(BN(conv(x)))``. A block is
 
     .. math:: x \leftarrow x + \mathrm{SSA}(x), \quad x \leftarrow x + \mathrm{MLP}(x)
 
     with :class:`~snntorch_asnn.layers.SpikingSelfAttention` and :class:`~snntorch_asnn.layers.SpikingMLP`,
-    whose outputs are spikes, so that the stream is integer. The head sees the mean over tokens.
+    whose outputs are spikes, so the residual stream is integer. The head sees the mean over tokens.
 
     Args:
-        dim: D, channels of a token; divisible by 8 and ``num_heads``.
+        dim: Channels D of a token. It must be divisible by 8 and ``num_heads``.
         depth: Number of blocks.
         num_heads: Number of heads.
-        mlp_ratio: Width of the MLP over ``dim``.
+        mlp_ratio: Hidden width of the MLP divided by ``dim``.
         pools: Which of the four stages of the stem halve the image.
         scale: Factor of the attention's product.
         qkv_bias: Whether the query, key and value layers have a bias.
-        small_weights: Whether all linear layers start from a normal of spread 0.02, as in the published
-            network for CIFAR, or the head alone, as in the others.
+        small_weights: Whether all linear layers are initialised from a normal with standard deviation 0.02,
+            as in the published network for CIFAR. Otherwise only the head is, as in the other networks.
         neuron: See :func:`~snntorch_asnn.models.create_model`.
         sharing: See :func:`~snntorch_asnn.models.create_model`.
         **settings: The other arguments of :func:`~snntorch_asnn.models.create_model`.
@@ -131,14 +131,14 @@ class Spikformer(PublishedModel):
         set_norm_over_time(self, self.norm_over_time)
 
     def step_features(self, planes: Tensor) -> Tensor:
-        """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, D]``."""
+        """Map encoded images ``[T, B, C, H, W]`` to the features of each step ``[T, B, D]``."""
         tokens = self.blocks(to_tokens(self.stem(planes)))
         return tokens.mean(2)  # type: ignore[no-any-return]
 
     def reference_keys(self) -> dict[str, TargetKeys]:
-        """Return where each key of the reference code's checkpoint goes.
+        """Return the keys that receive each tensor of the reference code's checkpoint.
 
-        What the reference holds but never uses is dropped.
+        Tensors that the reference never uses are dropped.
         """
         unused = ["pos_embed", "norm.weight", "norm.bias"]
         for index in range(len(self.blocks)):
@@ -146,7 +146,7 @@ class Spikformer(PublishedModel):
         return super().reference_keys() | dict.fromkeys(unused)
 
     def _published_names(self) -> list[dict[str, Published]]:
-        """Return the names of the code for CIFAR, which has linear layers for tokens, and of the others."""
+        """Return the names in the code for CIFAR, which uses linear layers for tokens, and in the other."""
         return [self._names("linear"), self._names("conv")]
 
     def _names(self, kind: str) -> dict[str, Published]:
@@ -190,7 +190,7 @@ class _Stem(nn.Module):
 
 
 def _imagenet(depth: int, dim: int, settings: SpikformerSettings) -> Spikformer:
-    """Heads of 64 channels, as in the 8-512 of the published code."""
+    """Build a network with heads of 64 channels, like the 8-512 of the published code."""
     filled: SpikformerSettings = {
         "depth": depth,
         "dim": dim,
@@ -223,7 +223,7 @@ def _event(depth: int, dim: int, num_heads: int, settings: SpikformerSettings) -
 
 @register_model
 def spikformer_tiny(**settings: Unpack[SpikformerSettings]) -> Spikformer:
-    """Spikformer of one block at width 64, for tests and tutorials."""
+    """Spikformer with one block at width 64, for tests and tutorials."""
     filled: SpikformerSettings = {"depth": 1, "dim": 64, "num_heads": 2, **settings}
     return Spikformer(**filled)
 
@@ -288,7 +288,7 @@ def spikformer_8_768(**settings: Unpack[SpikformerSettings]) -> Spikformer:
 
 @register_model
 def spikformer_dvs_tiny(**settings: Unpack[SpikformerSettings]) -> Spikformer:
-    """Spikformer for event data of one block at width 64, 32×32 pixels, for tests and tutorials."""
+    """Spikformer for event data, one block at width 64 and 32×32 pixels, for tests and tutorials."""
     return _event(1, 64, 4, {"image_size": 32, **settings})
 
 

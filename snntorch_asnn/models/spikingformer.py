@@ -52,10 +52,10 @@ class SpikingformerSettings(ModelSettings, total=False):
 
 
 class Spikingformer(PublishedModel):
-    r"""Spiking transformer whose residual stream is membranes, so that every convolution sees spikes.
+    r"""Spiking transformer whose residual stream carries membranes, so that every convolution sees spikes.
 
-    The stem is a 3×3 convolution with batch norm, then four times neuron, max pooling where ``pools`` says
-    so, convolution and batch norm, at widths D/8, D/4, D/2, D, D. A block is
+    The stem is a 3×3 convolution with batch norm, followed by four stages of neuron, max pooling (see
+    ``pools``), convolution and batch norm. The widths are D/8, D/4, D/2, D and D. A block is
 
     .. math:: x \leftarrow x + \mathrm{SSA}(x), \quad x \leftarrow x + \mathrm{MLP}(x)
 
@@ -63,11 +63,11 @@ class Spikingformer(PublishedModel):
     :class:`~snntorch_asnn.layers.SpikingMLP`. The head sees the mean over tokens.
 
     Args:
-        dim: D, channels of a token; divisible by 8 and ``num_heads``.
+        dim: Channels D of a token. It must be divisible by 8 and ``num_heads``.
         depth: Number of blocks.
         num_heads: Number of heads.
-        mlp_ratio: Width of the MLP over ``dim``.
-        pools: Which of the last four stages of the stem halve the image before they convolve.
+        mlp_ratio: Hidden width of the MLP divided by ``dim``.
+        pools: Which of the four stages of the stem halve the image by max pooling.
         neuron: See :func:`~snntorch_asnn.models.create_model`.
         sharing: See :func:`~snntorch_asnn.models.create_model`.
         **settings: The other arguments of :func:`~snntorch_asnn.models.create_model`.
@@ -133,14 +133,14 @@ class Spikingformer(PublishedModel):
         set_norm_over_time(self, self.norm_over_time)
 
     def step_features(self, planes: Tensor) -> Tensor:
-        """Map encoded images, ``[T, B, C, H, W]``, to the features of each step, ``[T, B, D]``."""
+        """Map encoded images ``[T, B, C, H, W]`` to the features of each step ``[T, B, D]``."""
         tokens = self.blocks(to_tokens(self.stem(planes)))
         return tokens.mean(2)  # type: ignore[no-any-return]
 
     def reference_keys(self) -> dict[str, TargetKeys]:
-        """Return where each key of the reference code's checkpoint goes.
+        """Return the keys that receive each tensor of the reference code's checkpoint.
 
-        The two layer norms in every block are never used, and dropped.
+        The reference never uses the two layer norms in its blocks, so they are dropped.
         """
         unused = [
             f"block.{index}.norm{i}.{suffix}"
@@ -151,7 +151,7 @@ class Spikingformer(PublishedModel):
         return super().reference_keys() | dict.fromkeys(unused)
 
     def _published_names(self) -> list[dict[str, Published]]:
-        """Return the names of the code for CIFAR, and of that for ImageNet."""
+        """Return the names in the code for CIFAR and in the code for ImageNet."""
         names = {"head": published("head")}
         for index in range(len(self.blocks)):
             own, theirs = f"blocks.{index}", f"block.{index}"
@@ -163,7 +163,7 @@ class Spikingformer(PublishedModel):
 
 
 def _stem(layers: tuple[str, ...]) -> dict[str, Published]:
-    """Every second module of the stem is a pooling."""
+    """Return the names of the stem's layers; every second module of the stem is a pooling."""
     pairs = enumerate(zip(layers, (*layers[1:], ""), strict=True))
     return {
         f"stem.{2 * index}": before_neuron(f"patch_embed.{layer}_*", f"patch_embed.{after}_lif")
@@ -185,7 +185,7 @@ def _imagenet(dim: int, settings: SpikingformerSettings) -> Spikingformer:
 
 @register_model
 def spikingformer_tiny(**settings: Unpack[SpikingformerSettings]) -> Spikingformer:
-    """Spikingformer of one block at width 64, for tests and tutorials."""
+    """Spikingformer with one block at width 64, for tests and tutorials."""
     filled: SpikingformerSettings = {"depth": 1, "dim": 64, "num_heads": 2, **settings}
     return Spikingformer(**filled)
 

@@ -1,4 +1,4 @@
-"""Files of tensors with settings beside them, in the safetensors format, which holds no code."""
+"""Read and write tensors and settings in the safetensors format, which holds no code."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], settings:
     """Write a file, which appears under its name only when it is complete.
 
     Raises:
-        ValueError: ``path`` is a folder, or in one that does not exist.
-        ModuleNotFoundError: Safetensors is not installed.
+        ValueError: ``path`` is a folder, or its folder does not exist.
+        ModuleNotFoundError: The package safetensors is not installed.
     """
     target = Path(path)
     if target.is_dir() or not target.parent.is_dir():
@@ -51,11 +51,11 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is damaged, or :func:`write` did not write it.
-        ModuleNotFoundError: Safetensors is not installed.
+        ValueError: The file is damaged, or :func:`write` did not write it.
+        ModuleNotFoundError: The package safetensors is not installed.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"path must be a file; got {str(path)!r}")
+        raise FileNotFoundError(f"path must be an existing file; got {str(path)!r}")
     safetensors = require("safetensors", extra="checkpoint")
     load_file = require("safetensors.torch", extra="checkpoint").load_file
     try:

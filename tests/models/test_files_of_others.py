@@ -78,7 +78,7 @@ def test_a_head_that_was_replaced_is_refused_with_the_cure(name: str, path: Any)
 def test_other_changes_are_refused(change: Any, neuron: Any, path: Any) -> None:
     model = build(neuron=neuron)
     change(model)
-    with pytest.raises(ValueError, match="model must be the one that its settings make"):
+    with pytest.raises(ValueError, match="model must match its settings"):
         model.save_pretrained(path)
     assert not path.exists()
 
@@ -168,13 +168,13 @@ def test_weights_that_are_not_finite(value: float, key: str, dtype: torch.dtype,
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_classes": 10**12}, r"settings of its own size; got num_classes=1000000000000"),
-        ({"num_classes": 1e12}, r"settings of its own size; got num_classes=1000000000000.0"),
+        ({"num_classes": 10**12}, r"settings that fit its tensors; got num_classes=1000000000000"),
+        ({"num_classes": 1e12}, r"settings that fit its tensors; got num_classes=1000000000000.0"),
         ({"num_classes": 20}, r"'head.bias' is of shape \(20,\)"),
         ({"hidden": 60000}, "ask for more weights than it holds"),
-        ({"num_steps": 10**9}, r"settings of its own size; got num_steps="),
-        ({"image_size": [16, 10**7]}, r"settings of its own size; got 1=10000000"),
-        ({"channels": [10**6, 1, 1]}, r"settings of its own size; got 0=1000000"),
+        ({"num_steps": 10**9}, r"settings that fit its tensors; got num_steps="),
+        ({"image_size": [16, 10**7]}, r"settings that fit its tensors; got 1=10000000"),
+        ({"channels": [10**6, 1, 1]}, r"settings that fit its tensors; got 0=1000000"),
         ({"channels": [32, 48, 65]}, "'conv3.conv.bias' is of shape"),
         ({"num_classes": None}, "num_classes must be an integer; got None"),
         ({"num_classes": [10]}, "num_classes must be an integer"),

@@ -68,7 +68,7 @@ def test_wrong_encodings(images):
         ImageEncoder(3, 4, SHAPE)
     with pytest.raises(ValueError, match=r"encoding must be one of .*'none'.*; got 'quantile_levels"):
         ImageEncoder("quantile_levels", 4, SHAPE)
-    with pytest.raises(ValueError, match="encoding must be for num_steps=4; got one for 5"):
+    with pytest.raises(ValueError, match="encoding must have num_steps=4; got num_steps=5"):
         ImageEncoder(Encoder(5), 4, SHAPE)
-    with pytest.raises(ValueError, match=r"encoding must give shape \(4, 2, 3, 8, 8\); got \(2, 3"):
+    with pytest.raises(ValueError, match=r"encoding must return shape \(4, 2, 3, 8, 8\); got \(2, 3"):
         ImageEncoder(nn.Identity(), 4, SHAPE)(images)

@@ -88,13 +88,13 @@ def test_the_same_number_is_loaded_to_the_bit() -> None:
 def test_without_resize_the_error_names_it(tmp_path: Any) -> None:
     pytest.importorskip("safetensors")
     model, other, path = build(), build(num_steps=6), tmp_path / "model.safetensors"
-    message = r"state_dict is of a model with num_steps=4, and this one has 6: .*resize=True\) resamples"
+    message = r"state_dict must be of a model with num_steps=6; got num_steps=4; .*resize=True\) to resample"
     with pytest.raises(RuntimeError, match=message):
         other.load_state_dict(model.state_dict())
     with pytest.raises(RuntimeError, match=message):
         nn.Sequential(other).load_state_dict({f"0.{key}": value for key, value in model.state_dict().items()})
     model.save_pretrained(path)
-    with pytest.raises(ValueError, match=r"num_steps must be 4, as in '.*'; got 6: resize=True resamples"):
+    with pytest.raises(ValueError, match=r"num_steps must be 4, as in '.*'; got 6; pass resize=True"):
         from_pretrained(path, num_steps=6)
     assert from_pretrained(path, num_steps=4).num_steps == 4
 
@@ -158,7 +158,7 @@ def test_a_leak_of_snntorchs_is_no_number_of_steps() -> None:
             TypeError,
             "takes no argument 'xyzzy' for .*; it takes num_classes, num_steps, resize",
         ),
-        ({"image_size": 3}, ValueError, "settings must not hold image_size, which .* holds"),
+        ({"image_size": 3}, ValueError, "settings must not include image_size, which .* stores"),
     ],
 )
 def test_wrong_arguments(arguments: Any, error: type[Exception], message: str, tmp_path: Any) -> None:

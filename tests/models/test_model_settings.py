@@ -63,7 +63,7 @@ def test_names_of_values_too(given: Any, message: str) -> None:
 
 
 def test_what_only_create_model_takes() -> None:
-    with pytest.raises(TypeError, match="LeNet takes no argument 'fused'; create_model does"):
+    with pytest.raises(TypeError, match="LeNet takes no argument 'fused'; pass it to create_model"):
         LeNet(num_classes=5, num_steps=2, fused=True)  # type: ignore[call-arg]
 
 

@@ -206,10 +206,10 @@ def test_wrong_planes_do_no_harm() -> None:
     with model.stepping() as step:
         step(planes[0])
         for wrong in (planes, planes[0, :, :1], planes[0, 0]):
-            with pytest.raises(ValueError, match=r"planes must be one step's, \[B, 3, 16, 16\]; got shape"):
+            with pytest.raises(ValueError, match=r"planes of one step must be \[B, 3, 16, 16\]; got shape"):
                 step(wrong)
         found = [step(plane) for plane in planes[1:]]
-        with pytest.raises(ValueError, match="planes must be of a step below num_steps=4; all have run"):
+        with pytest.raises(ValueError, match="the model runs num_steps=4 steps, and all have run"):
             step(planes[0])
     torch.testing.assert_close(torch.stack(found), wanted[1:])
     with pytest.raises(RuntimeError, match="the with block of this Stepping has ended; start a new one"):
@@ -266,7 +266,7 @@ class Alone(SpikingModel):
     [
         (
             lambda: snn.Leaky(0.9, init_hidden=True),
-            "neuron must be in an OverTime to run step by step",
+            "layer 'neuron' of the model must be in an OverTime to run step by step",
         ),
         (
             lambda: OverTime(nn.ReLU()),

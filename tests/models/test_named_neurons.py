@@ -82,7 +82,7 @@ def test_wrong_neurons():
     for wrong in (snn.Leaky(0.9, init_hidden=True), None, 0.5):
         with pytest.raises(TypeError, match="neuron must be a name or a callable"):
             build(wrong)
-    with pytest.raises(TypeError, match="got none for 'beta'"):
+    with pytest.raises(TypeError, match="got no default for 'beta'"):
         build(snn.Leaky)
     with pytest.raises(TypeError, match=r"neuron must be an nn\.Module; got float"):
         build(lambda: 0.5)

@@ -255,7 +255,7 @@ def test_weights_go_from_one_kind_to_another_where_that_is_exact() -> None:
         torch.testing.assert_close(other(images), both(images))
     for kind in ("step_statistics", "step"):
         split = model_of("spikformer_tiny", kind)
-        with pytest.raises(RuntimeError, match=r"running averages of each step for .*set_norm_over_time"):
+        with pytest.raises(RuntimeError, match=r"running averages for each step of .*set_norm_over_time"):
             trained.load_state_dict(split.state_dict())
 
 
@@ -293,7 +293,7 @@ def test_the_deprecated_switch() -> None:
         model = create_model("lenet", num_classes=2, num_steps=2, step_norm=True)
     assert model.norm_over_time == "step"
     assert model.conv2.spike.norm.each_weight
-    with pytest.raises(ValueError, match="step_norm must be left out with norm_over_time='pooled'"):
+    with pytest.raises(ValueError, match="step_norm must be False with norm_over_time='pooled'"):
         create_model("lenet", num_classes=2, num_steps=2, step_norm=True, norm_over_time="pooled")
     with pytest.raises(ValueError, match="norm_over_time must be one of"):
         create_model("lenet", num_classes=2, num_steps=2, norm_over_time="each")

@@ -70,9 +70,9 @@ def test_callables_are_asked_for(path):
     neuron, code = partial(AdaptiveLeaky, 0.8, sequence=True), partial(spikegen.hybrid, direct_steps=2)
     model = lenet(neuron=neuron, encoding=code).eval()
     model.save_pretrained(path)
-    with pytest.raises(ValueError, match="settings must hold encoding, neuron, which"):
+    with pytest.raises(ValueError, match="settings must include encoding, neuron, which"):
         from_pretrained(path)
-    with pytest.raises(ValueError, match="settings must not hold image_size, which"):
+    with pytest.raises(ValueError, match="settings must not include image_size, which"):
         from_pretrained(path, neuron=neuron, encoding=code, image_size=8)
     images = torch.rand(2, 1, 8, 8)
     assert torch.equal(from_pretrained(path, neuron=neuron, encoding=code).eval()(images), model(images))
@@ -112,7 +112,7 @@ def test_never_executes_code(path):
 
 
 def test_refuses_foreign_and_damaged_files(path):
-    with pytest.raises(FileNotFoundError, match="path must be a file; got"):
+    with pytest.raises(FileNotFoundError, match="path must be an existing file; got"):
         from_pretrained(path)
     save_file({"weight": torch.ones(2)}, path)
     with pytest.raises(ValueError, match="path must be a file that save_pretrained wrote"):

@@ -144,11 +144,11 @@ def module_of_4_steps() -> nn.Module:
 @pytest.mark.parametrize(
     ("settings", "steps", "message"),
     [
-        ({}, 1, "num_steps must be above direct_steps=1, as the first layer"),
-        ({"num_steps": 1}, 4, "num_steps must be at most direct_steps=1, as the first layer"),
+        ({}, 1, "num_steps must be above direct_steps=1, because the first layer"),
+        ({"num_steps": 1}, 4, "num_steps must be at most direct_steps=1, because the first layer"),
         ({"encoding": partial(spikegen.hybrid, direct_steps=3)}, 3, "must be above direct_steps=3"),
         ({"encoding": Encoder(4, levels=torch.tensor([0.7, 0.5, 0.2]))}, 6, "levels are a tensor"),
-        ({"encoding": module_of_4_steps()}, 6, "the encoding is for that and has no resize_steps"),
+        ({"encoding": module_of_4_steps()}, 6, "the encoding has no resize_steps"),
         ({"encoding": "bit_plane"}, 17, r"num_steps must be in 1\.\.16; got 17"),
         ({}, 0, "num_steps must be at least 1"),
     ],
@@ -200,7 +200,7 @@ def other_readout(model: Any) -> None:
 def test_parts_that_do_not_fit_together_raise(change: Any, name: str) -> None:
     model = build()
     change(model)
-    message = rf"num_steps=4; got {name} for 6: change all at once with model.resize_steps"
+    message = rf"num_steps=4; got {name} with num_steps=6; change them together"
     with pytest.raises(ValueError, match=message):
         model(torch.rand(2, 3, 16, 16))
     with pytest.raises(ValueError, match=message):

@@ -186,7 +186,7 @@ def test_per_channel_neurons():
     ("wrong", "error", "message"),
     [
         ({"shortcut": "sew"}, ValueError, "shortcut must be one of 'vanilla', 'sew_add'.*; got 'sew'"),
-        ({"blocks": (1, 1)}, ValueError, "blocks and widths must be as long as each other"),
+        ({"blocks": (1, 1)}, ValueError, "blocks and widths must have the same length"),
         ({"blocks": (1, 0, 1)}, ValueError, "blocks must be at least 1; got 0"),
         ({"widths": (8, 16.0, 32)}, TypeError, "widths must be an integer; got 16.0"),
         ({"stem_width": 0}, ValueError, "stem_width must be at least 1"),
