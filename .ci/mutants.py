@@ -1,12 +1,13 @@
 """Mutation testing: change one operator, number or condition at a time and see whether a test fails.
 
-Draws mutations at random from the package's Python code, makes each in a copy of the checkout, and runs the
-tests that mirror the changed file; if they pass, those of its whole part. A mutation that no test notices
-survives: it is either a hole in the tests, or changes nothing that a user could see. Look at each one.
+The script draws mutations at random from the package's Python code and makes each in a copy of the
+checkout. It runs the tests that mirror the changed file, and if they pass, the tests of the whole part. A
+mutation survives if no test fails. A survivor is either a gap in the tests or a change that no user could
+notice: look at each.
 
 Usage: ``make mutants`` or ``python .ci/mutants.py [--number 100] [--seed 0] [--part neurons ...]``. It takes
-about half a minute a mutation, and wants a checkout whose tests pass. Survivors are printed with their
-diffs; ``--out`` takes the diffs of all.
+about half a minute per mutation and needs a checkout whose tests pass. It prints survivors with their diffs;
+``--out`` writes the diffs of all mutations.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Drawn(NamedTuple):
 
 
 def operators() -> list[str]:
-    """Every operator but those that change annotations, or identity in place of equality."""
+    """Every operator except those that change annotations or replace equality with identity."""
     skipped = ("BitOr_", "_Is", "_IsNot", "Is_", "IsNot_", "VariableReplacer", "VariableInserter")
     return [name for name in operator_names() if not any(part in name for part in skipped)]
 
@@ -94,7 +95,7 @@ def draw(parts: Sequence[str], number: int, seed: int) -> list[Drawn]:
 
 
 def tests_of(drawn: Drawn) -> list[list[str]]:
-    """The tests to run, the likeliest to notice first; of the others those that are not slow."""
+    """The tests to run: first the tests most likely to fail, then the other tests that are not slow."""
     path = drawn.mutation.module_path
     near = {str(p) for p in Path("tests").rglob(f"test_*{path.stem.strip('_')}*.py")}
     roots = [p for pattern in PARTS[drawn.part][1] for p in Path().glob(pattern)]
@@ -119,7 +120,7 @@ def outcome(drawn: Drawn) -> tuple[str, str]:
 
 
 def copy_checkout(to: Path) -> None:
-    """Copy what git tracks, with changes that are not committed yet."""
+    """Copy the files that git tracks, with uncommitted changes."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in listed.stdout.splitlines():
         if (ROOT / name).is_file():

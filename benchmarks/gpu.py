@@ -1,12 +1,13 @@
-"""Everything that only a GPU can show, in one command: ``make gpu``, or ``python benchmarks/gpu.py``.
+"""Run all tests and measurements that need a GPU: ``make gpu``, or ``python benchmarks/gpu.py``.
 
-Each stage runs in a process of its own with a time limit of its own, so that a hang, a fault of the GPU or
-too little memory costs one figure, not the run. The JSON file is whole after every figure: it is written anew
-and renamed into place. A stage that dies or takes too long over one figure goes on with the next one.
+Each stage runs in its own process with its own time limit, so that a hang, a GPU fault or an out-of-memory
+error loses one measurement, not the run. The JSON file is complete after every measurement: it is written
+to a temporary file and renamed. A stage that dies or exceeds the time for one measurement continues with
+the next.
 
-``--list`` shows the stages. ``--dry-run`` runs all of them on the CPU in miniature, to see that they work.
-``--wheels FOLDER`` installs the wheels in a folder for this run only, where there is no network. A stage
-that is marked as beside another one compiles ahead what later stages need, while the other one runs.
+``--list`` shows the stages. ``--dry-run`` runs all of them on the CPU with tiny sizes, to check that they
+work. ``--wheels FOLDER`` installs the wheels in a folder for this run only, for machines without a network.
+A stage marked as running beside another one compiles ahead for later stages while the other one runs.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Run:
         draft.replace(self.file)
 
     def groups(self, groups: list[list[Stage]]) -> None:
-        """Run one group of stages after the other; the next one imports what it needs meanwhile."""
+        """Run the groups of stages one after the other; the next group imports its modules meanwhile."""
         self.waiting = self._started(groups[0])
         for following in [*groups[1:], []]:
             self._release()
@@ -168,7 +169,7 @@ def result_file(options: argparse.Namespace) -> Path:
 
 
 def install(wheels: Path, site: Path) -> None:
-    """Install wheels for the children of this process, which find them before what the machine has."""
+    """Install wheels for the child processes, which find them before the packages of the machine."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile"]
     files = [str(wheel) for wheel in sorted(wheels.glob("*.whl"))]
     subprocess.run([*command, "--target", str(site), *files], check=True)

@@ -1,13 +1,13 @@
-"""Microseconds of host time that a layer takes, forward and backward, when no kernel runs.
+"""Measure the host time of a layer in microseconds, forward and backward, without running kernels.
 
-On a GPU kernels run while the host goes on, so that a layer takes the device's time or the host's, whichever
-is longer. Here every launch of a Triton kernel ends before the launch, on a CPU, so that what is left is the
-host's: modules, checks, autograd, allocation and what a launch needs. ``BatchNorm1d``, which does compute,
-is there for scale, and so is the C++ kernel on a small input.
+On a GPU, kernels run while the host continues, so a layer takes the longer of device time and host time.
+This script runs on a CPU and stops every launch of a Triton kernel just before it. The remaining time is host
+time: modules, checks, autograd, allocation and the preparation of launches. For comparison, it also times
+``BatchNorm1d``, which does compute, and the C++ kernel on a small input.
 
 Usage: ``python benchmarks/host_time.py [--rounds 40] [--calls 25] [--note TEXT] [--json FILE]``. Contenders
-take turns; figures are the fastest and the median round of each, in time of the process, to which other
-processes only add. With ``--json`` a result is added to those that the file holds.
+take turns. The results are the fastest and the median round of each in process time, which other processes
+can only increase. ``--json`` adds the result to the results in the file.
 """
 
 from __future__ import annotations

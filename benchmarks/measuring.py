@@ -1,4 +1,4 @@
-"""What the benchmarks share: peak memory, and the machine that a result belongs to."""
+"""Helpers of the benchmarks: peak memory, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PEERS = ("torch", "snntorch", "snntorch-asnn", "spikingjelly", "triton")
 
 
 def peak_bytes(run: Run, device: str) -> int:
-    """Most bytes of tensors that ``run`` holds at once, on top of what lived before."""
+    """Peak bytes of tensors that ``run`` allocates, in addition to the tensors that existed before."""
     if device.startswith("cuda"):
         torch.cuda.synchronize()
         before = torch.cuda.memory_allocated()
@@ -41,7 +41,7 @@ def peak_bytes(run: Run, device: str) -> int:
 
 
 def machine(device: str, threads: int) -> dict[str, Any]:
-    """Where and with what a result was measured."""
+    """Describe the machine and the versions of a measurement."""
     return {
         "date": datetime.date.today().isoformat(),
         "command": shlex.join(["python", *sys.argv]),

@@ -1,9 +1,10 @@
-"""Accuracy of networks of snnTorch's tutorials as they are and after ``asnn.adapt``, trained alike.
+"""Compare the accuracy of networks of snnTorch's tutorials before and after ``asnn.adapt``.
 
-For each seed a network is built, copied and adapted, checked to give the same membranes to the bit, and
-both are trained by the same recipe on the same batches of a subset of Fashion-MNIST.
+For each seed, the script builds a network, adapts a copy, and checks that both give the same membranes to the
+bit. It then trains both with the same recipe on the same batches of a subset of Fashion-MNIST.
 
-Usage: ``python benchmarks/migration.py [--seeds 0 1 2] [--json FILE] [--data-dir FOLDER]``; some minutes.
+Usage: ``python benchmarks/migration.py [--seeds 0 1 2] [--json FILE] [--data-dir FOLDER]``. It takes some
+minutes.
 """
 
 from __future__ import annotations

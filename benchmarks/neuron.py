@@ -1,21 +1,23 @@
-"""Time and memory of a leaky neuron over whole sequences, forward and backward, beside peers and the memory.
+"""Measure time and memory of a leaky neuron over whole sequences, forward and backward.
 
-Contenders, interleaved in one run, each from an input that requires a gradient to that gradient:
+The contenders run in turns in one process. Each computes the gradient of its input:
 
-- snnTorch's ``Leaky`` in a loop over ``x.unbind()``, the fair form of its loop, plain and compiled;
+- snnTorch's ``Leaky`` in a loop over ``x.unbind()``, the fastest form of its loop, plain and compiled;
 - ``AdaptiveLeaky`` over the sequence, with fixed and with learned time parameters;
-- SpikingJelly's multi-step ``LIFNode``, plain (on a GPU that means its own kernels) and compiled, where it
-  is installed;
-- the floor: reading and writing the bytes that any implementation must move.
+- SpikingJelly's multi-step ``LIFNode``, plain (on a GPU with its own kernels) and compiled, if it is
+  installed;
+- the floor: reading and writing the bytes that every implementation must move.
 
 Usage: ``python benchmarks/neuron.py [--steps 4 16 64] [--shapes 64,64,32,32 128,512] [--threads 1 2]
-[--dtypes float32] [--json FILE]``. Ratios are medians over the rounds, so they hold where single times drift.
-Peak memory is what a forward and backward pass allocates on top of the input. ``--first-calls`` measures
-instead what the first call costs with T = 4, 64 and 1024, in processes of their own with empty caches.
+[--dtypes float32] [--json FILE]``. Ratios are medians over the rounds, so they are valid even if single
+times drift. Peak memory is the memory that a forward and backward pass allocates in addition to the input.
+``--first-calls`` measures the time of a first call with T = 4, 64 and 1024 instead, each in a new process
+with empty caches.
 
-On Linux, glibc gives large tensors back to the system after each call and pays for their pages anew at
-the next, which can cost more than the arithmetic. Before the command, ``MALLOC_MMAP_MAX_=0
-MALLOC_TRIM_THRESHOLD_=99999999999`` keeps them, as a GPU's allocator does; the table says if it was set.
+On Linux, glibc returns the memory of large tensors to the system after each call and maps it again in the
+next call, which can cost more than the arithmetic. Put ``MALLOC_MMAP_MAX_=0
+MALLOC_TRIM_THRESHOLD_=99999999999`` before the command to keep the memory, as a GPU's allocator does. The
+table says whether this was set.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Bytes of memory traffic per element of norm and neuron, counted from a trace of operations, without a GPU.
+"""Count the memory traffic of norm and neuron in bytes per element, without a GPU.
 
-Every operation reads its inputs and writes its outputs once; PyTorch's batch norm reads its input once more
-for the statistics, and its backward pass reads input and gradient once more for the sums. Kernels do not run.
-Under ``torch.compile`` the count is the compiler's own, of inputs with four channels::
+The counts come from a trace of operations. They assume that every operation reads its inputs and writes its
+outputs once. PyTorch's batch norm reads its input a second time for the statistics, and its backward pass
+reads input and gradient a second time for the sums. Kernels do not run. Under ``torch.compile``, the
+compiler gives the count, for inputs with four channels::
 
     python benchmarks/norm_traffic.py --json benchmarks/results/norm_traffic.json
 """
@@ -142,7 +143,7 @@ def step(run: Callable[[Tensor], Tensor], x: Tensor) -> None:
 
 
 def eager(kind: str, dtype: torch.dtype, form: str) -> dict[str, float]:
-    """Bytes per element by operation, those above a hundredth."""
+    """Bytes per element by operation, for operations above 0.01 bytes."""
     shape, channel_dim = SHAPES[kind]
     norm, neuron = layers(kind)
     x = torch.zeros(shape, dtype=dtype)

@@ -1,6 +1,7 @@
-"""The tables of README.md, from the results.
+"""Make the tables of README.md from the results.
 
-Usage: ``python benchmarks/readme.py`` writes them between their marks; a test compares them.
+Usage: ``python benchmarks/readme.py`` writes the tables between their markers. A test checks that they are up
+to date.
 """
 
 from __future__ import annotations

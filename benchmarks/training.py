@@ -1,24 +1,25 @@
-"""Time and peak memory of a whole training step: forward, loss, backward, optimizer.
+"""Measure time and peak memory of a whole training step: forward, loss, backward, optimizer.
 
-Contenders, interleaved in one run, each the same Spikformer or ResNet-18 on 32×32 images with the neurons of
-one library, a LIF of time constant 2 with decayed input, hard reset that is cut out of the gradient, and
-the sigmoid surrogate of slope 4:
+The contenders run in turns in one process. Each is the same Spikformer or ResNet-18 on 32×32 images with the
+neurons of one library: a LIF of time constant 2 with decayed input, a hard reset that is detached from the
+gradient, and the sigmoid surrogate of slope 4.
 
 - snnTorch: ``Leaky`` over ``x.unbind()``, layer by layer, so that convolutions see all steps at once. The
-  usual loop over the whole network, step by step, is slower;
-- SpikingJelly: multi-step ``LIFNode``, plain and with the network compiled, where it is installed;
-- this package: norm and neuron as two layers; in one (``fused=True``); so with spikes kept as bits
-  (``pack_spikes``); and the same with a leak and a gain learned for every step;
-- two layers and in one, with the network compiled.
+  usual loop over the whole network, step by step, is slower.
+- SpikingJelly: multi-step ``LIFNode``, plain and with the network compiled, if it is installed.
+- This package: norm and neuron as two layers; fused in one layer (``fused=True``); fused with packed spikes
+  (``pack_spikes``); and fused and packed with a leak and a gain learned for every step.
+- This package with the network compiled, as two layers and fused.
 
-Everything else (convolutions, norms, attention, initial weights, optimizer) is the same for all of them. A
-compiled contender is left out where there is nothing to compile with.
+Everything else (convolutions, norms, attention, initial weights, optimizer) is the same for all contenders.
+Compiled contenders are left out if no compiler is available.
 
 Usage: ``python benchmarks/training.py [--models spikformer_4_384 spiking_resnet18_cifar] [--batch 128]
-[--precision float32 bfloat16] [--without compiled] [--json FILE]``. On a CPU networks and batches are
-smaller; compiling takes longest. ``--quick`` shows that it works: a tiny network, two rounds.
-Images per second are of the median step; ratios are medians over the rounds. Peak memory counts what a step
-allocates on top of weights and optimizer: on a GPU by torch's allocator, on a CPU by torch's profiler.
+[--precision float32 bfloat16] [--without compiled] [--json FILE]``. On a CPU, networks and batches are
+smaller, and compilation takes most of the time. ``--quick`` checks that the script works, with a tiny
+network and two rounds. Images per second are for the median step; ratios are medians over the rounds. Peak
+memory is the memory that a step allocates in addition to weights and optimizer, measured by torch's
+allocator on a GPU and by torch's profiler on a CPU.
 """
 
 from __future__ import annotations

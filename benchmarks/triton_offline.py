@@ -1,7 +1,8 @@
-"""Compile the Triton kernels for GPUs that are not there: registers, spills, instructions, widths of loads.
+"""Compile the Triton kernels for GPUs that are not present, and report their use of resources.
 
-Arguments have the types in which eager launches pass them, and those in which ``torch.compile`` does (floats
-of 64 bits, sizes of 64 bits where they are dynamic). Triton's wheel brings the assembler that this needs::
+The report has registers, spills, instructions and widths of loads. Arguments have the types of eager
+launches and the types of ``torch.compile`` (64-bit floats, and 64-bit sizes if they are dynamic). Triton's
+wheel includes the assembler that this needs::
 
     python benchmarks/triton_offline.py             # the main configurations, for an H100
     python benchmarks/triton_offline.py --sample    # every value of every option, on several GPUs
@@ -111,7 +112,7 @@ class Options:
         )
 
     def _varying(self) -> int:
-        """Learned coefficients are those that differ between columns, and all do where none is learned."""
+        """Learned coefficients differ between columns; if none is learned, all coefficients do."""
         if self.sharing == "layer":
             return 0
         return sum((name in self.learned) << i for i, name in enumerate(Coefficients._fields)) or 0b111111
@@ -179,7 +180,7 @@ class Options:
 
 
 def main_cases() -> Iterator[Case]:
-    """What training a network of the zoo runs: none of it may spill."""
+    """The kernels that training a network of the zoo runs; none of them may spill."""
     for dtype, steps, sharing in itertools.product((torch.float32, torch.bfloat16), (4, 16), SHARINGS):
         common = {"dtype": dtype, "num_steps": steps, "sharing": sharing}
         yield Options(**common).case()
@@ -196,11 +197,11 @@ NORMED = {
     "maps, 14x14": (4, 64, 256, 196),
     "tokens": (4, 4096, 384, 1),
 }
-"""``[T, B, C, M]`` of what batch norms see."""
+"""Input shapes of batch norms, ``[T, B, C, M]``."""
 
 
 def norm_cases() -> Iterator[Case]:
-    """The kernels of a norm in training, and those that merge it into a neuron."""
+    """The kernels of a norm in training, and the kernels that merge it into a neuron."""
     wide = torch.float32
     for (name, shape), x in itertools.product(NORMED.items(), (torch.float32, torch.bfloat16)):
         _, batch, channels, inner = shape

@@ -1,4 +1,4 @@
-"""One run: a model, a code, a neuron, a seed; trained by the one recipe, judged once at its end."""
+"""One run: a model, code, neuron and seed, trained with the common recipe and evaluated once at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fashion-MNIST and CIFAR-10 as tensors of bytes, decoded once and kept outside the repository."""
+"""Fashion-MNIST and CIFAR-10 as uint8 tensors, decoded once and cached outside the repository."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Images:
 
 
 def load(name: str, folder: Path | None, split: str, train_images: int) -> tuple[Images, Images]:
-    """Return what a run trains on and what it is judged by.
+    """Return the training data and the evaluation data of a run.
 
     The last 10,000 training images are the validation split. A run that is judged by them never reads the
     test images.

@@ -1,4 +1,4 @@
-"""Means, and differences between runs that share their seed."""
+"""Means of runs, and differences between runs with the same seed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean and standard deviation of ``count`` values; no deviation of a single one."""
+    """Mean and standard deviation of ``count`` values; the deviation is None for a single value."""
 
     mean: float
     deviation: float | None
@@ -22,7 +22,7 @@ class Mean:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of paired differences, with the t interval that holds the true one in 95 of 100 experiments."""
+    """Mean of paired differences, with its 95 % t interval."""
 
     mean: float
     low: float | None
@@ -31,7 +31,7 @@ class Difference:
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the whole interval lies on that side of 0, else 0."""
+        """1 or -1 if the whole interval is above or below 0, else 0."""
         if self.low is None or self.high is None:
             return 0
         return (self.low > 0) - (self.high < 0)
@@ -44,14 +44,14 @@ class Difference:
 
 
 def mean(values: Mapping[int, float]) -> Mean:
-    """Of values by seed."""
+    """Mean of values by seed."""
     found = list(values.values())
     deviation = statistics.stdev(found) if len(found) > 1 else None
     return Mean(statistics.fmean(found), deviation, len(found))
 
 
 def difference(values: Mapping[int, float], baseline: Mapping[int, float]) -> Difference | None:
-    """Of what has a seed in common; None where nothing has."""
+    """Paired difference over the seeds that both have; None if they share no seed."""
     pairs = [values[seed] - baseline[seed] for seed in sorted(values.keys() & baseline.keys())]
     if not pairs:
         return None

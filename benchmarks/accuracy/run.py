@@ -1,4 +1,4 @@
-"""Run the cells of a table that are not finished yet, one JSON line for each.
+"""Run the unfinished cells of a table, and write one JSON line for each.
 
 Usage: ``python benchmarks/accuracy/run.py TABLE [--data-dir FOLDER] [--seeds 0 1 2] [--most N]``.
 """

@@ -53,7 +53,7 @@ def carry() -> list[Cell]:
 
 
 def _small(model: str, model_args: dict[str, Any], seeds: int) -> list[Cell]:
-    """Another small network: several seeds of what the claims are about, and one of every other cell."""
+    """Cells of another small network: several seeds for the main claims, one for every other cell."""
     grid = [(neuron, code, "") for code, neuron in product(CODES, NEURONS)]
     grid += [(neuron, "hybrid", "carry") for neuron in ("lif", "asnn")]
     order = [(4, seed, row) for seed in range(seeds) for row in CLAIMS]

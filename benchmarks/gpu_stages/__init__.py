@@ -1,1 +1,1 @@
-"""The stages of ``benchmarks/gpu.py``, and the processes that they run in."""
+"""The stages of ``benchmarks/gpu.py`` and their processes."""

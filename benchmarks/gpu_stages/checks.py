@@ -57,7 +57,7 @@ class Recorder:
         self.start = self.told = time.perf_counter()
 
     def summary(self) -> Row:
-        """The counts so far, in place of those before."""
+        """Replace the earlier counts with the counts so far."""
         return {
             "name": NAME,
             "updates": True,

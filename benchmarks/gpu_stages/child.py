@@ -1,4 +1,4 @@
-"""What runs in a stage's process: one figure after the other, each under guard."""
+"""Code that runs in the process of a stage: one measurement after the other, with errors caught."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Figure(NamedTuple):
     name: str
     measure: Callable[[], Row | list[Row]]
     warm: Callable[[], object] | None = None
-    """Compiles what ``measure`` needs, where that takes long."""
+    """Compiles the kernels that ``measure`` needs, if this takes long."""
 
 
 class Place:

@@ -1,4 +1,4 @@
-"""A stage's process, seen from the process that started it."""
+"""Start and supervise the process of a stage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gpu_stages.plan import Stage
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "gpu.py"
 LOG = 4_000
-"""Last characters of what a stage printed that are kept if it fails."""
+"""Number of last characters of a stage's output that are kept if it fails."""
 POISONED = 70
 """Status of a stage that asks to be started anew, because a fault of the GPU has spoilt its process."""
 

@@ -1,4 +1,4 @@
-"""How fast the memory is: what everything else is held against."""
+"""Measure the memory bandwidth, to which all other stages compare."""
 
 from __future__ import annotations
 

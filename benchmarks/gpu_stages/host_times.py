@@ -1,4 +1,4 @@
-"""Microseconds that the host needs for a call, on tensors so small that the device waits for it."""
+"""Measure the host time of a call in microseconds, on tensors so small that the device waits for the host."""
 
 from __future__ import annotations
 

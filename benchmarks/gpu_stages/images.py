@@ -1,4 +1,4 @@
-"""CIFAR-10 as JPEG, decoded once and kept on the device."""
+"""CIFAR-10 from JPEG files, decoded once and kept on the device."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Data(NamedTuple):
     name: str
     training: Part
     validation: Part
-    """The last images of those for training."""
+    """The last training images."""
     test: Part
 
 

@@ -1,4 +1,4 @@
-"""A short training: a direct code and fixed LIF neurons beside the hybrid code and adaptive ones."""
+"""Short trainings: direct code with fixed LIF neurons, and hybrid code with adaptive neurons."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 STEPS, BATCH, PEAK_LR, WARMUP, DECAY = 4, 128, 1e-3, 0.1, 0.06
 MARGIN = 8
-"""Seconds that are kept back for the end."""
+"""Seconds that are reserved for the end."""
 
 
 def figures(place: Place) -> Iterator[Figure]:

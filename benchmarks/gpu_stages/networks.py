@@ -1,4 +1,4 @@
-"""Whole training steps in bf16 autocast (float32 in the dry run): images in a second, and peak memory."""
+"""Images per second and peak memory of whole training steps in bf16 autocast (float32 in the dry run)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ TINY = {"spikformer": ("spikformer_tiny",), "resnets": ("spiking_resnet_tiny",)}
 STEPS, BATCH = 4, 128
 
 WARMED = ("ours, fused", "ours, learned, fused")
-"""Besides what is compiled: the kernels of these are those of all others."""
+"""Contenders to warm up besides the compiled ones; all others use the same kernels."""
 
 EAGER = ("spiking_resnet19",)
-"""Models that are compiled by nobody here: that takes a minute for each contender."""
+"""Models that no contender compiles, because this takes a minute for each contender."""
 ALL = ()
 FEWER = (
     "ours",

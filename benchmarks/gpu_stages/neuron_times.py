@@ -1,4 +1,4 @@
-"""A leaky neuron over a sequence that is much larger than the cache: time of the device, traffic, memory."""
+"""Device time, memory traffic and memory of a leaky neuron, for a sequence much larger than the cache."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from snntorch_asnn._timing import Contender, adaptive_layer, whole_pass
 
 CHANNELS, SIZE = 256, 32
 ELEMENTS = 1 << 28
-"""1 GB of float32, 20 times the second cache of an H100."""
+"""1 GB of float32, 20 times the L2 cache of an H100."""
 FORWARD, BOTH = 2, 5
 """Tensors that a forward pass, and a forward and a backward pass, must read or write."""
 

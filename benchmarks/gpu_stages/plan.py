@@ -1,4 +1,4 @@
-"""Which stages there are, in the order in which they run."""
+"""The list of stages, in the order in which they run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Stage(NamedTuple):
-    """A process of ``gpu.py``: what it runs, and for how long at most."""
+    """A process of ``gpu.py``: its module and its time limits."""
 
     name: str
     module: str
@@ -17,7 +17,7 @@ class Stage(NamedTuple):
     """Seconds for one figure."""
     settings: tuple[str, ...] = ()
     beside: str | None = None
-    """The stage that it runs at the same time as, since neither of them is timed."""
+    """The stage that runs at the same time. Neither of the two is timed."""
     is_default: bool = True
 
 

@@ -1,4 +1,4 @@
-"""Which kernels a training step spends its time in."""
+"""List the kernels in which a training step spends its time."""
 
 from __future__ import annotations
 

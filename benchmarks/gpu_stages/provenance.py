@@ -1,4 +1,4 @@
-"""Where and with what the figures were made, without a CUDA context in the process that asks."""
+"""Describe machine, versions and command of a measurement, without a CUDA context in the calling process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A short report of a results file, with the goals beside the figures.
+"""Print a short report of a results file, with the goal for each figure.
 
 Usage: ``python benchmarks/gpu_stages/table.py FILE``.
 """

@@ -1,4 +1,4 @@
-"""Time of the device, without the host's."""
+"""Measure device time without host time."""
 
 from __future__ import annotations
 
