@@ -21,11 +21,11 @@ def main() -> None:
     seeds = len({row["seed"] for row in results["rows"]})
     lines += [
         "",
-        f"Test accuracy in percent on {setting['data']}, mean and standard deviation over {seeds} seeds: "
-        f"{setting['epochs']} epochs on the first {setting['train_images']:,} training images, all "
-        f"{setting['test_images']:,} test images, Adam, batch {setting['batch']}, time parameters at "
-        f"{setting['time_parameters']}. So short a training compares how fast the two learn, not how far "
-        "they get.",
+        f"The table shows the test accuracy in percent on {setting['data']}, as mean and standard deviation "
+        f"over {seeds} seeds. Training: {setting['epochs']} epochs on the first "
+        f"{setting['train_images']:,} training images, Adam, batch {setting['batch']}, time parameters at "
+        f"{setting['time_parameters']}. Test: all {setting['test_images']:,} test images. Such a short "
+        "training shows how fast each network learns, not its final accuracy.",
     ]
     (ROOT / "docs" / "migration_results.inc").write_text("\n".join(lines) + "\n")
 

@@ -30,8 +30,8 @@ def neuron_times(content: Content) -> list[str]:
         )
         lines.append("")
     lines += [
-        "Median time; in bold how many times faster than snnTorch's loop over `x.unbind()`; then the time "
-        "over that of the floor, a copy of the bytes that must move.",
+        "Each cell gives the median time, the speed-up over snnTorch's loop over `x.unbind()` (bold), and "
+        "the time divided by the floor: the time of a copy of the bytes that must move.",
         "",
     ]
     return lines + _machine(content)

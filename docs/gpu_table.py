@@ -31,8 +31,8 @@ def neuron(content: Content) -> list[str]:
     if not rows:
         return []
     told = (
-        "÷ copy: the time over that of a copy of the bytes that forward and backward must move. GB/s: these "
-        "bytes over the time. Moved: the bytes that a copy would have moved in the same time."
+        "÷ copy: the time divided by the time of a copy of the bytes that forward and backward must move. "
+        "GB/s: these bytes divided by the time. Moved: the bytes that a copy would move in the same time."
     )
     return [*lines, told, "", *_machine(content)]
 
@@ -45,7 +45,7 @@ def networks(content: Content) -> list[str]:
             here = [row for row in rows if row["model"] == model]
             place = f"T = {here[0]['steps']}, batch {here[0]['batch']}, {here[0]['precision']} autocast"
             lines += [f"**{model}, {place}**", ""]
-            lines += ["| | images/s | step ms | of them the host's | peak MiB |", "|---|---|---|---|---|"]
+            lines += ["| | images/s | step ms | host ms | peak MiB |", "|---|---|---|---|---|"]
             lines += [
                 f"| {row['contender']} | {row['images_per_second']:,.0f} | {row['step_ms']:.1f} "
                 f"| {min(row['host_ms'], row['step_ms']):.1f} | {row['peak_mib']:,.0f} |"
@@ -78,7 +78,7 @@ def learning(content: Content) -> list[str]:
             f"| {row['name']} | {row['data']} | {row['epochs']} | {row['test_accuracy']:.2%} "
             f"| {sum(epochs) / len(epochs):.1f} |"
         )
-    return [*lines, "", "One seed, a schedule as short as that; see the page on accuracy for more.", ""]
+    return [*lines, "", "One seed and a short schedule; the page on accuracy has more.", ""]
 
 
 def _rows(content: Content, stage: str) -> list[Row]:
