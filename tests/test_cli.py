@@ -81,7 +81,7 @@ def test_train_and_eval(call, tmp_path):
     assert (code, err) == (0, "")
     assert f"{accuracy:.2%} of 360 test images" in out
     assert "stopped after step" in out
-    assert "taken for another: " in out
+    assert "most frequent errors: " in out
     assert call("eval", run, "--device", "cpu", "--json", tmp_path / "found.json")[0] == 0
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["accuracy"] == found["accuracy_by_step"][-1] == accuracy
@@ -176,11 +176,11 @@ def test_encode_draws_a_picture(call, tmp_path):
         (["train", "--device", "cuda"], "device must be one that torch sees; got 'cuda'"),
         (
             ["train", "--data", "fashion-mnist", "--data-dir", "nowhere"],
-            "data_dir must be a folder; got nowhere",
+            "data_dir must be a folder; nowhere does not exist",
         ),
         (
             ["train", "--data", "image-folder", "--data-dir", "nowhere"],
-            "data_dir must be a folder; got nowhere",
+            "data_dir must be a folder; nowhere does not exist",
         ),
         (["train", "--recipe", "lenett"], "got 'lenett'; did you mean 'lenet'?"),
         (["train", "--recipe", "none.toml"], "there is no file none.toml"),
@@ -197,14 +197,14 @@ def test_encode_draws_a_picture(call, tmp_path):
         (["train", "--lambda", "0.1"], "Unknown option: --lambda. Did you mean --tet-lambda?"),
         (["sweep"], "parameter --set requires an argument"),
         (["sweep", "--set", "neuron"], "set must be NAME=VALUE,VALUE,...; got 'neuron'"),
-        (["sweep", "--set", "neurom=lif"], "got neurom; did you mean 'neuron'?"),
+        (["sweep", "--set", "neurom=lif"], "unknown setting neurom; did you mean 'neuron'?"),
         (
             ["sweep", "--set", "neuron=lif", "--neuron", "lif"],
             "set must not name a setting that is also given as an option",
         ),
         (["sweep", "--set", "neuron=lif", "--seeds", "a"], "seeds must be numbers"),
         (["sweep", "--set", "epochs=0"], "epochs must be at least 1; got 0"),
-        (["eval", "none"], "run must be a run folder; none has no checkpoint.pt"),
+        (["eval", "none"], "run folder none is incomplete: checkpoint.pt is missing"),
         (["encode", "none.png"], "No such file"),
         (["train", "--epochs", "many"], 'Invalid value for --epochs: unable to convert "many" into int'),
         (["train", "--speed", "high"], "Unknown option: --speed"),
@@ -224,7 +224,7 @@ def test_wrong_arguments_end_in_a_line_and_leave_nothing_behind(call, tmp_path, 
 
 
 def test_debug_shows_the_traceback():
-    with pytest.raises(ValueError, match="run must be a run folder"):
+    with pytest.raises(ValueError, match="run folder none is incomplete"):
         main(["--debug", "eval", "none"])
 
 

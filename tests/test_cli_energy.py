@@ -91,7 +91,7 @@ def test_multiplications_are_counted_without_data(call):
     ("args", "message"),
     [
         (["lenett"], "RUN|MODEL must be the folder of a run or a model; got 'lenett'; did you mean 'lenet'?"),
-        (["."], "run must be a run folder"),
+        (["."], "is incomplete: checkpoint.pt is missing"),
         ([".", "--num-steps", "3"], "num_steps must be left out for a run, which has its own; got 3"),
         ([".", "--data", "none"], "data must be left out for a run"),
         (["lenet", "--data", "mnist3d"], "data must be one of"),

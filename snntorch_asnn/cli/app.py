@@ -23,7 +23,7 @@ from snntorch_asnn.cli.energy import energy_command
 from snntorch_asnn.cli.interrupt import InterruptedRun
 from snntorch_asnn.models.image_encoder import ImageEncoder
 from snntorch_asnn.train.data import to_unit_range
-from snntorch_asnn.train.data.pictures import read_picture, to_tensor
+from snntorch_asnn.train.data.folders import read_picture, to_tensor
 
 WRONG_ARGUMENTS, FAILED_RUN, INTERRUPTED = 2, 1, 130
 """Exit statuses."""

@@ -21,7 +21,7 @@ from snntorch_asnn.energy.macs import Attention
 from snntorch_asnn.energy.operations import Nonbinary
 from snntorch_asnn.train.data import spread_images, to_unit_range
 from snntorch_asnn.train.devices import resolve_device
-from snntorch_asnn.train.model import build_model
+from snntorch_asnn.train.evaluation import build_model
 
 _BATCH_SIZE = 64
 _DEFAULTS_OF_A_MODEL = {"data": "digits", "num_steps": 4, "encoding": "hybrid", "neuron": "asnn"}

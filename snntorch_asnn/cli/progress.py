@@ -24,18 +24,14 @@ from snntorch_asnn.train import (
     load_recipe,
     mean_and_deviation,
 )
-from snntorch_asnn.train.confusions import most_frequent_errors
-from snntorch_asnn.train.utf8 import readable_name
+from snntorch_asnn.train.evaluation import most_frequent_errors
+from snntorch_asnn.train.files import readable_name
 
 _MOST_CONFUSIONS = 5
 
 
 class TerminalReporter(Reporter):
-    """Shows a progress bar while an epoch runs, and leaves one line for each epoch behind.
-
-    Args:
-        console: where to write.
-    """
+    """Shows a progress bar while an epoch runs, and leaves one line for each epoch."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -57,7 +53,7 @@ class TerminalReporter(Reporter):
         self.progress.stop()
 
     def started(self, config: TrainConfig, data: ImageSplits, device: torch.device, parameters: int) -> None:
-        """Say what is about to be trained."""
+        """Print the model, the device and the sizes of the data."""
         self.epochs = config.epochs
         self._wait("first steps")
         self.progress.start()
@@ -72,15 +68,15 @@ class TerminalReporter(Reporter):
         )
 
     def message(self, text: str) -> None:
-        """Write a line."""
+        """Print a line."""
         self.console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def warning(self, text: str) -> None:
-        """Write a line that stands out."""
+        """Print a line that stands out."""
         self.console.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     def step(self, report: StepReport) -> None:
-        """Move the bar."""
+        """Move the progress bar."""
         state = f"loss {report.loss:.3f}  accuracy {report.accuracy:.1%}"
         if report.firing_rate is not None:
             state += f"  firing {report.firing_rate:.3f}"
@@ -88,7 +84,7 @@ class TerminalReporter(Reporter):
             self.task,
             description=f"epoch {report.epoch}/{self.epochs}",
             completed=report.step,
-            total=report.num_steps,
+            total=report.steps_per_epoch,
             state=f"{state}  {report.images_per_second:,.0f} images/s",
         )
 
@@ -97,7 +93,7 @@ class TerminalReporter(Reporter):
         self._wait(f"{split} images")
 
     def epoch(self, metrics: Mapping[str, Any]) -> None:
-        """Write the epoch's line."""
+        """Print the epoch's line."""
         self._wait("first steps")
         self.console.print(
             f"epoch {metrics['epoch']:>{len(str(self.epochs))}}/{self.epochs}"
@@ -108,13 +104,13 @@ class TerminalReporter(Reporter):
         )
 
     def _wait(self, description: str) -> None:
-        """Show a bar of unknown length: a task's length cannot be taken away again."""
+        """Show a new bar of unknown length; rich cannot take back the length of a task."""
         self.progress.remove_task(self.task)
         self.task = self.progress.add_task(description, total=None, state="")
 
 
 def summary(result: RunResult) -> Table:
-    """Return the end of a run as a table."""
+    """Return the results of a run as a table."""
     table = Table.grid(padding=(0, 2))
     table.add_column()
     table.add_column(overflow="fold")
@@ -161,10 +157,10 @@ def by_step(found: Evaluation) -> Table:
 
 
 def confusions(found: Evaluation) -> str:
-    """Return a line with the classes that were mistaken most often."""
+    """Return a line with the most frequent confusions."""
     errors = most_frequent_errors(found.confusion, found.classes, _MOST_CONFUSIONS)
-    pairs = ", ".join(f"{name} for {answer} ({count:,})" for name, answer, count in errors)
-    return f"taken for another: {pairs or 'none'}"
+    pairs = ", ".join(f"{name} taken for {answer} ({count:,})" for name, answer, count in errors)
+    return f"most frequent errors: {pairs or 'none'}"
 
 
 def recipes() -> Table:

@@ -1,7 +1,7 @@
 """Random changes of training images, by torchvision and timm.
 
-Images stay in [0, 1]; the network normalises what it shows. All randomness comes from torch's global
-generator on the CPU: one seed there repeats every crop, colour and mixture.
+Images stay in [0, 1]; the network normalises the images that it presents. All randomness comes from torch's
+global generator on the CPU, so that one seed repeats every crop, colour and mixture.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,105 +17,65 @@ from torch import Tensor
 
 from snntorch_asnn._extras import require
 
-__all__ = ["AugmentSettings", "MixSettings", "make_mixup", "make_train_transform"]
+if TYPE_CHECKING:
+    from snntorch_asnn.train.config import TrainConfig
+
+__all__ = ["make_mixup", "make_train_transform"]
 
 Transform: TypeAlias = Callable[[Tensor], Tensor]
 Mix: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-class AugmentSettings(Protocol):
-    """What :func:`make_train_transform` reads of a :class:`~snntorch_asnn.train.TrainConfig`."""
+def make_train_transform(config: TrainConfig, image_shape: Sequence[int]) -> Transform | None:
+    """Return the augmentation that a configuration names: geometry, then RandAugment, then random erasing.
 
-    @property
-    def augment(self) -> str:
-        """Name of the geometric changes."""
+    ``augment`` chooses the geometry:
 
-    @property
-    def crop_padding(self) -> int | None:
-        """Largest shift in pixels; None for an eighth of the side."""
-
-    @property
-    def rotation(self) -> float:
-        """Largest angle of ``"crop-flip-rotate"``, in degrees."""
-
-    @property
-    def rand_augment(self) -> str | None:
-        """RandAugment as timm writes it, ``"rand-m9-n1-mstd0.4-inc1"`` for instance."""
-
-    @property
-    def random_erasing(self) -> float:
-        """Probability that a rectangle is erased."""
-
-
-class MixSettings(Protocol):
-    """What :func:`make_mixup` reads of a :class:`~snntorch_asnn.train.TrainConfig`."""
-
-    @property
-    def mixup(self) -> float:
-        """Parameter of mixup's beta distribution; 0: no mixup."""
-
-    @property
-    def cutmix(self) -> float:
-        """Parameter of CutMix's beta distribution; 0: no CutMix."""
-
-
-def make_train_transform(config: AugmentSettings, image_shape: Sequence[int]) -> Transform | None:
-    """Return the augmentation that a configuration names.
-
-    In this order: the geometry, RandAugment, random erasing. ``augment`` chooses the geometry:
-
-    - ``"crop-flip"``: shifted by up to ``crop_padding`` pixels, an eighth of the side if None, and flipped
-      in half of the cases;
-    - ``"crop-flip-rotate"``: the same, then turned by 0 to ``rotation`` degrees, as in the reference's
-      training on CIFAR, with a padding of 5;
-    - ``"random-resized-crop"``: 8 to 100 % of the area, resized, and flipped, as is usual on ImageNet;
+    - ``"crop-flip"``: shifts by up to ``crop_padding`` pixels, an eighth of the side if None, and flips half
+      of the images;
+    - ``"crop-flip-rotate"``: the same, then a rotation by 0 to ``rotation`` degrees, as in the published
+      training of the method on CIFAR, with a padding of 5;
+    - ``"random-resized-crop"``: a crop of 8 to 100 % of the area, resized, and a flip, as is usual on
+      ImageNet;
     - ``"auto"``: ``"crop-flip"`` for images of three channels, else nothing;
     - ``"none"``.
 
     Args:
         config: ``augment``, ``crop_padding``, ``rotation``, ``rand_augment`` and ``random_erasing``.
-        image_shape: ``(C, H, W)`` of what the model sees, or ``(T, C, H, W)`` of event frames, all of
-            which move alike.
+        image_shape: ``(C, H, W)`` of the model's images, or ``(T, C, H, W)`` of event frames, which move
+            together.
 
     Returns:
-        A function of one image, ``uint8`` or float in [0, 1], that returns the same dtype; None if
-        nothing is to be done.
+        A function of one image, ``uint8`` or float in [0, 1], that returns the same dtype; None if there is
+        nothing to do.
 
     Raises:
-        ValueError: ``augment`` is unknown, ``rand_augment`` is no such policy, ``random_erasing`` is
-            no probability, or one of the two is asked for on event frames.
+        ValueError: ``rand_augment`` is no policy of timm, or event frames are to be changed by RandAugment or
+            random erasing.
         ModuleNotFoundError: torchvision, or timm for ``rand_augment``, is not installed.
 
     Example::
 
-        >>> from types import SimpleNamespace
-        >>> config = SimpleNamespace(
-        ...     augment="crop-flip",
-        ...     crop_padding=None,
-        ...     rotation=25.0,
-        ...     rand_augment=None,
-        ...     random_erasing=0.25,
-        ... )
+        >>> from snntorch_asnn.train import TrainConfig
+        >>> config = TrainConfig(augment="crop-flip", random_erasing=0.25)
         >>> make_train_transform(config, (3, 32, 32))(torch.rand(3, 32, 32)).shape
         torch.Size([3, 32, 32])
     """
-    if not 0 <= config.random_erasing <= 1:
-        raise ValueError(f"random_erasing must be in [0, 1]; got {config.random_erasing}")
     if len(image_shape) != 3 and (config.rand_augment is not None or config.random_erasing > 0):
         raise ValueError("rand_augment and random_erasing must be off for event frames; they are for images")
-    steps = _geometry(config, image_shape)
+    transforms = _geometry(config, image_shape)
     if config.rand_augment is not None:
-        steps.append(_rand_augment(config.rand_augment, min(image_shape[-2:])))
+        transforms.append(_rand_augment(config.rand_augment, min(image_shape[-2:])))
     if config.random_erasing > 0:
-        steps.append(_erase(config.random_erasing))
-    if not steps:
+        transforms.append(_erase(config.random_erasing))
+    if not transforms:
         return None
-    transform: Transform = require("torchvision.transforms.v2", extra="train").Compose(steps)
+    transform: Transform = require("torchvision.transforms.v2", extra="train").Compose(transforms)
     return transform
 
 
-def make_mixup(config: MixSettings, num_classes: int) -> Mix | None:
-    r"""Return mixup, CutMix, or for each batch one of the two.
+def make_mixup(config: TrainConfig, num_classes: int) -> Mix | None:
+    r"""Return mixup, CutMix, or a random choice of the two for each batch.
 
     .. math:: x = \lambda x_i + (1 - \lambda) x_j, \quad y = \lambda y_i + (1 - \lambda) y_j, \quad
         \lambda \sim \mathrm{Beta}(\alpha, \alpha)
@@ -127,33 +87,27 @@ def make_mixup(config: MixSettings, num_classes: int) -> Mix | None:
         num_classes: C.
 
     Returns:
-        A function of a batch of float images ``[B, C, H, W]``, or event frames ``[T, B, C, H, W]``,
-        and class indices ``[B]``, that returns mixed images and probabilities ``[B, C]``; None if
-        both are 0.
+        A function of a batch of float images ``[B, C, H, W]``, or event frames ``[T, B, C, H, W]``, and class
+        indices ``[B]``, that returns mixed images and probabilities ``[B, C]``; None if both alphas are 0.
 
     Raises:
-        ValueError: an alpha is negative.
         ModuleNotFoundError: torchvision is not installed.
 
     Sources: "mixup: Beyond Empirical Risk Minimization", arXiv 1710.09412; "CutMix", arXiv 1905.04899.
 
     Example::
 
-        >>> from types import SimpleNamespace
-        >>> mix = make_mixup(SimpleNamespace(mixup=1.0, cutmix=0.0), num_classes=3)
+        >>> from snntorch_asnn.train import TrainConfig
+        >>> mix = make_mixup(TrainConfig(mixup=1.0), num_classes=3)
         >>> images, targets = mix(torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 0]))
         >>> targets.shape, targets.sum(1)
         (torch.Size([4, 3]), tensor([1., 1., 1., 1.]))
     """
-    for name in ("mixup", "cutmix"):
-        if getattr(config, name) < 0:
-            raise ValueError(f"{name} must be at least 0; got {getattr(config, name)}")
     if config.mixup == 0 and config.cutmix == 0:
         return None
     v2 = require("torchvision.transforms.v2", extra="train")
     kinds = [(config.mixup, v2.MixUp), (config.cutmix, v2.CutMix)]
-    mixes = [kind(alpha=alpha, num_classes=num_classes) for alpha, kind in kinds if alpha > 0]
-    mix = v2.RandomChoice(mixes)
+    mix = v2.RandomChoice([kind(alpha=alpha, num_classes=num_classes) for alpha, kind in kinds if alpha > 0])
 
     def mix_batch(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if images.ndim == 4:
@@ -166,9 +120,9 @@ def make_mixup(config: MixSettings, num_classes: int) -> Mix | None:
     return mix_batch
 
 
-def _geometry(config: AugmentSettings, image_shape: Sequence[int]) -> list[Any]:
+def _geometry(config: TrainConfig, image_shape: Sequence[int]) -> list[Any]:
     channels, height, width = image_shape[-3:]
-    name = config.augment
+    name: str = config.augment
     if name == "auto":
         name = "crop-flip" if channels == 3 else "none"
     if name == "none":
@@ -179,12 +133,10 @@ def _geometry(config: AugmentSettings, image_shape: Sequence[int]) -> list[Any]:
         return [v2.RandomResizedCrop((height, width), antialias=True), flip]
     pad = config.crop_padding
     padding = [max(1, width // 8), max(1, height // 8)] if pad is None else pad
-    steps = [v2.RandomCrop((height, width), padding=padding), flip]
+    crop = v2.RandomCrop((height, width), padding=padding)
     if name == "crop-flip":
-        return steps
-    if name == "crop-flip-rotate":
-        return [*steps, v2.RandomRotation((0.0, config.rotation))]
-    raise ValueError(f"augment must name geometric changes, such as crop-flip; got {name!r}")
+        return [crop, flip]
+    return [crop, flip, v2.RandomRotation((0.0, config.rotation))]
 
 
 def _rand_augment(policy: str, size: int) -> Transform:
@@ -212,16 +164,16 @@ def _rand_augment(policy: str, size: int) -> Transform:
 
 @contextmanager
 def _python_seeded_by_torch() -> Iterator[None]:
-    """Seed Python's and NumPy's generators, which timm draws from, from torch's; restore them after."""
+    """Seed Python's and NumPy's generators, which timm uses, by torch's, and restore them afterwards."""
     seed = int(torch.randint(2**32, ()))
-    of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
     try:
         yield
     finally:
-        random.setstate(of_python)
-        np.random.set_state(of_numpy)  # noqa: NPY002
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
 
 
 def _erase(probability: float) -> Transform:

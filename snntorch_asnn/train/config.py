@@ -241,7 +241,7 @@ class TrainConfig:
     def _check_together(self) -> None:
         if self.warmup_epochs + self.cooldown_epochs >= self.epochs:
             raise ValueError(
-                f"warmup_epochs and cooldown_epochs must leave some of the {self.epochs} epochs;"
+                f"warmup_epochs and cooldown_epochs must add up to less than epochs={self.epochs};"
                 f" got {self.warmup_epochs} and {self.cooldown_epochs}"
             )
         if self.overwrite and self.resume:

@@ -1,4 +1,4 @@
-"""Where a run takes place: Lightning Fabric, set up from a configuration."""
+"""Lightning Fabric, set up from a configuration, and batch norms over all its processes."""
 
 from __future__ import annotations
 
@@ -8,25 +8,29 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 
 from snntorch_asnn._extras import require
+from snntorch_asnn.layers import StepBatchNorm
+from snntorch_asnn.layers.norm_over_time import AnyBatchNorm, normalise, statistics_group
 from snntorch_asnn.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+_PLAIN_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _TRUE_PRECISIONS = {"32": "32-true", "64": "64-true"}
 _MIXED_PRECISIONS = {"bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 def make_fabric(config: TrainConfig) -> Fabric:
-    """Return the Fabric of a run, not launched yet.
+    """Return the Fabric of a run, before its launch.
 
-    Under ``torchrun`` the number of processes is torchrun's; ``devices`` and ``nodes`` may be left out.
+    ``torchrun`` sets the number of processes itself; ``devices`` and ``nodes`` may then be left out.
 
     Raises:
-        ValueError: the device is not there, or there are fewer than ``devices`` of it, or it cannot
-            compute in this precision, or ``devices`` and ``nodes`` contradict torchrun.
+        ValueError: There is no such device, or fewer than ``devices``; the device cannot compute in this
+            precision; or ``devices`` and ``nodes`` contradict torchrun.
         ModuleNotFoundError: Lightning Fabric is not installed.
     """
     fabric = require("lightning_fabric", extra="train")
@@ -39,7 +43,7 @@ def make_fabric(config: TrainConfig) -> Fabric:
         raise ValueError("precision must be 32, bf16 or 64 on a CPU; got '16'")
     index: int | None = device.index
     if index is not None and devices > 1:
-        raise ValueError(f"device must be cuda where there are several devices; got {config.device!r}")
+        raise ValueError(f"device must be cuda for several devices; got {config.device!r}")
     return fabric.Fabric(  # type: ignore[no-any-return]
         accelerator=device.type,
         devices=devices if index is None else [index],
@@ -51,10 +55,10 @@ def make_fabric(config: TrainConfig) -> Fabric:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device that a name stands for; ``"auto"`` is CUDA where there is any, or the CPU.
+    """Return the device that a name stands for; ``"auto"`` is CUDA if torch sees any, else the CPU.
 
     Raises:
-        ValueError: not a CPU or CUDA device, or one that torch does not see.
+        ValueError: The name is not a CPU or CUDA device, or torch does not see it.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -73,13 +77,13 @@ def resolve_device(name: str) -> torch.device:
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that writes files and talks to the user."""
+    """Return whether this process writes the files and talks to the user."""
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
 @contextmanager
 def on_threads(threads: int | None) -> Iterator[None]:
-    """Compute on so many CPU threads inside the context, and on as many as before after it."""
+    """Compute on a number of CPU threads inside the context."""
     before = torch.get_num_threads()
     if threads is not None:
         torch.set_num_threads(threads)
@@ -89,8 +93,46 @@ def on_threads(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+class JointBatchNorm(AnyBatchNorm):
+    """A batch norm over all processes on a CPU, where PyTorch's ``nn.SyncBatchNorm`` does not run."""
+
+    synchronised = True
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise ``[B, C, ...]`` with the statistics of all processes' batches."""
+        if statistics_group(self, None) is None:
+            return super().forward(input)
+        return normalise(self, input.unsqueeze(0), "pooled", None)[0]
+
+
+def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
+    """Let the batch norms of a model take their statistics over all processes.
+
+    Parameters, running averages and the keys of ``state_dict`` stay as they are. On a CPU this concerns norms
+    with learned factors and running averages, and norms with statistics of each step.
+    """
+    if device.type != "cpu":
+        synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return synchronised
+    replacements: dict[nn.Module, JointBatchNorm] = {}
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, StepBatchNorm):
+                child.synchronised = True
+            elif type(child) in _PLAIN_NORMS and child.affine and child.track_running_stats:
+                setattr(parent, name, replacements.setdefault(child, _joint_norm(child)))
+    return model
+
+
+def _joint_norm(norm: Any) -> JointBatchNorm:
+    found = JointBatchNorm(norm.num_features, norm.eps, norm.momentum)
+    for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+        setattr(found, name, getattr(norm, name))
+    return found.train(norm.training)
+
+
 def _processes(config: TrainConfig) -> tuple[int, int]:
-    """Return processes on this machine and number of machines, from torchrun if it has started them."""
+    """Return the processes on this machine and the number of machines, from torchrun if it started them."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return config.devices, config.nodes
     here, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
@@ -108,9 +150,9 @@ def _processes(config: TrainConfig) -> tuple[int, int]:
 
 
 def _mixed_precision(precision: str, device: torch.device) -> Any:
-    """Return Fabric's mixed precision, but for images, which stay in float32.
+    """Return Fabric's mixed precision, except that images stay in float32.
 
-    A code compares them with its thresholds; the layers behind it round what they are given.
+    A code compares them with its thresholds; the layers behind it round their own inputs.
     """
     if precision not in _MIXED_PRECISIONS:
         return None

@@ -80,8 +80,7 @@ def check_names(config: type, names: Iterable[str]) -> None:
     known = [field.name for field in dataclasses.fields(config)]
     unknown = sorted(set(names) - set(known))
     if unknown:
-        hint = did_you_mean(unknown[0], known)
-        raise ValueError(f"config must hold only settings of a run; got {', '.join(unknown)}{hint}")
+        raise ValueError(f"unknown setting {', '.join(unknown)}{did_you_mean(unknown[0], known)}")
 
 
 def parse_setting(config: type, name: str, text: str) -> Any:

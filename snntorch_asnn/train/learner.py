@@ -1,11 +1,11 @@
-"""One step of training, and everything that a step changes."""
+"""One step of training, everything that a step changes, and the search for the origin of a divergence."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,24 +13,35 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from snntorch_asnn.train.augment import make_mixup
+from snntorch_asnn.train.batches import seed_everything
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.data import to_unit_range
-from snntorch_asnn.train.divergence import NonFiniteLossError, first_bad_gradient, first_non_finite
-from snntorch_asnn.train.losses import make_loss
-from snntorch_asnn.train.optimizer import in_todays_order, make_optimizer, make_schedule
-from snntorch_asnn.train.randomness import seed_everything
-from snntorch_asnn.train.sync_norm import synchronise_batch_norm
+from snntorch_asnn.train.devices import synchronise_batch_norm
+from snntorch_asnn.train.losses import training_loss
+from snntorch_asnn.train.optimizer import in_current_order, make_optimizer, make_schedule
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-Batch = tuple[Tensor, Tensor]
+Batch: TypeAlias = tuple[Tensor, Tensor]
 _STEP = 3
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The training loss or its gradient became infinite or NaN.
+
+    Attributes:
+        layer: The first layer to become infinite or NaN, None if it is not known.
+    """
+
+    def __init__(self, message: str, layer: str | None = None) -> None:
+        super().__init__(message)
+        self.layer = layer
 
 
 @dataclass(frozen=True)
 class Position:
-    """A step of a run: epoch from 1 on, steps that have been done in it, and in all."""
+    """A place in a run: its epoch, counted from 1, and the steps done in that epoch."""
 
     epoch: int
     step: int
@@ -43,17 +54,7 @@ class Position:
 
 
 class Learner:
-    """A model with all that trains it: loss, optimizer, schedule, moving average, on a Fabric.
-
-    Args:
-        model: the model; it is moved to the Fabric's device, and its norms are synchronised if there
-            are several processes.
-        config: the settings.
-        fabric: launched.
-        steps_per_epoch: for the schedule.
-        num_classes: for mixup.
-        teacher: network to learn from as well, or None.
-    """
+    """A model with its loss, optimizer, schedule and moving average, on a launched Fabric."""
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class Learner:
         self.average = _moving_average(self.model, config.ema)
         if teacher is not None:
             teacher = fabric.strategy.precision.convert_module(teacher.to(fabric.device))
-        self.loss = make_loss(config, teacher=teacher)
+        self.teacher = teacher
         self.mixup = make_mixup(config, num_classes)
 
     @property
@@ -86,15 +87,15 @@ class Learner:
         """Change the weights once.
 
         Args:
-            parts: images ``[B, C, H, W]`` and labels ``[B]``, in as many parts as are accumulated.
-            position: of this step.
+            parts: Images ``[B, C, H, W]`` and labels ``[B]``, in as many parts as are accumulated.
+            position: The position before this step.
 
         Returns:
-            The mean loss over all processes, and how many of this process's images were classified
-            correctly, on the device; of a mixed image, the class with the larger part is the correct one.
+            The mean loss over all processes, and the number of this process's images that were classified
+            correctly, on the device. The correct class of a mixed image is the class of its larger part.
 
         Raises:
-            NonFiniteLossError: the loss or a gradient is NaN or infinite. The weights are those before the
+            NonFiniteLossError: The loss or a gradient is NaN or infinite. The weights are those before the
                 step, on every process.
         """
         self.callee.train()
@@ -113,6 +114,48 @@ class Learner:
             self.average.update_parameters(self.model)
         return loss_value, correct
 
+    def check_parameters(self, position: Position) -> None:
+        """Refuse to go on with parameters that are infinite or NaN, before they are saved."""
+        parameters = dict(self.model.named_parameters())
+        finite = torch.stack([p.detach().isfinite().all() for p in parameters.values()])
+        if finite.all():
+            return
+        name = next(name for name, fine in zip(parameters, finite.tolist(), strict=True) if not fine)
+        raise NonFiniteLossError(
+            f"the parameter {name} became infinite or NaN at epoch {position.epoch}, step {position.step};"
+            " try a lower lr or clip_grad",
+            name,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that steps have changed."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
+            "scaler": self.fabric.strategy.precision.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from the state that :meth:`state_dict` returned.
+
+        Raises:
+            ValueError: The state belongs to another model.
+        """
+        try:
+            self.model.load_state_dict(state["model"])
+            saved = in_current_order(state["optimizer"], self.optimizer, self.model, list(state["model"]))
+            self.optimizer.load_state_dict(saved)
+            self.schedule.load_state_dict(state["schedule"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            self.fabric.strategy.precision.load_state_dict(state["scaler"])
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+            raise ValueError(
+                f"last.pt must hold the state of model {self.config.model}; got another one: {error}"
+            ) from error
+
     def _forward_and_backward(self, parts: Sequence[Batch], position: Position) -> tuple[Tensor, Tensor]:
         mean = torch.zeros((), device=self.fabric.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.fabric.device)
@@ -125,9 +168,24 @@ class Learner:
             correct += right
         return cast(Tensor, self.fabric.all_reduce(mean, reduce_op="mean")), correct
 
+    def _loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, position: Position
+    ) -> tuple[Tensor, Tensor]:
+        """Return the loss of a batch, and the number of its images that are classified correctly."""
+        images, targets = to_device(images, labels, self.fabric.device)
+        if self.mixup is not None and position.epoch <= (self.config.mixup_until or position.epoch):
+            images, targets = self.mixup(images, targets)
+        images = self.fabric.strategy.precision.convert_input(images)
+        steps = model(images, return_steps=True)
+        classes = targets.argmax(dim=1) if targets.ndim == 2 else targets
+        correct = (steps.detach().mean(dim=0).argmax(dim=1) == classes).sum()
+        with torch.no_grad():
+            teacher_logits = None if self.teacher is None else self.teacher(images)
+        return training_loss(self.config, steps, targets, teacher_logits), correct
+
     @property
     def _is_scaled(self) -> bool:
-        """Whether gradients are scaled, which leaves out steps where they overflow."""
+        """Whether gradients are scaled; steps in which they overflow are then left out."""
         return self.config.precision == "16"
 
     def _gradient_norm(self) -> Tensor:
@@ -147,22 +205,8 @@ class Learner:
     def _seed(self, position: Position) -> None:
         seed_everything(self.config.seed, _STEP, position.epoch, position.step, self.fabric.global_rank)
 
-    def _loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, position: Position
-    ) -> tuple[Tensor, Tensor]:
-        """Return the loss of a batch, and how many of its images are classified correctly."""
-        images, targets = to_device(images, labels, self.fabric.device)
-        if self.mixup is not None and position.epoch <= (self.config.mixup_until or position.epoch):
-            images, targets = self.mixup(images, targets)
-        images = self.fabric.strategy.precision.convert_input(images)
-        steps = model(images, return_steps=True)
-        outputs = steps.mean(dim=0)
-        classes = targets.argmax(dim=1) if targets.ndim == 2 else targets
-        correct = (outputs.detach().argmax(dim=1) == classes).sum()
-        return self.loss(steps, outputs, targets, images), correct
-
-    def _explain(self, what: str, parts: Sequence[Batch], position: Position) -> NonFiniteLossError:
-        """Say where it began: run the step's batches again, watching every layer."""
+    def _explain(self, event: str, parts: Sequence[Batch], position: Position) -> NonFiniteLossError:
+        """Run the batches of the step again, watching every layer, and say where the event began."""
 
         def run() -> None:
             self._seed(position)
@@ -171,57 +215,12 @@ class Learner:
                     self._loss(self.model, images, labels, position)
 
         layer = first_non_finite(self.model, run) or first_bad_gradient(self.model)
-        first = f"; first was {layer}" if layer else "; every layer is finite, so it arose in the loss itself"
+        origin = f"it began in {layer}" if layer else "every layer is finite, so it began in the loss itself"
         return NonFiniteLossError(
-            f"{what} at epoch {position.epoch}, step {position.step + 1}{first}; try a lower lr or clip_grad",
+            f"{event} at epoch {position.epoch}, step {position.step + 1}; {origin};"
+            " try a lower lr or clip_grad",
             layer,
         )
-
-    def check_parameters(self, position: Position) -> None:
-        """Refuse parameters that are not finite, before they are saved.
-
-        Raises:
-            NonFiniteLossError: names the first such parameter.
-        """
-        parameters = dict(self.model.named_parameters())
-        finite = torch.stack([p.detach().isfinite().all() for p in parameters.values()])
-        if finite.all():
-            return
-        name = next(name for name, fine in zip(parameters, finite.tolist(), strict=True) if not fine)
-        raise NonFiniteLossError(
-            f"the parameter {name} became infinite or NaN at epoch {position.epoch}, step {position.step};"
-            " try a lower lr or clip_grad",
-            name,
-        )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that steps have changed."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "average": self.average.state_dict() if self.average is not None else None,
-            "scaler": self.fabric.strategy.precision.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what :meth:`state_dict` returned.
-
-        Raises:
-            ValueError: it is that of another model.
-        """
-        try:
-            self.model.load_state_dict(state["model"])
-            saved = in_todays_order(state["optimizer"], self.optimizer, self.model, list(state["model"]))
-            self.optimizer.load_state_dict(saved)
-            self.schedule.load_state_dict(state["schedule"])
-            if self.average is not None:
-                self.average.load_state_dict(state["average"])
-            self.fabric.strategy.precision.load_state_dict(state["scaler"])
-        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-            raise ValueError(
-                f"run must have a checkpoint of {self.config.model}; got another: {error}"
-            ) from error
 
 
 def to_device(images: Tensor, labels: Tensor, device: torch.device) -> Batch:
@@ -235,3 +234,54 @@ def _moving_average(model: nn.Module, decay: float | None) -> AveragedModel | No
         return None
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
     return average.requires_grad_(False)
+
+
+def first_non_finite(model: nn.Module, run: Callable[[], Any]) -> str | None:
+    """Run a model, and return the first parameter or output that is infinite or NaN.
+
+    Example::
+
+        >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+        >>> _ = nn.init.constant_(model[0].bias, float("inf"))
+        >>> first_non_finite(model, lambda: model(torch.rand(1, 2)))
+        'the parameter bias of 0'
+    """
+    names = {module: name or "the model" for name, module in model.named_modules()}
+    found: list[str] = []
+
+    def check_parameters(module: nn.Module, args: Any) -> None:
+        for name, value in module.named_parameters(recurse=False):
+            if not value.isfinite().all():
+                found.append(f"the parameter {name} of {names[module]}")
+
+    def check_output(module: nn.Module, args: Any, output: Any) -> None:
+        values = output if isinstance(output, tuple | list) else [output]
+        tensors = [value for value in values if isinstance(value, Tensor) and value.is_floating_point()]
+        if not all(value.isfinite().all() for value in tensors):
+            found.append(f"the output of {names[module]}")
+
+    handles = [module.register_forward_pre_hook(check_parameters) for module in names]
+    handles += [module.register_forward_hook(check_output) for module in names]
+    try:
+        with torch.no_grad():
+            run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else None
+
+
+def first_bad_gradient(model: nn.Module) -> str | None:
+    """Return the parameter whose gradient was computed first of those that are infinite or NaN, or None.
+
+    Example::
+
+        >>> model = nn.Linear(2, 2)
+        >>> model.bias.grad = torch.tensor([0.0, float("nan")])
+        >>> first_bad_gradient(model)
+        'the gradient of bias'
+    """
+    for name, parameter in reversed(list(model.named_parameters())):
+        if parameter.grad is not None and not parameter.grad.isfinite().all():
+            return f"the gradient of {name}"
+    return None

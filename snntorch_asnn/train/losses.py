@@ -7,41 +7,56 @@ With logits :math:`o_t` of step ``t``, as ``model(images, return_steps=True)`` r
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Protocol
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["LOSSES", "Loss", "LossSettings", "cross_entropy", "distillation", "make_loss", "step_wise", "tet"]
+if TYPE_CHECKING:
+    from snntorch_asnn.train.config import TrainConfig
 
-LOSSES = ("cross-entropy", "tet", "step-wise")
-"""Names of the losses."""
+__all__ = ["cross_entropy", "distillation", "make_loss", "step_wise", "tet", "training_loss"]
 
 
-class LossSettings(Protocol):
-    """What :func:`make_loss` reads of a :class:`~snntorch_asnn.train.TrainConfig`."""
+def training_loss(
+    config: TrainConfig, steps: Tensor, targets: Tensor, teacher_logits: Tensor | None = None
+) -> Tensor:
+    """Return the loss that a configuration names.
 
-    @property
-    def loss(self) -> str:
-        """One of :data:`LOSSES`."""
+    Args:
+        config: ``loss``, ``label_smoothing`` and ``tet_lambda``; with a teacher ``kd_alpha`` and
+            ``kd_temperature``.
+        steps: ``[T, B, C]``.
+        targets: ``[B]`` class indices, or ``[B, C]`` probabilities.
+        teacher_logits: ``[B, C]``; the loss is then ``(1 - kd_alpha) * loss + kd_alpha * distillation``.
 
-    @property
-    def label_smoothing(self) -> float:
-        """Part of the target that is spread over all classes."""
+    Returns:
+        Mean over the batch, a scalar.
 
-    @property
-    def tet_lambda(self) -> float:
-        """Weight of the regulariser of :func:`tet`."""
+    Raises:
+        ValueError: The shapes do not fit.
 
-    @property
-    def kd_alpha(self) -> float:
-        """Weight of the teacher."""
+    Example::
 
-    @property
-    def kd_temperature(self) -> float:
-        """Temperature of :func:`distillation`."""
+        >>> from snntorch_asnn.train import TrainConfig
+        >>> config = TrainConfig(loss="tet", label_smoothing=0.1, tet_lambda=0.05)
+        >>> training_loss(config, torch.zeros(4, 2, 10), torch.tensor([3, 5])).item()
+        2.23...
+    """
+    smoothing = config.label_smoothing
+    if config.loss == "tet":
+        loss = tet(steps, targets, lam=config.tet_lambda, label_smoothing=smoothing)
+    elif config.loss == "step-wise":
+        loss = step_wise(steps, targets, label_smoothing=smoothing)
+    else:
+        loss = cross_entropy(steps.mean(dim=0), targets, label_smoothing=smoothing)
+    if teacher_logits is None:
+        return loss
+    imitation = distillation(steps.mean(dim=0), teacher_logits, temperature=config.kd_temperature)
+    return (1 - config.kd_alpha) * loss + config.kd_alpha * imitation
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
@@ -52,20 +67,21 @@ def cross_entropy(outputs: Tensor, targets: Tensor, *, label_smoothing: float = 
     Args:
         outputs: ``[B, C]``.
         targets: ``[B]`` class indices, or ``[B, C]`` probabilities.
-        label_smoothing: epsilon, in [0, 1).
+        label_smoothing: Epsilon, in [0, 1).
 
     Returns:
         Mean over the batch, a scalar of at least float32.
 
     Raises:
-        ValueError: shapes that do not fit, or ``label_smoothing`` out of its range.
+        ValueError: The shapes do not fit, or ``label_smoothing`` is out of its range.
 
     Example::
 
         >>> cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([1])).item()
         0.693...
     """
-    _check_part("label_smoothing", label_smoothing, below_one=True)
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing must be in [0, 1); got {label_smoothing}")
     if outputs.ndim != 2:
         raise ValueError(f"outputs must be [B, C]; got shape {tuple(outputs.shape)}")
     _check_targets(targets, outputs.shape)
@@ -85,16 +101,16 @@ def tet(
     Args:
         steps: ``[T, B, C]``.
         targets: ``[B]`` class indices, or ``[B, C]`` probabilities.
-        lam: lambda, weight of the regulariser that keeps logits from outliers; 0.05 for CIFAR and
-            0.001 for CIFAR10-DVS in the source.
-        mean: phi, the threshold of the neurons in the source.
-        label_smoothing: as in :func:`cross_entropy`.
+        lam: Lambda, weight of the regulariser that keeps logits from outliers; 0.05 for CIFAR and 0.001 for
+            CIFAR10-DVS in the source.
+        mean: Phi, the threshold of the neurons in the source.
+        label_smoothing: As in :func:`cross_entropy`.
 
     Returns:
         Mean over the batch, a scalar of at least float32.
 
     Raises:
-        ValueError: shapes that do not fit, or ``lam`` or ``label_smoothing`` out of range.
+        ValueError: The shapes do not fit, or ``lam`` or ``label_smoothing`` is out of its range.
 
     Source: "Temporal Efficient Training of Spiking Neural Network via Gradient Re-weighting",
     arXiv 2202.11946.
@@ -105,7 +121,8 @@ def tet(
         >>> tet(steps, torch.tensor([0])).item(), cross_entropy(steps.mean(0), torch.tensor([0])).item()
         (1.12..., 0.69...)
     """
-    _check_part("lam", lam)
+    if not 0 <= lam <= 1:
+        raise ValueError(f"lam must be in [0, 1]; got {lam}")
     entropy = _mean_over_steps(steps, targets, label_smoothing)
     if lam == 0:
         return entropy
@@ -120,27 +137,27 @@ def step_wise(
     weights: Sequence[float] | None = None,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    r"""Every answer counts that the network would give if it stopped after a step.
+    r"""Cross-entropy of the output that the network would give if it stopped after each step.
 
     .. math:: L = \frac{\sum_t w_t\, \mathrm{CE}(\bar o_t, y)}{\sum_t w_t}, \quad
         \bar o_t = \frac{1}{t + 1} \sum_{s \le t} o_s
 
-    This is what :func:`snntorch_asnn.anytime` looks at after each step.
+    :func:`snntorch_asnn.anytime` looks at the same outputs.
 
     Args:
         steps: ``[T, B, C]``.
         targets: ``[B]`` class indices, or ``[B, C]`` probabilities.
-        weights: of the steps, at least 0 and not all 0; None for equal ones. ``[0, ..., 0, 1]`` gives
-            the cross-entropy of the output.
-        label_smoothing: as in :func:`cross_entropy`.
+        weights: Weights of the steps, at least 0 and not all 0; None for equal weights. ``[0, ..., 0, 1]``
+            gives the cross-entropy of the output.
+        label_smoothing: As in :func:`cross_entropy`.
 
     Returns:
         Mean over the batch, a scalar of at least float32.
 
     Raises:
-        ValueError: shapes that do not fit, or ``weights`` or ``label_smoothing`` out of range.
+        ValueError: The shapes do not fit, or ``weights`` or ``label_smoothing`` is out of its range.
 
-    The answers are those of "SEENN: Towards Temporal Spiking Early-Exit Neural Networks", arXiv 2304.01230.
+    Source: the outputs of "SEENN: Towards Temporal Spiking Early-Exit Neural Networks", arXiv 2304.01230.
 
     Example::
 
@@ -154,7 +171,7 @@ def step_wise(
     if weights is None:
         return _mean_over_steps(so_far, targets, label_smoothing)
     if len(weights) != len(steps):
-        raise ValueError(f"weights must be one for each of {len(steps)} steps; got {len(weights)}")
+        raise ValueError(f"weights must hold a number for each of {len(steps)} steps; got {len(weights)}")
     if not (all(math.isfinite(w) and w >= 0 for w in weights) and sum(weights) > 0):
         raise ValueError(f"weights must be finite, at least 0, and not all 0; got {list(weights)}")
     used = [(w, logits) for w, logits in zip(weights, so_far, strict=True) if w > 0]
@@ -163,7 +180,7 @@ def step_wise(
 
 
 def distillation(outputs: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
-    r"""How far the softened probabilities are from those of a teacher.
+    r"""Divergence of the softened probabilities from those of a teacher.
 
     .. math:: L = \tau^2\, \mathrm{KL}\big(\operatorname{softmax}(z / \tau) \,\|\,
         \operatorname{softmax}(o / \tau)\big)
@@ -173,13 +190,13 @@ def distillation(outputs: Tensor, teacher: Tensor, *, temperature: float = 4.0) 
     Args:
         outputs: o, ``[B, C]``.
         teacher: z, logits of the teacher, ``[B, C]``; no gradient flows into them.
-        temperature: tau, above 0.
+        temperature: Tau, above 0.
 
     Returns:
         Mean over the batch, a scalar of at least float32.
 
     Raises:
-        ValueError: the shapes differ, or ``temperature`` is not above 0.
+        ValueError: The shapes differ, or ``temperature`` is not above 0.
 
     Source: "Distilling the Knowledge in a Neural Network", arXiv 1503.02531.
 
@@ -201,82 +218,17 @@ def distillation(outputs: Tensor, teacher: Tensor, *, temperature: float = 4.0) 
     return temperature**2 * F.kl_div(log_p, log_q, reduction="batchmean", log_target=True)
 
 
-class Loss:
-    """A loss with its settings, as :func:`make_loss` makes it.
+def make_loss(config: TrainConfig, *, teacher: nn.Module | None = None) -> Callable[..., Tensor]:
+    """Deprecated: call :func:`training_loss`."""
+    message = "make_loss is deprecated; use training_loss(config, steps, targets, teacher_logits)"
+    warnings.warn(message, DeprecationWarning, stacklevel=2)
 
-    Args:
-        settings: which loss, and its numbers.
-        teacher: network in evaluation mode whose answers are imitated, or None.
-    """
-
-    def __init__(self, settings: LossSettings, teacher: nn.Module | None = None) -> None:
-        if settings.loss not in LOSSES:
-            raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {settings.loss!r}")
-        _check_part("label_smoothing", settings.label_smoothing, below_one=True)
-        _check_part("tet_lambda", settings.tet_lambda)
-        _check_part("kd_alpha", settings.kd_alpha)
-        self.settings, self.teacher = settings, teacher
-
-    def __call__(
-        self, steps: Tensor, outputs: Tensor, targets: Tensor, images: Tensor | None = None
-    ) -> Tensor:
-        """Return the loss, a scalar.
-
-        Args:
-            steps: ``[T, B, C]``, of ``model(images, return_steps=True)``.
-            outputs: ``[B, C]``, their mean over the steps.
-            targets: ``[B]`` class indices, or ``[B, C]`` probabilities.
-            images: what the model was given; the teacher is given the same.
-
-        Raises:
-            ValueError: shapes that do not fit, or no ``images`` for a teacher.
-        """
-        settings = self.settings
-        loss = self._of_targets(steps, outputs, targets)
-        if self.teacher is None:
-            return loss
-        if images is None:
-            raise ValueError("images must be given where a teacher is to see them; got None")
+    def loss(steps: Tensor, outputs: Tensor, targets: Tensor, images: Tensor | None = None) -> Tensor:
         with torch.no_grad():
-            answers = self.teacher(images)
-        imitation = distillation(outputs, answers, temperature=settings.kd_temperature)
-        return (1 - settings.kd_alpha) * loss + settings.kd_alpha * imitation
+            logits = None if teacher is None else teacher(images)
+        return training_loss(config, steps, targets, logits)
 
-    def _of_targets(self, steps: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
-        smoothing = self.settings.label_smoothing
-        if self.settings.loss == "tet":
-            return tet(steps, targets, lam=self.settings.tet_lambda, label_smoothing=smoothing)
-        if self.settings.loss == "step-wise":
-            return step_wise(steps, targets, label_smoothing=smoothing)
-        return cross_entropy(outputs, targets, label_smoothing=smoothing)
-
-
-def make_loss(config: LossSettings, *, teacher: nn.Module | None = None) -> Loss:
-    """Return the loss that a configuration names.
-
-    Args:
-        config: ``loss``, ``label_smoothing``, ``tet_lambda``, and for a teacher ``kd_alpha`` and
-            ``kd_temperature``.
-        teacher: network to learn from as well, see :func:`~snntorch_asnn.train.teacher.load_teacher`:
-            ``(1 - kd_alpha) * loss + kd_alpha * distillation``.
-
-    Returns:
-        Loss: called as ``loss(steps, outputs, targets)``, with ``images`` for a teacher.
-
-    Raises:
-        ValueError: the loss is unknown, or a number out of its range.
-
-    Example::
-
-        >>> from types import SimpleNamespace
-        >>> config = SimpleNamespace(
-        ...     loss="tet", label_smoothing=0.1, tet_lambda=0.05, kd_alpha=0.5, kd_temperature=4.0
-        ... )
-        >>> steps = torch.zeros(4, 2, 10)
-        >>> make_loss(config)(steps, steps.mean(0), torch.tensor([3, 5])).item()
-        2.23...
-    """
-    return Loss(config, teacher)
+    return loss
 
 
 def _mean_over_steps(steps: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
@@ -303,9 +255,4 @@ def _check_targets(targets: Tensor, shape: torch.Size) -> None:
             f" got shape {tuple(targets.shape)}"
         )
     if targets.ndim == 1 and (targets.is_floating_point() or targets.is_complex()):
-        raise TypeError(f"targets must be integers where they are class indices; got {targets.dtype}")
-
-
-def _check_part(name: str, value: float, *, below_one: bool = False) -> None:
-    if not (0 <= value < 1 or (value == 1 and not below_one)):
-        raise ValueError(f"{name} must be in [0, 1{')' if below_one else ']'}; got {value}")
+        raise TypeError(f"class indices in targets must be integers; got {targets.dtype}")

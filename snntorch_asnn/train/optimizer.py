@@ -29,21 +29,21 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     return torch.optim.AdamW(groups, lr=config.lr)
 
 
-def in_todays_order(
+def in_current_order(
     state: dict[str, Any], optimizer: torch.optim.Optimizer, model: nn.Module, saved_keys: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the state of an optimizer for a model that registers its parameters in another order by now.
+    """Return the saved state of an optimizer for a model that now registers its parameters in another order.
 
-    PyTorch knows the parameters of a group by their order alone.
+    PyTorch identifies the parameters of a group by their order alone.
 
     Args:
-        state: as the optimizer saved it.
-        optimizer: that it is for.
-        model: whose parameters the optimizer has.
-        saved_keys: of the model's ``state_dict``, saved together with it, maybe by an earlier version.
+        state: The saved state of the optimizer.
+        optimizer: The optimizer to load it into.
+        model: The model whose parameters the optimizer has.
+        saved_keys: Keys of the model's ``state_dict`` that was saved with it, maybe by an earlier version.
 
     Raises:
-        KeyError, ValueError: they are those of another model.
+        KeyError, ValueError: The state belongs to another model.
     """
     earlier: dict[str, str] = getattr(model, "earlier_keys", dict)()
     places = {current_key(earlier, key): place for place, key in enumerate(saved_keys)}
@@ -61,7 +61,7 @@ def in_todays_order(
 
 
 def _shaped_like(value: Any, parameter: Tensor) -> Any:
-    """Moments of the weight of a convolution with kernel size 1, which is that of a linear layer today."""
+    """Reshape the moments of a convolution of kernel size 1 that is a linear layer now."""
     if isinstance(value, Tensor) and is_pointwise(value, parameter):
         return value.flatten(1)
     return value
@@ -71,8 +71,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps_p
     """Return the schedule, to be stepped after every training step.
 
     ``"cosine"`` rises from ``warmup_lr`` over the warm-up epochs, falls to ``min_lr`` along half a cosine,
-    and stays there for the cooldown epochs. ``"one-cycle"`` leaves the momentum as it is; where it has
-    a single step, that is its peak.
+    and stays there for the cooldown epochs. ``"one-cycle"`` leaves the momentum alone.
     """
     total = config.epochs * steps_per_epoch
     if config.schedule == "one-cycle":

@@ -5,52 +5,49 @@ from __future__ import annotations
 import math
 import statistics
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, cast
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from snntorch_asnn import plot
 from snntorch_asnn.energy import (
     SilentLayersWarning,
     describe_silence,
     record_firing_rates,
     silent_layers,
 )
+from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
+from snntorch_asnn.train.batches import eval_loader, train_loader
 from snntorch_asnn.train.config import TrainConfig
-from snntorch_asnn.train.data import load_images, spread_images, to_unit_range
-from snntorch_asnn.train.data.identity import check_same_data
-from snntorch_asnn.train.divergence import NonFiniteLossError
-from snntorch_asnn.train.git_state import git_state
-from snntorch_asnn.train.journal import Journal
-from snntorch_asnn.train.learner import Batch, Learner, Position
-from snntorch_asnn.train.loader import eval_loader, train_loader
-from snntorch_asnn.train.loop import Evaluated, Score, Tally, evaluate, in_groups
-from snntorch_asnn.train.model import build_model
-from snntorch_asnn.train.report import write_energy, write_report
-from snntorch_asnn.train.report.energy import MOST_IMAGES
-from snntorch_asnn.train.reporter import Reporter, StepReport
-from snntorch_asnn.train.result import RunResult, draw, write_evaluation, write_result
-from snntorch_asnn.train.run_folder import RunFolder, versions
+from snntorch_asnn.train.data import check_same_data, load_images, spread_images, to_unit_range
+from snntorch_asnn.train.evaluation import Evaluation, build_model, evaluate
+from snntorch_asnn.train.learner import Batch, Learner, NonFiniteLossError, Position
+from snntorch_asnn.train.progress import Journal, Reporter, Score, StepReport, Tally
+from snntorch_asnn.train.report import ENERGY_IMAGES, write_energy, write_report
+from snntorch_asnn.train.run_folder import RunFolder, RunResult, git_state, versions
 from snntorch_asnn.train.teacher import check_answers, load_teacher
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+Item = TypeVar("Item")
 _STEPS_PER_REPORT = 10
-_SHOWN = {"val": "validation"}
+_SPLIT_NAMES = {"val": "validation", "test": "test"}
 
 
 class Run:
-    """A model, its data and its folder, somewhere between its first step and its result.
+    """A model, its data and its folder, at any point between the first step and the result.
 
     Args:
-        config: the settings.
-        fabric: launched.
-        folder: with ``config.resume`` one that may hold the run's state, else to be replaced.
-        reporter: receives the progress; on the main process only.
+        config: The settings.
+        fabric: Launched.
+        folder: With ``config.resume`` it may hold the run's state; otherwise its files are replaced.
+        reporter: Receives the progress, on the main process only.
     """
 
     def __init__(self, config: TrainConfig, fabric: Fabric, folder: RunFolder, reporter: Reporter) -> None:
@@ -61,16 +58,16 @@ class Run:
         with fabric.rank_zero_first(local=True):
             self.data = load_images(config)
         self.loader, self.batches = train_loader(self.data.train, config, fabric.device, **self.share)
-        self.num_steps = self.batches.steps
+        self.steps_per_epoch = self.batches.steps_per_epoch
         self.learner = self._make_learner()
         self.epoch, self.metrics = 1, list[dict[str, Any]]()
-        self.told_of = set[tuple[str, tuple[str, ...]]]()
+        self.reported_silence = set[tuple[str, tuple[str, ...]]]()
         self.best: dict[str, Any] = {"epoch": 0, "val_accuracy": -1.0, "val_loss": float("inf"), "model": {}}
         self.tally, self.step, self.lr = Tally(fabric), 0, self._lr()
 
     def train(self) -> RunResult:
-        """Train to the end, and return what was reached."""
-        self._begin_or_go_on()
+        """Train to the end, and return the results."""
+        self._begin_or_resume()
         self.reporter.started(self.config, self.data, self.fabric.device, self.parameters)
         try:
             while self.epoch <= self.config.epochs:
@@ -90,7 +87,7 @@ class Run:
             model,
             self.config,
             self.fabric,
-            steps_per_epoch=self.num_steps,
+            steps_per_epoch=self.steps_per_epoch,
             num_classes=len(data.classes),
             teacher=self._load_teacher(),
         )
@@ -103,17 +100,17 @@ class Run:
         check_answers(teacher, _some_images(data.val, 1, device), len(data.classes), path)
         return teacher
 
-    def _begin_or_go_on(self) -> None:
+    def _begin_or_resume(self) -> None:
         state, reason = self.folder.load_state() if self.config.resume else (None, None)
         if state is not None:
             self._load_state(state)
-        self.fabric.barrier()  # everyone has read before anything is written
+        self.fabric.barrier()  # every process has read before anything is written
         if not self.writes:
             self.journal = Journal(self.folder, tensorboard=False, steps_done=0)
             return
         if reason is not None:
             self.folder.restore_previous()
-            self.reporter.message(f"{reason}; going on from {self.folder.previous.name}")
+            self.reporter.message(f"{reason}; resuming from {self.folder.previous.name}")
         if state is None:
             self.folder.create()
             self.folder.write_json(self.folder.config, self._describe())
@@ -121,8 +118,8 @@ class Run:
             self.folder, tensorboard=self.config.tensorboard, steps_done=self._position().total
         )
         if state is not None:
-            self.reporter.message(f"going on after epoch {self.epoch - 1}, step {self.step}")
-            self.journal.go_on_from(self.metrics, epoch=self.epoch, step=self.step)
+            self.reporter.message(f"resuming after epoch {self.epoch - 1}, step {self.step}")
+            self.journal.rewind(self.metrics, epoch=self.epoch, step=self.step)
             if self.best["epoch"]:
                 self._write_best()
 
@@ -139,7 +136,7 @@ class Run:
         }
 
     def _position(self) -> Position:
-        return Position(self.epoch, self.step, self.num_steps)
+        return Position(self.epoch, self.step, self.steps_per_epoch)
 
     def _lr(self) -> float:
         return float(self.learner.optimizer.param_groups[0]["lr"])
@@ -149,7 +146,7 @@ class Run:
         batch_size = self.batches.share * self.fabric.world_size
         for parts in in_groups(self.loader, self.config.accumulate):
             number = self.step + 1
-            reports = number % _STEPS_PER_REPORT == 0 or number == self.num_steps
+            reports = number % _STEPS_PER_REPORT == 0 or number == self.steps_per_epoch
             lr = self._lr()
             loss, correct, rate = self._train_step(parts, record=reports)
             self.tally.add(loss, correct, batch_size)
@@ -160,15 +157,15 @@ class Run:
                 self._save_state()
 
     def _train_step(self, parts: list[Batch], *, record: bool) -> tuple[float, Tensor, float | None]:
-        """Take a step; its firing rate is recorded where hooks do not break a compiled model."""
+        """Take a step, and record its firing rate unless the hooks would break a compiled model."""
         record = record and not self.config.compile
         model = self.learner.model
         with record_firing_rates(model, self.config.num_steps) if record else nullcontext() as rates:
             loss, correct = self.learner.step(parts, self._position())
         if rates is None:
             return loss, correct, None
-        if self.step + 1 == self.num_steps:
-            self._tell_of_silence(rates.per_layer(), "images of a training step")
+        if self.step + 1 == self.steps_per_epoch:
+            self._warn_of_silence(rates.per_layer(), "images of a training step")
         rate = torch.tensor(rates.mean(), device=self.fabric.device)
         return loss, correct, cast(Tensor, self.fabric.all_reduce(rate, reduce_op="mean")).item()
 
@@ -181,7 +178,7 @@ class Run:
             StepReport(
                 epoch=self.epoch,
                 step=self.step,
-                num_steps=self.num_steps,
+                steps_per_epoch=self.steps_per_epoch,
                 loss=so_far.loss,
                 accuracy=so_far.accuracy,
                 images_per_second=so_far.images_per_second,
@@ -191,7 +188,7 @@ class Run:
 
     def _wants_checkpoint(self) -> bool:
         every = self.config.checkpoint_every
-        return every is not None and self.step < self.num_steps and self._position().total % every == 0
+        return every is not None and self.step < self.steps_per_epoch and self._position().total % every == 0
 
     def _end_epoch(self) -> None:
         train = self.tally.score()
@@ -203,7 +200,7 @@ class Run:
             self.best["model"] = {name: value.detach().cpu().clone() for name, value in weights.items()}
             if self.writes:
                 self._write_best()
-        line = self._line(train, val)
+        line = self._epoch_line(train, val)
         self.metrics.append(line)
         if self.writes:
             self.journal.epoch(line, self._position().total)
@@ -211,7 +208,7 @@ class Run:
         self._save_state()
         self.reporter.epoch(line)
 
-    def _line(self, train: Score, val: Evaluated) -> dict[str, Any]:
+    def _epoch_line(self, train: Score, val: Evaluation) -> dict[str, Any]:
         return {
             "epoch": self.epoch,
             "lr": self.lr,
@@ -225,12 +222,8 @@ class Run:
             "images_per_second": train.images_per_second,
         }
 
-    def _evaluate(self, split: str, epoch: int) -> Evaluated:
-        """Evaluate the weights that an epoch ended with.
-
-        Raises:
-            NonFiniteLossError: the loss is NaN or infinite.
-        """
+    def _evaluate(self, split: str, epoch: int) -> Evaluation:
+        """Evaluate the weights at the end of an epoch; a loss that is NaN or infinite ends the run."""
         self.reporter.evaluating(split)
         loader = eval_loader(getattr(self.data, split), self.config, self.fabric.device, **self.share)
         found = evaluate(
@@ -238,25 +231,25 @@ class Run:
             loader,
             self.fabric,
             num_steps=self.config.num_steps,
-            num_classes=len(self.data.classes),
+            classes=self.data.classes,
         )
+        images = f"{_SPLIT_NAMES[split]} images"
         if not math.isfinite(found.loss):
             raise NonFiniteLossError(
-                f"the loss on the {_SHOWN.get(split, split)} images became {found.loss} at epoch {epoch};"
-                " try a lower lr or clip_grad"
+                f"the loss on the {images} became {found.loss} at epoch {epoch}; try a lower lr or clip_grad"
             )
-        self._tell_of_silence(found.firing_rates, f"{_SHOWN.get(split, split)} images")
+        self._warn_of_silence(found.firing_rates, images)
         return found
 
-    def _tell_of_silence(self, firing_rates: Mapping[str, Sequence[float]], images: str) -> None:
+    def _warn_of_silence(self, firing_rates: Mapping[str, Sequence[float]], images: str) -> None:
         """Warn of layers that never fire, once for the same layers on the same kind of images."""
         silent = silent_layers(firing_rates)
-        if silent and self.writes and (images, silent) not in self.told_of:
-            self.told_of.add((images, silent))
+        if silent and self.writes and (images, silent) not in self.reported_silence:
+            self.reported_silence.add((images, silent))
             self.reporter.warning(f"{describe_silence(firing_rates, images)}.")
 
     def _write_best(self) -> None:
-        """Write ``checkpoint.pt``: all that is needed to use the model."""
+        """Write ``checkpoint.pt``, everything that is needed to use the model."""
         self.folder.save_checkpoint(
             {
                 **self.best,
@@ -269,7 +262,7 @@ class Run:
         )
 
     def _save_state(self) -> None:
-        """Write ``last.pt``: all that is needed to go on; every process must call this."""
+        """Write ``last.pt``, everything that is needed to resume; every process must call this."""
         self.learner.check_parameters(self._position())
         tally = self.tally.state_dict()
         if self.writes:
@@ -279,7 +272,7 @@ class Run:
                     "data": self.data.identity,
                     "epoch": self.epoch,
                     "step": self.step,
-                    "steps_per_epoch": self.num_steps,
+                    "steps_per_epoch": self.steps_per_epoch,
                     "lr": self.lr,
                     "tally": tally,
                     "best": self.best,
@@ -290,10 +283,10 @@ class Run:
 
     def _load_state(self, state: Mapping[str, Any]) -> None:
         check_same_data(self.data.identity, state["data"])
-        if state["steps_per_epoch"] != self.num_steps:
+        if state["steps_per_epoch"] != self.steps_per_epoch:
             raise ValueError(
                 f"resume must find the data of the run, with {state['steps_per_epoch']} steps an epoch;"
-                f" got data with {self.num_steps}"
+                f" got data with {self.steps_per_epoch}"
             )
         self.learner.load_state_dict(state["learner"])
         self.epoch, self.step, self.lr = state["epoch"], state["step"], state["lr"]
@@ -324,21 +317,40 @@ class Run:
             metrics=tuple(self.metrics),
         )
         if self.writes:
-            write_evaluation(self.folder, test, self.data.classes)
-            self._write_energy(model)
-            draw(self.folder, result, model)
-            write_result(self.folder, result)  # what has a result is finished
-            write_report(self.folder.path)
-            self.folder.previous.unlink(missing_ok=True)
+            self._write_results(model, test, result)
         self.fabric.barrier()
         return result
 
-    def _write_energy(self, model: nn.Module) -> None:
-        images = _some_images(self.data.test, MOST_IMAGES, self.fabric.device)
+    def _write_results(self, model: nn.Module, test: Evaluation, result: RunResult) -> None:
+        folder = self.folder
+        folder.write_json(folder.evaluation, test.to_dict())
+        images = _some_images(self.data.test, ENERGY_IMAGES, self.fabric.device)
         images = self.fabric.strategy.precision.convert_input(images)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SilentLayersWarning)  # the evaluation has told of them
-            write_energy(self.folder.path, model, [(images, None)])
+            warnings.simplefilter("ignore", SilentLayersWarning)  # the evaluation has warned of them
+            write_energy(folder.path, model, [(images, None)])
+        draw(folder, result, model)
+        folder.write_result(result)  # a run with a result is finished
+        write_report(folder.path)
+        folder.previous.unlink(missing_ok=True)
+
+
+def draw(folder: RunFolder, result: RunResult, model: nn.Module) -> None:
+    """Draw the learning curve, the learned time parameters and the firing rates."""
+    plot.learning_curve(list(result.metrics)).savefig(folder.learning_curve)
+    if any(isinstance(module, AdaptiveNeuron) for module in model.modules()):
+        plot.time_parameters(model).savefig(folder.time_parameters)
+    if result.firing_rates:
+        figure = plot.firing_rates(result.firing_rates).get_figure(root=True)
+        assert figure is not None
+        figure.savefig(folder.firing_rates)
+
+
+def in_groups(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield the items in lists of ``size``; the last list may be shorter."""
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        yield group
 
 
 def _some_images(dataset: Dataset[Any], count: int, device: torch.device) -> Tensor:

@@ -1,10 +1,12 @@
-"""The files of a run, written so that a crash never leaves one half-written."""
+"""The folder of a run: its files, the checks before a run may write to it, and the versions it records."""
 
 from __future__ import annotations
 
 import json
 import platform
+import subprocess
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,9 @@ from typing import Any
 import torch
 
 import snntorch_asnn
-from snntorch_asnn.train.checkpoint import check_types, read_checkpoint, write_checkpoint
-from snntorch_asnn.train.config import TrainConfig
+from snntorch_asnn.train.config import MACHINE_SETTINGS, TrainConfig
+from snntorch_asnn.train.files import check_types, read_checkpoint, write_checkpoint, write_text
 from snntorch_asnn.train.run_lock import LOCK_NAME
-from snntorch_asnn.train.utf8 import write_text
 
 _PACKAGES = (
     "snntorch",
@@ -27,9 +28,10 @@ _PACKAGES = (
     "matplotlib",
     "triton",
 )
-_OF_DESCRIPTION = ("config", "images", "device", "threads", "versions")
-_OF_BEST = {"config": dict, "classes": list, "in_channels": int, "image_size": int, "model": dict}
-_OF_STATE = {
+_GIT_SECONDS = 10
+_DESCRIPTION = ("config", "images", "device", "threads", "versions")
+_CHECKPOINT = {"config": dict, "classes": list, "in_channels": int, "image_size": int, "model": dict}
+_STATE = {
     "data": dict,
     "epoch": int,
     "step": int,
@@ -40,16 +42,30 @@ _OF_STATE = {
     "metrics": list,
     "learner": dict,
 }
-_OF_TALLY = {"loss": float, "correct": int, "images": int, "seconds": float}
-_OF_BEST_SO_FAR = {"epoch": int, "val_accuracy": float, "val_loss": float, "model": dict}
+_TALLY = {"loss": float, "correct": int, "images": int, "seconds": float}
+_BEST = {"epoch": int, "val_accuracy": float, "val_loss": float, "model": dict}
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The results of a training run, and the folder with its files."""
+
+    out: Path
+    test_accuracy: float
+    test_loss: float
+    val_accuracy: float
+    best_epoch: int
+    parameters: int
+    firing_rate: float
+    firing_rates: Mapping[str, tuple[float, ...]]
+    accuracy_by_step: tuple[float, ...]
+    images_per_second: float
+    seconds: float
+    metrics: tuple[Mapping[str, Any], ...]
 
 
 class RunFolder:
-    """Paths, writers and readers of the files of one training run.
-
-    Args:
-        path: the folder; it is made by :meth:`create`, not here.
-    """
+    """Paths, writers and readers of the files of one training run; :meth:`create` makes the folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -73,35 +89,30 @@ class RunFolder:
         """Every file that a run may write."""
         return tuple(value for value in vars(self).values() if value not in (self.path, self.tensorboard))
 
-    def check_free(self, *, overwrite: bool) -> None:
-        """Refuse a folder that holds files, unless ``overwrite``.
+    def check(self, config: TrainConfig) -> None:
+        """Refuse a configuration whose run may not write here.
 
         Raises:
-            ValueError: the path is a file, or a folder that is not empty.
+            ValueError: The folder holds files that are neither to be replaced nor resumed; or there is no run
+                to resume, or it has other settings or damaged ones.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"out must be a folder; {self.path} is a file")
-        if not overwrite and self.path.is_dir() and any(map(_is_of_a_user, self.path.iterdir())):
-            hint = "; --resume continues the run in it" if self.config.exists() else ""
-            raise ValueError(
-                f"out must be an empty folder unless overwrite is set; {self.path} holds files{hint}"
-            )
+        if config.resume:
+            self.check_has_run()
+            self._check_same_settings(config)
+        else:
+            self._check_free(overwrite=config.overwrite)
 
     def check_has_run(self) -> None:
-        """Refuse to continue a run that is not there.
-
-        Raises:
-            ValueError: the folder holds no run, or is none.
-        """
+        """Refuse a folder without a run to resume."""
         if not self.config.is_file():
             raise ValueError(
-                f"resume must be given for the folder of a run; {self.path}"
-                f" {f'has no {self.config.name}' if self.path.is_dir() else 'is no folder'}:"
-                " check out, or leave resume out to begin a run there"
+                f"resume needs the folder of a run; {self.path}"
+                f" {f'has no {self.config.name}' if self.path.is_dir() else 'is no folder'}."
+                " Check out, or leave resume out to begin a new run"
             )
 
     def create(self) -> None:
-        """Make the folder, without the files of an earlier run; other files in it stay."""
+        """Make the folder, and remove the files of an earlier run from it; other files stay."""
         self.path.mkdir(parents=True, exist_ok=True)
         for file in (*self.files, *self.path.glob(".*.tmp"), *self.tensorboard.glob("events.*")):
             file.unlink(missing_ok=True)
@@ -111,46 +122,35 @@ class RunFolder:
         write_text(file, json.dumps(values, indent=2) + "\n")
 
     def read_json(self, file: Path, *, needs: Collection[str] = ()) -> dict[str, Any]:
-        """Read a file that :meth:`write_json` has written.
-
-        Args:
-            file: the file.
-            needs: names of values that it must hold.
+        """Read a JSON file of the folder.
 
         Raises:
-            ValueError: it is damaged, or lacks a value.
+            ValueError: The file is damaged, or lacks one of the values in ``needs``.
         """
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"run must have whole files; {file} is damaged: {error}") from error
-        missing = [name for name in needs if name not in values] if isinstance(values, dict) else list(needs)
-        if missing or not isinstance(values, dict):
-            lack = ", ".join(missing) or "names of values"
-            raise ValueError(f"run must have whole files; {file} is without {lack}")
+            raise ValueError(f"run folder is damaged: {file}: {error}") from error
+        if not isinstance(values, dict):
+            raise ValueError(f"run folder is damaged: {file} must hold a JSON object")
+        missing = [name for name in needs if name not in values]
+        if missing:
+            raise ValueError(f"run folder is damaged: {file} lacks {', '.join(missing)}")
         return values
 
     def read_description(self) -> dict[str, Any]:
-        """Read ``config.json``: settings, sizes of the splits, device, versions.
-
-        Raises:
-            ValueError: there is none, or it is damaged.
-        """
+        """Read ``config.json``: settings, sizes of the splits, device, versions."""
         if not self.config.is_file():
-            raise ValueError(f"run must be a run folder; {self.path} has no {self.config.name}")
-        return self.read_json(self.config, needs=_OF_DESCRIPTION)
+            raise ValueError(f"run folder {self.path} is incomplete: {self.config.name} is missing")
+        return self.read_json(self.config, needs=_DESCRIPTION)
 
     def read_config(self) -> TrainConfig:
-        """Read the settings of the run.
-
-        Raises:
-            ValueError: there are none, or they are damaged or not of this version of the package.
-        """
+        """Read the settings of the run."""
         settings = self.read_description()["config"]
         try:
             return TrainConfig.from_stored(settings)
         except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"run must have settings of its own; {self.config}: {error}") from error
+            raise ValueError(f"run folder is damaged: {self.config}, config: {error}") from error
 
     def append(self, file: Path, values: Mapping[str, Any]) -> None:
         """Add one line to ``metrics.jsonl`` or ``steps.jsonl``."""
@@ -162,51 +162,59 @@ class RunFolder:
         write_text(file, "".join(json.dumps(line) + "\n" for line in lines))
 
     def read_lines(self, file: Path) -> list[dict[str, Any]]:
-        """Return the lines of ``metrics.jsonl`` or ``steps.jsonl``, less one that was cut off.
-
-        Raises:
-            ValueError: the file is damaged.
-        """
+        """Return the lines of ``metrics.jsonl`` or ``steps.jsonl``, without a last line that was cut off."""
         if not file.exists():
             return []
         try:
             text = file.read_text(encoding="utf-8")
             return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
         except ValueError as error:
-            raise ValueError(f"run must have whole files; {file} is damaged: {error}") from error
+            raise ValueError(f"run folder is damaged: {file}: {error}") from error
+
+    def write_result(self, result: RunResult) -> None:
+        """Write ``result.json``; a run with a result is finished."""
+        values = {name: v for name, v in vars(result).items() if name not in ("out", "metrics")}
+        self.write_json(self.result, values)
+
+    def read_result(self) -> RunResult:
+        """Read the result of a finished run."""
+        values, metrics = self.read_json(self.result), tuple(self.read_lines(self.metrics))
+        try:
+            values["firing_rates"] = {name: tuple(r) for name, r in values["firing_rates"].items()}
+            values["accuracy_by_step"] = tuple(values["accuracy_by_step"])
+            return RunResult(out=self.path, metrics=metrics, **values)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"run folder is damaged: {self.result}: {error}") from error
 
     def save_checkpoint(self, values: Mapping[str, Any]) -> None:
         """Write the best model to ``checkpoint.pt``, whole or not at all."""
         write_checkpoint(self.checkpoint, values)
 
     def load_checkpoint(self) -> dict[str, Any]:
-        """Read ``checkpoint.pt``, to the CPU, without running code from it.
-
-        Raises:
-            ValueError: there is none, it is damaged, or it is something else.
-        """
-        return read_checkpoint(self.checkpoint, needs=_OF_BEST)
+        """Read ``checkpoint.pt`` to the CPU, without running code from it."""
+        return read_checkpoint(self.checkpoint, needs=_CHECKPOINT)
 
     def save_state(self, values: Mapping[str, Any]) -> None:
-        """Write the state of training to ``last.pt``; what that held becomes ``previous.pt``."""
+        """Write the state of training to ``last.pt``; its earlier content becomes ``previous.pt``."""
         write_checkpoint(self.last, values, keep=self.previous)
 
     def load_state(self) -> tuple[dict[str, Any] | None, str | None]:
-        """Read ``last.pt``, or ``previous.pt`` if that is damaged or missing.
+        """Read ``last.pt``, or ``previous.pt`` if ``last.pt`` is damaged or missing.
 
         Returns:
-            The state, None if there is neither file; and why ``last.pt`` was not used, if it was not.
+            The state, None if there is neither file; and the reason why ``last.pt`` was not used, if so.
 
         Raises:
-            ValueError: no file that is there can be read.
+            ValueError: There are files, but none can be read.
         """
-        files = [file for file in (self.last, self.previous) if file.exists()]
         reasons: list[str] = []
-        for file in files:
+        for file in (self.last, self.previous):
+            if not file.exists():
+                continue
             try:
-                state = read_checkpoint(file, needs=_OF_STATE)
-                check_types(state["tally"], _OF_TALLY, where=f"{file}, tally")
-                check_types(state["best"], _OF_BEST_SO_FAR, where=f"{file}, best")
+                state = read_checkpoint(file, needs=_STATE)
+                check_types(state["tally"], _TALLY, where=f"{file}, tally")
+                check_types(state["best"], _BEST, where=f"{file}, best")
             except ValueError as error:
                 reasons.append(str(error))
                 continue
@@ -218,25 +226,72 @@ class RunFolder:
         return None, None
 
     def restore_previous(self) -> None:
-        """Put ``previous.pt`` in the place of a ``last.pt`` that could not be used.
+        """Move ``previous.pt`` to the place of an unusable ``last.pt``.
 
-        The next :meth:`save_state` would move that to ``previous.pt`` otherwise, over the only good state.
+        Otherwise the next :meth:`save_state` would move the unusable file over the only good state.
         """
         self.previous.replace(self.last)
 
+    def _check_free(self, *, overwrite: bool) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"out must be a folder; {self.path} is a file")
+        if not overwrite and self.path.is_dir() and any(map(_belongs_to_user, self.path.iterdir())):
+            hint = "; --resume resumes the run in it" if self.config.exists() else ""
+            raise ValueError(
+                f"out must be an empty folder unless overwrite is set; {self.path} holds files{hint}"
+            )
 
-def _is_of_a_user(file: Path) -> bool:
-    """Whether a file is neither a lock nor what a process that was killed left half-written."""
+    def _check_same_settings(self, config: TrainConfig) -> None:
+        """Refuse to resume the run with settings that would change the numbers that it computes."""
+        mine, theirs = config.to_dict(), self.read_config().to_dict()
+        other = [name for name in mine if name not in MACHINE_SETTINGS and mine[name] != theirs[name]]
+        if other:
+            raise ValueError(
+                f"resume must keep the settings of the run in {config.run_folder}; got "
+                + ", ".join(f"{name}={mine[name]!r} where it has {theirs[name]!r}" for name in other)
+            )
+
+
+def _belongs_to_user(file: Path) -> bool:
+    """Return whether a file is neither a lock nor a leftover of a killed process."""
     return file.name != LOCK_NAME and not (file.name.startswith(".") and file.suffix == ".tmp")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, this package and those that it stands on."""
+    """Return the versions of Python, of this package and of the packages that it uses."""
     found = {"python": platform.python_version(), "snntorch-asnn": snntorch_asnn.__version__}
-    found["torch"] = torch.__version__  # the build too, which metadata leaves out
+    found["torch"] = torch.__version__  # with the build, which metadata leaves out
     for package in _PACKAGES:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def git_state(folder: str | Path = ".") -> dict[str, Any] | None:
+    """Return the commit and branch of a folder's repository, and whether its files differ from the commit.
+
+    The result is ``{"commit": ..., "branch": ..., "dirty": ...}``, with the branch ``"HEAD"`` if no branch is
+    checked out; None without a repository, a commit or git.
+
+    Example::
+
+        >>> git_state("/") is None
+        True
+    """
+    commit = _git(folder, "rev-parse", "HEAD")
+    branch = _git(folder, "rev-parse", "--abbrev-ref", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    if commit is None or branch is None or changes is None:
+        return None
+    return {"commit": commit, "branch": branch, "dirty": bool(changes)}
+
+
+def _git(folder: str | Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_GIT_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode("utf-8", "replace").strip()

@@ -14,21 +14,18 @@ from typing import Any
 
 LOCK_NAME = ".lock"
 _SECONDS_TO_WRITE = 1.0
-"""Time that a process is given between making its lock file and writing into it."""
+"""Time that a process has to write into its new lock file."""
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock file of a run folder inside the context.
+    """Hold the lock file of a run folder, which names this process, inside the context.
 
-    The file names the process. A lock whose process has ended is taken over. The folder is made where there
-    is none, and removed again if nothing was written to it.
-
-    Args:
-        folder: of the run.
+    The lock of a process that has ended is taken over. A missing folder is made, and removed again if nothing
+    was written to it.
 
     Raises:
-        ValueError: another process holds the lock.
+        ValueError: Another process holds the lock.
     """
     made = _make(folder)
     lock = folder / LOCK_NAME
@@ -45,7 +42,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _take(lock: Path) -> None:
-    """Make the lock file; only one of several processes succeeds."""
+    """Create the lock file; only one of several processes succeeds."""
     with _one_at_a_time(lock.parent):
         if lock.exists():
             owner = _read(lock)
@@ -55,14 +52,15 @@ def _take(lock: Path) -> None:
         try:
             handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         except FileExistsError:
-            raise ValueError(f"out must be a folder that no other process writes to; {lock} is new") from None
+            message = "out must be a folder that no other process writes to; another process has just taken"
+            raise ValueError(f"{message} {lock}") from None
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             json.dump(_this_process(), stream)
 
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Let one process at a time look at the lock file and take it over, where the system can."""
+    """Let one process at a time read the lock file and take it over, if the system can."""
     if sys.platform == "win32":
         yield
         return
@@ -87,7 +85,7 @@ def _refusal(lock: Path, owner: dict[str, Any]) -> str:
 
 
 def _read(lock: Path) -> dict[str, Any] | None:
-    """What a lock file says of its process; None if that died before it wrote anything."""
+    """Return the process that a lock file names; None if it died before it wrote anything."""
     waited_until = time.monotonic() + _SECONDS_TO_WRITE
     while True:
         try:
@@ -106,7 +104,7 @@ def _this_process() -> dict[str, Any]:
 
 
 def _is_alive(owner: dict[str, Any]) -> bool:
-    """Whether a process still runs; one on another machine, of which nothing is known, counts as running."""
+    """Return whether a process still runs; a process on another machine counts as running."""
     if owner["host"] != platform.node() or sys.platform == "win32":
         return True
     try:
@@ -120,7 +118,7 @@ def _is_alive(owner: dict[str, Any]) -> bool:
 
 
 def _start_of(pid: int) -> str | None:
-    """When a process began, in the kernel's ticks: another one may have its number later."""
+    """Return the start time of a process, in the kernel's ticks; numbers of processes are used again."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -130,7 +128,7 @@ def _start_of(pid: int) -> str | None:
 
 
 def _make(folder: Path) -> list[Path]:
-    """Make a folder, and return those that were not there, the innermost first."""
+    """Make a folder, and return the folders that were missing, the innermost first."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out must be a folder; {folder} is a file")
     missing = [place for place in (folder, *folder.parents) if not place.exists()]

@@ -1,4 +1,4 @@
-"""Networks whose answers are learned from."""
+"""Teachers: networks to distil from."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from torch import Tensor, nn
 
 from snntorch_asnn._arguments import did_you_mean
 from snntorch_asnn._extras import require
+from snntorch_asnn.train.evaluation import load_run
+from snntorch_asnn.train.run_folder import RunFolder
 
 __all__ = ["NormalisedImages", "load_teacher"]
 
-# What the published weights of torchvision and timm were trained with.
+# The moments that the published weights of torchvision and timm were trained with.
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _WRAPPERS = ("state_dict_ema", "state_dict", "model_ema", "model")
 
 
 class NormalisedImages(nn.Module):
-    """A network that is given ``(images - mean) / std``.
+    """A network that gets ``(images - mean) / std``.
 
     Args:
-        net: called as ``net(images) -> logits``.
-        mean: of each channel.
-        std: of each channel.
+        net: Called as ``net(images) -> logits``.
+        mean: Mean of each channel.
+        std: Standard deviation of each channel.
 
     Example::
 
@@ -56,25 +58,25 @@ def load_teacher(
     mean: Sequence[float] = _IMAGENET_MEAN,
     std: Sequence[float] = _IMAGENET_STD,
 ) -> nn.Module:
-    """Load a network to learn from.
+    """Load a network to distil from.
 
     Args:
-        path: the folder of a run, whose best epoch is taken, or a checkpoint of one of torchvision's or
-            timm's networks for colour images. Its file name up to the first ``-`` or ``.`` is the name of the
-            network, as in ``resnet18-f37072fd.pth``; torchvision is asked first. It holds the
-            ``state_dict``, alone or under ``"state_dict"`` or ``"model"``.
-        classes: names of the classes to be told apart; a run must have been trained on the same, and a
-            checkpoint on as many.
-        mean: what a checkpoint's network is used to have taken from each channel of images in [0, 1].
-        std: what it is used to have each channel divided by after that.
+        path: The folder of a run, for the model of its best epoch, or a checkpoint of a torchvision or timm
+            network for colour images. The file name up to the first ``-`` or ``.`` names the network, as in
+            ``resnet18-f37072fd.pth``; torchvision's networks come first. The file holds the ``state_dict``,
+            alone or under ``"state_dict"`` or ``"model"``.
+        classes: Names of the classes. A run must have been trained on the same classes, a checkpoint on as
+            many.
+        mean: Mean of each channel that the checkpoint's network was trained with.
+        std: Standard deviation of each channel that it was trained with.
 
     Returns:
-        The network in evaluation mode on the CPU, all of its parameters frozen.
+        The network in evaluation mode on the CPU, with all parameters frozen.
 
     Raises:
-        ValueError: there is no run or checkpoint, it is damaged, its network is unknown, or it has other
+        ValueError: There is no run or checkpoint, it is damaged, its network is unknown, or it has other
             classes. Nothing in a checkpoint is executed.
-        ModuleNotFoundError: a package of the extra ``[train]`` is missing.
+        ModuleNotFoundError: A package of the extra ``[train]`` is missing.
 
     Example::
 
@@ -91,27 +93,13 @@ def load_teacher(
 
 
 def check_teacher(path: Path) -> None:
-    """Refuse a teacher that is not there.
-
-    Raises:
-        ValueError: there is neither a folder nor a file.
-    """
+    """Refuse a path with neither a folder nor a file."""
     if not (path.is_dir() or path.is_file()):
-        raise ValueError(f"teacher must be a run folder or a checkpoint file; got {path}, which is none")
+        raise ValueError(f"teacher must be a run folder or a checkpoint file; {path} does not exist")
 
 
 def check_answers(teacher: nn.Module, images: Tensor, num_classes: int, path: Path) -> None:
-    """Refuse a teacher that cannot classify the images that the student sees.
-
-    Args:
-        teacher: as :func:`load_teacher` returns it, on the device of the images.
-        images: some of them.
-        num_classes: number of classes to be told apart.
-        path: where the teacher comes from, for the message.
-
-    Raises:
-        ValueError: it does not take such images, or gives other answers than one for each class.
-    """
+    """Refuse a teacher that does not take the student's images, or has another number of classes."""
     wanted = (images.shape[-4], num_classes)
     try:
         with torch.no_grad():
@@ -127,16 +115,15 @@ def check_answers(teacher: nn.Module, images: Tensor, num_classes: int, path: Pa
 
 
 def _from_run(folder: Path, classes: Sequence[str]) -> nn.Module:
-    from snntorch_asnn.train.evaluation import load_run
-    from snntorch_asnn.train.run_folder import RunFolder
-
     try:
         _, model = load_run(folder)
         learned = tuple(RunFolder(folder).load_checkpoint()["classes"])
     except ValueError as error:
-        raise ValueError(f"teacher must be a run folder or a checkpoint file; {error}") from error
+        raise ValueError(f"teacher cannot be loaded: {error}") from error
     if learned != tuple(classes):
-        raise ValueError(f"teacher must know the same classes; {folder} was trained on {len(learned)} others")
+        raise ValueError(
+            f"teacher must know the same classes; {folder} was trained on {len(learned)} other ones"
+        )
     return model
 
 
@@ -147,7 +134,7 @@ def _from_checkpoint(file: Path, num_classes: int) -> nn.Module:
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise ValueError(
-            f"teacher must be a checkpoint of its network for {num_classes} classes; got {file}: {reason}"
+            f"teacher must hold the weights of its network for {num_classes} classes; got {file}: {reason}"
         ) from error
     return net
 
@@ -177,7 +164,9 @@ def _read_weights(file: Path) -> Mapping[str, Any]:
             return weights
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise ValueError(f"teacher must be a whole checkpoint of plain weights; {file} is not") from error
+        raise ValueError(
+            f"teacher must be a checkpoint that holds only weights; {file} is damaged or holds code"
+        ) from error
     for key in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import snntorch_asnn as asnn
 from snntorch_asnn.layers import NormLeaky, TimeFolded, fold_time
-from snntorch_asnn.train.sync_norm import synchronise_batch_norm
+from snntorch_asnn.train.devices import synchronise_batch_norm
 
 SHAPE = (4, 6, 2, 8, 8)
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import random
-from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,9 +10,9 @@ import torch
 pytest.importorskip("torchvision")
 
 from snntorch_asnn.train.augment import make_mixup, make_train_transform
-from snntorch_asnn.train.config import AUGMENTATIONS, TrainConfig
+from snntorch_asnn.train.batches import train_loader
+from snntorch_asnn.train.config import Augmentation, TrainConfig
 from snntorch_asnn.train.data import load_images
-from snntorch_asnn.train.loader import train_loader
 
 POLICY = "rand-m9-n1-mstd0.4-inc1"
 
@@ -31,7 +31,7 @@ def timm():
     return pytest.importorskip("timm")
 
 
-@pytest.mark.parametrize("augment", AUGMENTATIONS)
+@pytest.mark.parametrize("augment", get_args(Augmentation))
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shape_dtype_and_range_stay(augment, dtype, channels):
@@ -144,7 +144,7 @@ def test_frames_of_one_recording_move_alike():
 
 @pytest.mark.parametrize("frames", [False, True])
 def test_mixup_is_the_formula_and_its_weight_uniform(frames):
-    mix = make_mixup(SimpleNamespace(mixup=1.0, cutmix=0.0), num_classes=4)
+    mix = make_mixup(TrainConfig(mixup=1.0, cutmix=0.0), num_classes=4)
     images, labels = torch.rand(4, 1, 2, 2), torch.arange(4)
     given = images.expand(3, 4, 1, 2, 2).clone() if frames else images
     weights = []
@@ -161,7 +161,7 @@ def test_mixup_is_the_formula_and_its_weight_uniform(frames):
 
 
 def test_cutmix_weighs_classes_by_area():
-    mix = make_mixup(SimpleNamespace(mixup=0.0, cutmix=1.0), num_classes=2)
+    mix = make_mixup(TrainConfig(mixup=0.0, cutmix=1.0), num_classes=2)
     images = torch.stack([torch.zeros(1, 16, 16), torch.ones(1, 16, 16)])
     for _ in range(10):
         mixed, targets = mix(images, torch.tensor([0, 1]))
@@ -170,7 +170,7 @@ def test_cutmix_weighs_classes_by_area():
 
 
 def test_both_mixtures_take_turns():
-    mix = make_mixup(SimpleNamespace(mixup=1.0, cutmix=1.0), num_classes=2)
+    mix = make_mixup(TrainConfig(mixup=1.0, cutmix=1.0), num_classes=2)
     images = torch.stack([torch.zeros(1, 16, 16), torch.ones(1, 16, 16)])
     binary = [
         bool(((x == 0) | (x == 1)).all()) for x in (mix(images, torch.tensor([0, 1]))[0] for _ in range(50))
@@ -179,22 +179,21 @@ def test_both_mixtures_take_turns():
 
 
 def test_no_mixture_is_none():
-    assert make_mixup(SimpleNamespace(mixup=0.0, cutmix=0.0), num_classes=2) is None
+    assert make_mixup(TrainConfig(mixup=0.0, cutmix=0.0), num_classes=2) is None
 
 
 @pytest.mark.parametrize(
     ("changes", "shape", "message"),
     [
-        ({"augment": "blur"}, (3, 8, 8), "augment must name .*; got 'blur'"),
-        ({"random_erasing": 1.5}, (3, 8, 8), r"random_erasing must be in \[0, 1\]; got 1.5"),
+        ({"augment": "blur"}, (3, 8, 8), "augment must be one of .*; got 'blur'"),
+        ({"random_erasing": 1.5}, (3, 8, 8), "random_erasing must be at least 0 and at most 1; got 1.5"),
         ({"random_erasing": 0.5}, (4, 2, 8, 8), "must be off for event frames"),
         ({"rand_augment": POLICY}, (4, 2, 8, 8), "must be off for event frames"),
     ],
 )
 def test_wrong_settings_are_named(changes, shape, message):
-    plain = {"augment": "none", "crop_padding": None, "rand_augment": None, "random_erasing": 0.0}
     with pytest.raises(ValueError, match=message):
-        make_train_transform(SimpleNamespace(**plain | changes), shape)
+        make_train_transform(settings(**changes), shape)
 
 
 @pytest.mark.usefixtures("timm")
@@ -207,4 +206,4 @@ def test_an_unknown_policy_is_named(policy):
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
 def test_a_negative_alpha_is_named(name):
     with pytest.raises(ValueError, match=f"{name} must be at least 0; got -1"):
-        make_mixup(SimpleNamespace(**{"mixup": 0.0, "cutmix": 0.0} | {name: -1}), 2)
+        make_mixup(TrainConfig(**{name: -1}), 2)

@@ -12,9 +12,9 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("lightning_fabric")
 
 from snntorch_asnn.train import NonFiniteLossError, TrainConfig, evaluate_run, fit, load_run
+from snntorch_asnn.train._quickstart import quickstart
 from snntorch_asnn.train.devices import resolve_device
-from snntorch_asnn.train.quickstart import quickstart
-from snntorch_asnn.train.reporter import Reporter
+from snntorch_asnn.train.progress import Reporter
 
 TINY = {
     "data": "digits",
@@ -55,7 +55,7 @@ def finished(tmp_path_factory):
 
         def step(self, report) -> None:
             assert 0 < report.firing_rate < 1
-            seen.append(("step", report.epoch, report.step, report.num_steps))
+            seen.append(("step", report.epoch, report.step, report.steps_per_epoch))
 
         def epoch(self, metrics) -> None:
             seen.append(("epoch", metrics["epoch"]))
@@ -229,7 +229,7 @@ def test_a_damaged_result_is_named(finished, tmp_path):
     out = shutil.copytree(config.run_folder, tmp_path / "run")
     for text in ("{", "{}", "3"):
         (out / "result.json").write_text(text)
-        with pytest.raises(ValueError, match=r"run must .*result.json"):
+        with pytest.raises(ValueError, match=r"run folder is damaged: .*result.json"):
             fit(dataclasses.replace(config, out=out, resume=True))
 
 
@@ -245,17 +245,17 @@ def as_large_model(checkpoint):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: spoil_weights(c, float("nan")), "finite weights; .*model: head.weight holds NaN"),
-        (lambda c: spoil_weights(c, -float("inf")), "finite weights; .*model: head.weight holds NaN or inf"),
+        (lambda c: spoil_weights(c, float("nan")), "model: head.weight holds NaN"),
+        (lambda c: spoil_weights(c, -float("inf")), "model: head.weight holds NaN or inf"),
         (lambda c: c["model"].update({"head.weight": 3}), "model: 'head.weight' must name a tensor"),
         (lambda c: c["model"].update({7: torch.zeros(1)}), "model: 7 must name a tensor"),
-        (lambda c: c["model"].pop("head.weight"), "a checkpoint of lenet; .*head.weight"),
+        (lambda c: c["model"].pop("head.weight"), "does not fit the model lenet: .*head.weight"),
         (lambda c: c.update(in_channels=10**12), "checkpoint.pt: in_channels cannot be 1000000000000"),
         (lambda c: c.update(image_size=-1), "checkpoint.pt: image_size cannot be -1"),
         (lambda c: c["config"].update(num_steps=10**12), "checkpoint.pt: num_steps cannot be 10000"),
         (lambda c: c["config"].update(epochs="many"), "checkpoint.pt, config: epochs must be an integer"),
         (lambda c: c["config"].update(model="lenett"), "checkpoint.pt, config: model must be"),
-        (lambda c: c["classes"].append("11"), "a checkpoint of lenet; .*'head.bias' is of shape"),
+        (lambda c: c["classes"].append("11"), "does not fit the model lenet: .*'head.bias' is of shape"),
         (as_large_model, "ask for more weights than it holds"),
     ],
     ids=[str(number) for number in range(12)],
@@ -267,7 +267,7 @@ def test_a_malformed_checkpoint_is_named_with_its_key(finished, tmp_path, change
     change(checkpoint)
     torch.save(checkpoint, out / "checkpoint.pt")
     for use in (load_run, evaluate_run):
-        with pytest.raises(ValueError, match=rf"(?s)run must have .*{message}"):
+        with pytest.raises(ValueError, match=rf"(?s)run folder is damaged: .*{message}"):
             use(out)
 
 

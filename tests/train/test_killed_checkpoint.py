@@ -12,12 +12,12 @@ import pytest
 import torch
 
 import snntorch_asnn
-from snntorch_asnn.train.checkpoint import read_checkpoint
+from snntorch_asnn.train.files import read_checkpoint
 
 WRITE_FOR_EVER = """
 import sys, torch
 from pathlib import Path
-from snntorch_asnn.train.checkpoint import write_checkpoint
+from snntorch_asnn.train.files import write_checkpoint
 
 file = Path(sys.argv[1])
 epoch = 0

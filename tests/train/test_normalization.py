@@ -15,8 +15,8 @@ Image = pytest.importorskip("PIL.Image")
 
 from snntorch_asnn import spikegen  # noqa: E402
 from snntorch_asnn.train.config import TrainConfig, moments_of  # noqa: E402
-from snntorch_asnn.train.data.images import TensorImages, to_unit_range  # noqa: E402
-from snntorch_asnn.train.model import build_model  # noqa: E402
+from snntorch_asnn.train.data import TensorImages, to_unit_range  # noqa: E402
+from snntorch_asnn.train.evaluation import build_model  # noqa: E402
 from snntorch_asnn.train.recipe import make_config, unused_settings  # noqa: E402
 from snntorch_asnn.train.run_folder import RunFolder  # noqa: E402
 

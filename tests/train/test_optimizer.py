@@ -13,7 +13,7 @@ from snntorch_asnn.layers import TimeWeightedReadout
 from snntorch_asnn.models import create_model
 from snntorch_asnn.models.earlier_keys import current_key
 from snntorch_asnn.train.config import TrainConfig
-from snntorch_asnn.train.optimizer import in_todays_order, make_optimizer, make_schedule
+from snntorch_asnn.train.optimizer import in_current_order, make_optimizer, make_schedule
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -143,10 +143,10 @@ def test_moments_find_their_parameters_in_files_of_earlier_versions():
         groups.append({**group, "params": list(range(count, count + len(in_order)))})
         count += len(in_order)
     saved = {"state": entries, "param_groups": groups}
-    optimizer.load_state_dict(in_todays_order(saved, optimizer, model, before))
+    optimizer.load_state_dict(in_current_order(saved, optimizer, model, before))
     for name, parameter in model.named_parameters():
         assert optimizer.state[parameter]["exp_avg"].eq(now[name]).all(), name
         assert optimizer.state[parameter]["exp_avg_sq"].shape == parameter.shape
     todays = optimizer.state_dict()
-    again = in_todays_order(todays, optimizer, model, list(model.state_dict()))
+    again = in_current_order(todays, optimizer, model, list(model.state_dict()))
     assert [g["params"] for g in again["param_groups"]] == [g["params"] for g in todays["param_groups"]]

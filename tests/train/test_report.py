@@ -14,10 +14,9 @@ pytest.importorskip("matplotlib")
 from snntorch_asnn.energy.text import joules, number
 from snntorch_asnn.models import create_model
 from snntorch_asnn.train.config import TrainConfig
-from snntorch_asnn.train.git_state import git_state
 from snntorch_asnn.train.report import write_energy, write_report
-from snntorch_asnn.train.report.settings import command
-from snntorch_asnn.train.run_folder import RunFolder
+from snntorch_asnn.train.report.page import command
+from snntorch_asnn.train.run_folder import RunFolder, git_state
 
 CLASSES = ("zero", "one", "<b>two</b>")
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -190,17 +189,17 @@ def test_energy_of_event_frames(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("config.json", None, "run must be a run folder; .* has no config.json"),
-        ("metrics.jsonl", None, "run must have finished an epoch"),
-        ("metrics.jsonl", "", "run must have finished an epoch"),
-        ("result.json", "{", "run must have whole files; .*result.json is damaged"),
-        ("result.json", "{}", "run must have whole files; .*result.json is without test_accuracy"),
-        ("energy.json", "[]", "run must have whole files; .*energy.json is without mj"),
-        ("config.json", "{", "run must have whole files; .*config.json is damaged"),
-        ("config.json", "{}", "run must have whole files; .*config.json is without config, images"),
-        ("metrics.jsonl", "{\n", "run must have whole files; .*metrics.jsonl is damaged"),
-        ("metrics.jsonl", "{", "run must have finished an epoch"),
-        ("checkpoint.pt", "x", "run must have a whole checkpoint"),
+        ("config.json", None, "run folder .* is incomplete: config.json is missing"),
+        ("metrics.jsonl", None, "run folder .* is incomplete: metrics.jsonl holds no finished epoch"),
+        ("metrics.jsonl", "", "run folder .* is incomplete: metrics.jsonl holds no finished epoch"),
+        ("result.json", "{", "run folder is damaged: .*result.json: "),
+        ("result.json", "{}", "run folder is damaged: .*result.json lacks test_accuracy"),
+        ("energy.json", "[]", "run folder is damaged: .*energy.json must hold a JSON object"),
+        ("config.json", "{", "run folder is damaged: .*config.json: "),
+        ("config.json", "{}", "run folder is damaged: .*config.json lacks config, images"),
+        ("metrics.jsonl", "{\n", "run folder is damaged: .*metrics.jsonl: "),
+        ("metrics.jsonl", "{", "run folder .* is incomplete: metrics.jsonl holds no finished epoch"),
+        ("checkpoint.pt", "x", "run folder is damaged: .*checkpoint.pt: "),
     ],
 )
 def test_what_is_missing_or_damaged_is_named(run, file, content, message):
@@ -224,7 +223,7 @@ def test_the_command_writes_the_page_again(written, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["report", str(written.parent / "nowhere")])
     assert stopped.value.code == 2
-    assert "run must be a run folder" in capsys.readouterr().err
+    assert "is incomplete: config.json is missing" in capsys.readouterr().err
 
 
 def test_counts_and_energies_have_prefixes():

@@ -69,8 +69,8 @@ def test_a_truncated_checkpoint_is_refused_and_the_one_before_it_used(alone, cop
     last.write_bytes(last.read_bytes()[:-100])
     told = KilledAt(epoch=0)
     fit(TrainConfig(**SETTINGS, out=copy, resume=True), reporter=told)
-    assert told.messages[0].startswith("run must have a whole checkpoint")
-    assert told.messages[0].endswith("going on from previous.pt")
+    assert told.messages[0].startswith("run folder is damaged: ")
+    assert told.messages[0].endswith("resuming from previous.pt")
     assert_same(outcome(alone), outcome(copy))
 
 
@@ -86,7 +86,7 @@ def test_without_a_whole_checkpoint_nothing_is_touched(copy):
     for name in ("last.pt", "previous.pt"):
         (copy / name).write_bytes(b"not a checkpoint")
     before = {file: file.read_bytes() for file in copy.iterdir()}
-    with pytest.raises(ValueError, match=r"last.pt is damaged.*previous.pt is damaged"):
+    with pytest.raises(ValueError, match=r"damaged: .*last.pt: .*damaged: .*previous.pt: "):
         train(copy)
     assert {file: file.read_bytes() for file in copy.iterdir()} == before
 
@@ -95,7 +95,7 @@ def test_a_checkpoint_of_another_model_is_refused(copy):
     state = torch.load(copy / "last.pt", weights_only=True)
     state["learner"]["model"]["head.weight"] = torch.zeros(3, 3)
     torch.save(state, copy / "last.pt")
-    with pytest.raises(ValueError, match=r"(?s)run must have a checkpoint of lenet; .*head\.weight"):
+    with pytest.raises(ValueError, match=r"(?s)last.pt must hold the state of model lenet; .*head\.weight"):
         train(copy)
 
 
@@ -116,7 +116,7 @@ def test_there_must_be_a_run_to_go_on_with(tmp_path, given, exists):
     if exists:
         out.mkdir()
     for begin in (make_config, lambda _, values: fit(TrainConfig(**values))):
-        with pytest.raises(ValueError, match=r"resume must be given for the folder of a run; .*rnu"):
+        with pytest.raises(ValueError, match=r"resume needs the folder of a run; .*rnu"):
             begin(None, given | {"resume": True, "out": str(out)})
     assert not exists or list(out.iterdir()) == []
 
@@ -141,7 +141,7 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(copy, monkeypatch):
 
     monkeypatch.setattr(Learner, "step", poisoned)
     with pytest.raises(
-        NonFiniteLossError, match=r"the gradient became nan at epoch 2, step 6; first"
+        NonFiniteLossError, match=r"the gradient became nan at epoch 2, step 6; it began in"
     ) as caught:
         train(copy)
     assert caught.value.layer == "the parameter bias of conv2.conv"
@@ -243,7 +243,7 @@ def repaint(data: Path) -> None:
     ("change", "message"),
     [
         (rename, "the classes are b, c, z, and in the run a, b, c"),
-        (swap, "the train and test images are others"),
+        (swap, "the train and test images differ"),
         (lambda data: (data / "train" / "a" / "0.bmp").unlink(), "the numbers of images are .*, and in the"),
         (lambda data: (data / "test" / "a" / "0.bmp").unlink(), "the numbers of images are .*'test': 17.*18"),
         (
@@ -254,7 +254,7 @@ def repaint(data: Path) -> None:
             lambda data: shutil.rmtree(data / "test" / "c") or shutil.rmtree(data / "train" / "c"),
             "the classes are a, b, and in",
         ),
-        (repaint, "the train images are others, by their names, sizes, order or content"),
+        (repaint, "the train images differ in their names, sizes, order or content"),
     ],
 )
 def test_other_data_are_refused_and_nothing_is_touched(of_pictures, tmp_path, change, message):
@@ -285,7 +285,7 @@ def test_the_same_data_may_have_moved(of_pictures, tmp_path):
             "the classes come in another order: 0, 1, .*, and in",
         ),
         (lambda identity: identity["images"].update(test=3), "the numbers of images are"),
-        (lambda identity: identity["content"].update(test="x"), "the test images are others"),
+        (lambda identity: identity["content"].update(test="x"), "the test images differ"),
         (lambda identity: identity.clear(), "the classes are 0, 1, .*, and in the run "),
     ],
 )

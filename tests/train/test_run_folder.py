@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from snntorch_asnn.train.checkpoint import write_atomically
+from snntorch_asnn.train.config import TrainConfig
+from snntorch_asnn.train.files import write_atomically
 from snntorch_asnn.train.run_folder import RunFolder, versions
 
 BEST = {"config": {}, "classes": [], "in_channels": 1, "image_size": 8, "model": {}}
@@ -28,13 +29,13 @@ STATE = {
 
 def test_a_used_folder_is_refused_unless_it_may_be_replaced(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    folder.check_free(overwrite=False)
+    folder.check(TrainConfig(out=folder.path))
     folder.create()
-    folder.check_free(overwrite=False)
+    folder.check(TrainConfig(out=folder.path))
     (folder.path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="out must be an empty folder"):
-        folder.check_free(overwrite=False)
-    folder.check_free(overwrite=True)
+        folder.check(TrainConfig(out=folder.path))
+    folder.check(TrainConfig(out=folder.path, overwrite=True))
 
 
 def test_replacing_removes_only_the_files_of_a_run(tmp_path):
@@ -48,7 +49,7 @@ def test_replacing_removes_only_the_files_of_a_run(tmp_path):
 def test_a_file_in_the_way_is_refused(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(ValueError, match="out must be a folder"):
-        RunFolder(tmp_path / "run").check_free(overwrite=True)
+        RunFolder(tmp_path / "run").check(TrainConfig(overwrite=True))
 
 
 def test_metrics_are_lines_of_json(tmp_path):
@@ -93,7 +94,7 @@ def test_one_wrong_bit_is_noticed(tmp_path):
     content = bytearray(folder.checkpoint.read_bytes())
     content[len(content) // 2] ^= 1
     folder.checkpoint.write_bytes(content)
-    with pytest.raises(ValueError, match=r"checkpoint.pt is damaged: wrong checksum"):
+    with pytest.raises(ValueError, match=r"checkpoint.pt: wrong checksum"):
         folder.load_checkpoint()
 
 
@@ -111,9 +112,9 @@ def test_the_state_before_the_last_is_kept_and_used_where_the_last_is_damaged(tm
             folder.last.write_bytes(content)
         state, reason = folder.load_state()
         assert state["step"] == 2
-        assert "last.pt is " in reason
+        assert "last.pt" in reason
     folder.previous.write_bytes(whole[:100])
-    with pytest.raises(ValueError, match=r"previous.pt is damaged"):
+    with pytest.raises(ValueError, match=r"damaged: .*previous.pt: "):
         folder.load_state()
 
 
@@ -141,22 +142,28 @@ def test_checkpoints_of_the_other_kind_are_refused(tmp_path):
     folder = RunFolder(tmp_path)
     folder.save_checkpoint(BEST)
     shutil.copy(folder.checkpoint, folder.last)
-    with pytest.raises(ValueError, match=r"last.pt is a checkpoint of another kind, without data, epoch"):
+    with pytest.raises(ValueError, match=r"last.pt lacks data, epoch"):
         folder.load_state()
     folder.save_state(STATE)
     shutil.copy(folder.last, folder.checkpoint)
-    with pytest.raises(ValueError, match=r"checkpoint.pt is a checkpoint of another kind, without config"):
+    with pytest.raises(ValueError, match=r"checkpoint.pt lacks config"):
         folder.load_checkpoint()
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "config.json is damaged"),
-        ("3", "config.json is without config"),
-        ("{}", "config.json is without config, images"),
-        ('{"config": {"epoch": 1}, "images": 1, "device": 1, "threads": 1, "versions": 1}', "got epoch; did"),
-        ('{"config": 3, "images": 1, "device": 1, "threads": 1, "versions": 1}', "run must have settings"),
+        ("{", "run folder is damaged: .*config.json: "),
+        ("3", "config.json must hold a JSON object"),
+        ("{}", "config.json lacks config, images"),
+        (
+            '{"config": {"epoch": 1}, "images": 1, "device": 1, "threads": 1, "versions": 1}',
+            "unknown setting epoch; did",
+        ),
+        (
+            '{"config": 3, "images": 1, "device": 1, "threads": 1, "versions": 1}',
+            "run folder is damaged: .*config.json, config: ",
+        ),
     ],
 )
 def test_damaged_settings_are_named(tmp_path, text, message):
@@ -168,16 +175,16 @@ def test_damaged_settings_are_named(tmp_path, text, message):
 
 def test_what_is_no_checkpoint_is_refused(tmp_path):
     folder = RunFolder(tmp_path)
-    with pytest.raises(ValueError, match=r"run must be a run folder; .* has no checkpoint.pt"):
+    with pytest.raises(ValueError, match=r"run folder .* is incomplete: checkpoint.pt is missing"):
         folder.load_checkpoint()
     folder.save_checkpoint({"model": {"weight": torch.zeros(1000)}})
     whole = folder.checkpoint.read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"not a checkpoint", whole[:-1]):
         folder.checkpoint.write_bytes(content)
-        with pytest.raises(ValueError, match=r"run must have a whole checkpoint"):
+        with pytest.raises(ValueError, match=r"run folder is damaged: .*checkpoint.pt: "):
             folder.load_checkpoint()
     torch.save({"weight": torch.zeros(1)}, folder.checkpoint)
-    with pytest.raises(ValueError, match=r"run must have a checkpoint of snntorch-asnn"):
+    with pytest.raises(ValueError, match=r"checkpoint.pt is no checkpoint of snntorch-asnn"):
         folder.load_checkpoint()
 
 
@@ -204,7 +211,7 @@ def test_a_file_without_a_version_is_refused(tmp_path):
     folder = RunFolder(tmp_path)
     torch.save({"format": "snntorch-asnn checkpoint"}, folder.checkpoint)
     with pytest.raises(
-        ValueError, match=r"run must have a checkpoint of version 1; .*checkpoint.pt has None"
+        ValueError, match=r"checkpoint.pt must have checkpoint version 1, .*; got version None"
     ):
         folder.load_checkpoint()
 
@@ -212,14 +219,14 @@ def test_a_file_without_a_version_is_refused(tmp_path):
 def test_checkpoints_cannot_run_code(tmp_path):
     folder = RunFolder(tmp_path)
     torch.save({"format": "snntorch-asnn checkpoint", "version": 1, "f": print}, folder.checkpoint)
-    with pytest.raises(ValueError, match=r"run must have a whole checkpoint"):
+    with pytest.raises(ValueError, match=r"run folder is damaged: .*checkpoint.pt: "):
         folder.load_checkpoint()
 
 
 def test_a_checkpoint_of_a_later_version_is_refused(tmp_path):
     folder = RunFolder(tmp_path)
     folder.save_checkpoint({"version": 99})
-    with pytest.raises(ValueError, match=r"run must have a checkpoint of version 1; .* has 99"):
+    with pytest.raises(ValueError, match=r"checkpoint.pt must have checkpoint version 1, .*; got version 99"):
         folder.load_checkpoint()
 
 

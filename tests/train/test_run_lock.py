@@ -155,8 +155,8 @@ def test_training_stops_where_another_process_trains(tmp_path, change):
 
 
 def test_a_process_that_is_not_the_first_of_a_run_leaves_the_lock_alone(tmp_path, monkeypatch):
-    from snntorch_asnn.train.fit import _prepared
-    from snntorch_asnn.train.reporter import Reporter
+    from snntorch_asnn.train._fit import _prepared
+    from snntorch_asnn.train.progress import Reporter
     from snntorch_asnn.train.run_folder import RunFolder
 
     lock = hold(tmp_path)

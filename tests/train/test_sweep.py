@@ -11,7 +11,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
 
 from snntorch_asnn.train import Reporter, parse_grid, sweep
-from snntorch_asnn.train.fit import fit
+from snntorch_asnn.train._fit import fit
 
 SETTINGS = {
     "data": "digits",
@@ -38,7 +38,7 @@ def test_a_sweep_fills_its_table_and_repeats_nothing(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return fit(config, **options)
 
-    monkeypatch.setattr(sys.modules["snntorch_asnn.train.sweep"], "fit", broken_off_once)
+    monkeypatch.setattr(sys.modules["snntorch_asnn.train._sweep"], "fit", broken_off_once)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path)
     assert len(json.loads((tmp_path / "sweep.json").read_text())["cells"]) == 1
@@ -75,11 +75,11 @@ def test_a_run_that_diverges_does_not_stop_the_others(tmp_path):
     ("texts", "message"),
     [
         (["neuron"], "set must be NAME=VALUE,VALUE,.*; got 'neuron'"),
-        (["neurons=lif"], "got neurons; did you mean 'neuron'"),
+        (["neurons=lif"], "unknown setting neurons; did you mean 'neuron'"),
         (["lr=fast"], "lr must be a number; got 'fast'"),
-        (["compile=maybe"], "compile must be one of true, false; got 'maybe'"),
-        (["lr=1", "lr=2"], "set must name a setting once, .*; got lr"),
-        (["seed=1,2"], "set must name .* and not seed, .*; got seed"),
+        (["compile=maybe"], "compile must be one of 'true', 'false'; got 'maybe'"),
+        (["lr=1", "lr=2"], "set must name a setting once; got lr twice"),
+        (["seed=1,2"], "set must not name seed, .*; got seed"),
         (["lr=1,1"], "set must give each value once"),
     ],
 )
@@ -100,7 +100,7 @@ def test_values_are_read_as_their_type():
 def test_wrong_settings_end_before_the_first_run(tmp_path):
     with pytest.raises(ValueError, match="num_steps must be at least 1; got 0"):
         run(tmp_path / "sweep", grid={"num_steps": [2, 0]})
-    with pytest.raises(ValueError, match="seeds must be at least one, each once"):
+    with pytest.raises(ValueError, match="seeds must hold at least one seed, and each seed once"):
         run(tmp_path / "sweep", seeds=[1, 1])
     assert list(tmp_path.iterdir()) == []
 
@@ -110,7 +110,7 @@ def nothing_is_trained(monkeypatch):
     def fail(config, **options):
         raise AssertionError(f"{config.run_folder} was trained")
 
-    monkeypatch.setattr(sys.modules["snntorch_asnn.train.sweep"], "fit", fail)
+    monkeypatch.setattr(sys.modules["snntorch_asnn.train._sweep"], "fit", fail)
 
 
 def test_runs_with_other_settings_are_never_joined(tmp_path, monkeypatch):
@@ -126,10 +126,13 @@ def test_runs_with_other_settings_are_never_joined(tmp_path, monkeypatch):
     ("grid", "message"),
     [
         ({"encoding": ["direct", "hybird"]}, "encoding=hybird: encoding must be .*; got 'hybird'"),
-        ({"encoding": ["direct", "none"]}, "encoding must be a code, for digits; got 'none'"),
+        ({"encoding": ["direct", "none"]}, "encoding must be a code for digits; got 'none'"),
         ({"model": ["lenet", "spikformer_8_384"]}, r"image_size must be divisible by 16; got \(8, 8\)"),
         ({"device": ["cpu", "tpu"]}, "device must be auto"),
-        ({"teacher": [None, "nowhere"]}, "teacher must be a run folder or a checkpoint file; got nowhere"),
+        (
+            {"teacher": [None, "nowhere"]},
+            "teacher must be a run folder or a checkpoint file; nowhere does not exist",
+        ),
         ({"data_dir": ["a/b", "a_b"]}, "set must give each combination a folder of its own; got .*a_b twice"),
         ({"tet_lambda": [0.0, 0.05]}, "tet_lambda must be left out with loss=cross-entropy"),
     ],

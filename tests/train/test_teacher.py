@@ -68,9 +68,9 @@ def test_a_run_teaches_with_its_best_epoch(tmp_path):
     [
         ("missing.pth", "teacher must be a run folder or a checkpoint file"),
         ("resnet1_8.pth", "must begin with the name of a network.*did you mean 'resnet18'"),
-        ("squeezenet1_1-damaged.pth", "teacher must be a whole checkpoint of plain weights"),
+        ("squeezenet1_1-damaged.pth", "teacher must be a checkpoint that holds only weights"),
         ("squeezenet1_1-tensor.pth", "teacher must hold a state_dict; .* holds Tensor"),
-        ("squeezenet1_0-other.pth", "teacher must be a checkpoint of its network for 3 classes"),
+        ("squeezenet1_0-other.pth", "teacher must hold the weights of its network for 3 classes"),
     ],
 )
 def test_unusable_teachers_are_refused(tmp_path, weights, name, message):
@@ -86,7 +86,7 @@ def test_unusable_teachers_are_refused(tmp_path, weights, name, message):
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
     torch.save(nn.Linear(1, 1), tmp_path / "squeezenet1_1-module.pth")
-    with pytest.raises(ValueError, match="plain weights"):
+    with pytest.raises(ValueError, match="only weights"):
         load_teacher(tmp_path / "squeezenet1_1-module.pth", classes=CLASSES)
 
 
@@ -117,5 +117,7 @@ def test_answers_are_one_for_each_class():
 
 
 def test_a_run_without_a_checkpoint_is_no_teacher(tmp_path):
-    with pytest.raises(ValueError, match=r"teacher must be a run folder .*; .* has no checkpoint.pt"):
+    with pytest.raises(
+        ValueError, match=r"teacher cannot be loaded: run folder .* is incomplete: checkpoint.pt is missing"
+    ):
         load_teacher(tmp_path, classes=CLASSES)

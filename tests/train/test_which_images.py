@@ -6,7 +6,6 @@ import dataclasses
 import os
 import stat
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,14 +18,14 @@ pytest.importorskip("cyclopts")
 
 from snntorch_asnn import energy, train
 from snntorch_asnn.cli import main
-from snntorch_asnn.train import TrainConfig, evaluate_run, fit
+from snntorch_asnn.train import Evaluation, TrainConfig, evaluate_run, fit
 from snntorch_asnn.train import evaluation as evaluation_module
 from snntorch_asnn.train import run as run_module
-from snntorch_asnn.train.checkpoint import write_atomically
+from snntorch_asnn.train.batches import train_loader
 from snntorch_asnn.train.data import TensorImages, load_images
 from snntorch_asnn.train.devices import make_fabric
+from snntorch_asnn.train.files import write_atomically
 from snntorch_asnn.train.learner import Learner, Position
-from snntorch_asnn.train.loader import train_loader
 
 TINY = {
     "data": "digits",
@@ -248,13 +247,19 @@ def test_a_score_is_that_of_its_own_split(tmp_path, monkeypatch):
 
     def record(model, loader, fabric, **options):
         levels.extend(float(images.max()) for images, _ in loader)
-        rates = SimpleNamespace(loss=1.0, accuracy=0.5, firing_rates={"a": (1.0, 1.0)}, firing_rate=1.0)
-        return SimpleNamespace(
-            **vars(rates), seconds=1.0, accuracy_by_step=(0.5, 0.5), confusion=(), images=1
+        return Evaluation(
+            loss=1.0,
+            accuracy=0.5,
+            images=1,
+            seconds=1.0,
+            firing_rates={"a": (1.0, 1.0)},
+            accuracy_by_step=(0.5, 0.5),
+            confusion=(),
+            classes=("a", "b"),
         )
 
     monkeypatch.setattr(run_module, "evaluate", record)
-    for name in ("draw", "write_report", "write_evaluation"):
+    for name in ("draw", "write_report"):
         monkeypatch.setattr(run_module, name, lambda *args: None)
     fit(TrainConfig(**TINY | {"batch_size": 8, "train_subset": None}, epochs=2, out=tmp_path / "run"))
     assert levels == pytest.approx([0.5, 0.5, 0.9])

@@ -15,11 +15,11 @@ from torch.utils.data import Dataset, Subset
 from snntorch_asnn._extras import require
 from snntorch_asnn.train.augment import make_train_transform
 from snntorch_asnn.train.config import TrainConfig
-from snntorch_asnn.train.data.identity import file_digest
 from snntorch_asnn.train.data.splits import (
     DEFAULT_DATA_DIR,
     ImageSplits,
     carve,
+    file_digest,
     readable,
     stratified,
 )
@@ -28,7 +28,7 @@ _CIFAR10_DVS_TEST_FRACTION = 0.1
 
 
 class _Kind(NamedTuple):
-    """What tonic calls a data set, and whether it says which recordings are for testing."""
+    """A data set's name in tonic, its name in messages, and whether it has a test set."""
 
     dataset: str
     shown: str
@@ -43,13 +43,7 @@ EVENTS = {
 
 
 class EventFrames(Dataset[tuple[Tensor, int]]):
-    """Recordings, each as T frames ``[T, P, H, W]``, float.
-
-    Args:
-        recordings: tonic data set, whose items are ``(events, label)``.
-        num_steps: T.
-        transform: of the frames of one recording.
-    """
+    """The recordings ``(events, label)`` of a tonic data set, each as T float frames ``[T, P, H, W]``."""
 
     def __init__(
         self, recordings: Any, num_steps: int, transform: Callable[[Tensor], Tensor] | None = None
@@ -66,13 +60,13 @@ class EventFrames(Dataset[tuple[Tensor, int]]):
 
 
 def count_events(events: np.ndarray, num_steps: int, sensor_size: tuple[int, int, int]) -> Tensor:
-    """Cut a recording into frames with the same number of events, and count these at each pixel.
+    """Cut a recording into frames with the same number of events, and count the events at each pixel.
 
-    Cutting by number rather than by time leaves no frame empty, and is what the field's tables on these
-    data use. The result is that of tonic's ``ToFrame(n_event_bins=T)``, which is slower.
+    Cutting by number rather than by time leaves no frame empty, and the published results on these data use
+    it. The result equals that of tonic's ``ToFrame(n_event_bins=T)``, which is slower.
 
     Args:
-        events: in the order of time, with fields ``x``, ``y`` and ``p``, as tonic reads them.
+        events: Events in the order of time, with fields ``x``, ``y`` and ``p``, as tonic reads them.
         num_steps: T; fewer than T events at the end are left out.
         sensor_size: W, H and P, the number of polarities.
 
@@ -89,7 +83,7 @@ def count_events(events: np.ndarray, num_steps: int, sensor_size: tuple[int, int
 
 
 def load_events(config: TrainConfig) -> ImageSplits:
-    """Load one of :data:`EVENTS`; CIFAR10-DVS, which has no test set, gives a tenth of each class."""
+    """Load one of :data:`EVENTS`; the test set of CIFAR10-DVS is a tenth of each class."""
     kind, root = EVENTS[config.data], config.data_dir or DEFAULT_DATA_DIR
     dataset = getattr(require("tonic.datasets", extra="events"), kind.dataset)
     with readable(kind.shown, root):
@@ -118,7 +112,7 @@ def load_events(config: TrainConfig) -> ImageSplits:
 
 
 def _digest(recordings: Any) -> str:
-    """Hash the names, sizes and labels of the files of a data set, as far as tonic names them."""
+    """Hash the files of a data set, as far as tonic names them."""
     files = [Path(file) for file in recordings.data if isinstance(file, str | Path)]
     return file_digest(Path(recordings.location_on_system), files, recordings.targets)
 
@@ -130,7 +124,7 @@ def _without_test(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _class_names(classes: Sequence[str] | dict[str, int]) -> tuple[str, ...]:
-    """Return the names in the order of their indices; tonic has lists of them, and mappings."""
+    """Return the names in the order of their indices; tonic has lists and mappings."""
     if isinstance(classes, dict):
         return tuple(sorted(classes, key=classes.__getitem__))
     return tuple(classes)

@@ -1,72 +1,194 @@
-"""The page: which sections it has, and how it is written."""
+"""The report page: its sections, made from the files of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import dataclasses
+import json
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 import snntorch_asnn
+from snntorch_asnn import energy
 from snntorch_asnn._extras import require
-from snntorch_asnn.energy import describe_silence
 from snntorch_asnn.energy.text import joules, number
 from snntorch_asnn.neurons import describe
 from snntorch_asnn.train.config import TrainConfig
-from snntorch_asnn.train.confusions import most_frequent_errors
-from snntorch_asnn.train.report import figures, settings
-from snntorch_asnn.train.report.files import RunFiles, read_run
-from snntorch_asnn.train.report.parts import Section, Table
-from snntorch_asnn.train.utf8 import write_text
+from snntorch_asnn.train.data import spread, to_unit_range
+from snntorch_asnn.train.evaluation import load_run, most_frequent_errors
+from snntorch_asnn.train.files import write_text
+from snntorch_asnn.train.recipe import unused_settings
+from snntorch_asnn.train.report import figures
+from snntorch_asnn.train.run_folder import RunFolder
+
+ENERGY_IMAGES = 64
+"""Images, at most, that the energy estimate of a run uses."""
 
 _MOST_LAYERS, _MOST_CONFUSIONS = 60, 8
-_DIGITS = 3
+_DIGITS, _SHORT_COMMIT = 3, 12
+_RESULT = (
+    "test_accuracy",
+    "val_accuracy",
+    "best_epoch",
+    "parameters",
+    "firing_rate",
+    "images_per_second",
+    "seconds",
+)
+_ENERGY = ("mj", "mj_by_step", "macs", "acs", "ann_macs", "ann_mj", "images", "preset", "op_energy", "layers")
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The contents of a run folder so far; a file that is missing is None or empty."""
+
+    path: Path
+    description: Mapping[str, Any]
+    config: TrainConfig
+    metrics: Sequence[Mapping[str, Any]]
+    result: Mapping[str, Any] | None
+    evaluation: Mapping[str, Any]
+    energy: Mapping[str, Any] | None
+    model: nn.Module | None
+    """The network of the best epoch."""
+
+    @property
+    def best(self) -> Mapping[str, Any]:
+        """The line of the best epoch on the validation images."""
+        return max(self.metrics, key=lambda line: (line["val_accuracy"], -line["val_loss"]))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text; ``marked`` rows stand out."""
+
+    head: Sequence[str]
+    rows: Sequence[tuple[str, ...]]
+    title: str = ""
+    marked: Sequence[tuple[str, ...]] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page; ``figures`` are SVG elements, everything else is plain text."""
+
+    key: str
+    title: str
+    note: str = ""
+    figures: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    code: str = ""
 
 
 def write_report(run_folder: str | Path) -> Path:
-    """Write one page on a run, from the files in its folder, to ``report.html`` there.
+    """Write a page on a run, from the files in its folder, to ``report.html`` there.
 
-    It holds curves, confusion matrix, learned time parameters, firing rates, accuracy by step, energy,
-    settings, versions and the state of the code; what a run has not written is left out. The page is one
-    file that fetches nothing, in light and dark colours.
+    The page shows curves, confusion matrix, learned time parameters, firing rates, accuracy by step, energy,
+    settings, versions and the state of the code, as far as the run has written them. It is one file that
+    fetches nothing, in light and dark colours.
 
     Args:
-        run_folder: the folder of a run that has finished at least one epoch.
+        run_folder: The folder of a run that has finished at least one epoch.
 
     Returns:
-        Path: the page.
+        Path: The page.
 
     Raises:
-        ValueError: it is no folder of a run, or holds no finished epoch.
-        ModuleNotFoundError: a package of the extra ``[train]`` is missing.
+        ValueError: It is not the folder of a run, or holds no finished epoch.
+        ModuleNotFoundError: A package of the extra ``[train]`` is missing.
 
     Example::
 
         >>> write_report("runs/digits")  # doctest: +SKIP
         PosixPath('runs/digits/report.html')
     """
-    run = read_run(Path(run_folder))
-    sections = [section for make in _SECTIONS for section in make(run)]
-    jinja = require("jinja2", extra="train")
+    run = _read_run(Path(run_folder))
     texts = resources.files(__package__)
-    page = jinja.Environment(autoescape=True, trim_blocks=False).from_string(
-        texts.joinpath("page.html.j2").read_text(encoding="utf-8")
+    page = (
+        require("jinja2", extra="train")
+        .Environment(autoescape=True, trim_blocks=False)
+        .from_string(texts.joinpath("page.html.j2").read_text(encoding="utf-8"))
     )
+    file = run.path / "report.html"
     html = page.render(
         title=run.path.resolve().name,
         subtitle=_subtitle(run),
         tiles=_tiles(run),
-        sections=sections,
-        css=require("markupsafe", extra="train").Markup(
-            texts.joinpath("page.css").read_text(encoding="utf-8")
-        ),
+        sections=[section for make in _SECTIONS for section in make(run)],
+        css=texts.joinpath("page.css").read_text(encoding="utf-8"),
         version=snntorch_asnn.__version__,
     )
-    file = run.path / "report.html"
     write_text(file, html)
     return file
+
+
+def write_energy(run_folder: str | Path, model: nn.Module, loader: Iterable[Any]) -> Path:
+    """Estimate the energy of one image, from the first batch of a loader, and write ``energy.json``.
+
+    Args:
+        run_folder: An existing folder.
+        model: A model of :mod:`snntorch_asnn.models`.
+        loader: Yields ``(images, labels)``, the images ``[B, C, H, W]`` or frames ``[T, B, C, H, W]``. At
+            most 64 evenly spaced images of the first batch are used.
+
+    Returns:
+        Path: The file, which holds :meth:`snntorch_asnn.energy.EnergyReport.to_dict`.
+
+    Example::
+
+        >>> write_energy("runs/digits", model, test_loader)  # doctest: +SKIP
+    """
+    images, _ = next(iter(loader))
+    batch_dim = int(images.ndim == 5)
+    used = torch.tensor(spread(images.shape[batch_dim], ENERGY_IMAGES), device=images.device)
+    images = images.index_select(batch_dim, used)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    found = energy.profile(model, to_unit_range(images.to(device)))
+    file = Path(run_folder, "energy.json")
+    write_text(file, json.dumps(found.to_dict(), indent=2) + "\n")
+    return file
+
+
+def command(config: TrainConfig) -> str:
+    """Return the command that starts a run again: the settings with an effect that are not defaults."""
+    words = ["snntorch-asnn", "train"]
+    left_out = {"overwrite", "resume", *unused_settings(config)}
+    for name, value in _changed(config).items():
+        option = name.replace("_", "-")
+        if name in left_out:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words += [f"--{option}", str(value)]
+    return shlex.join(words)
+
+
+def _read_run(path: Path) -> RunFiles:
+    folder = RunFolder(path)
+    description, metrics = folder.read_description(), folder.read_lines(folder.metrics)
+    if not metrics:
+        raise ValueError(f"run folder {path} is incomplete: metrics.jsonl holds no finished epoch")
+
+    def read(file: Path, *needs: str) -> dict[str, Any] | None:
+        return folder.read_json(file, needs=needs) if file.is_file() else None
+
+    return RunFiles(
+        path=path,
+        description=description,
+        config=folder.read_config(),
+        metrics=metrics,
+        result=read(folder.result, *_RESULT),
+        evaluation=read(folder.evaluation) or {},
+        energy=read(folder.energy, *_ENERGY),
+        model=load_run(path)[1] if folder.checkpoint.is_file() else None,
+    )
 
 
 def _subtitle(run: RunFiles) -> str:
@@ -81,9 +203,8 @@ def _subtitle(run: RunFiles) -> str:
 def _tiles(run: RunFiles) -> list[dict[str, str]]:
     result = run.result
     if result is None:
-        best = max(run.metrics, key=lambda line: (line["val_accuracy"], -line["val_loss"]))
         tiles = {
-            "best validation accuracy so far": f"{best['val_accuracy']:.2%}",
+            "best validation accuracy so far": f"{run.best['val_accuracy']:.2%}",
             "epochs, not finished": f"{len(run.metrics)} of {run.config.epochs}",
         }
     else:
@@ -101,9 +222,9 @@ def _tiles(run: RunFiles) -> list[dict[str, str]]:
 
 
 def _warnings(run: RunFiles) -> Iterator[Section]:
-    """What is probably wrong with the network."""
+    """Warn of likely faults of the network."""
     rates = (run.result or {}).get("firing_rates", {})
-    found = [describe_silence(rates, "test images")]
+    found = [energy.describe_silence(rates, "test images")]
     if run.result is None and (silent := run.metrics[-1].get("silent_layers")):
         found = [f"Layers that fired at no step of the validation images: {', '.join(silent)}"]
     note = " ".join(f"{text}." for text in found if text)
@@ -113,10 +234,9 @@ def _warnings(run: RunFiles) -> Iterator[Section]:
 
 def _learning(run: RunFiles) -> Iterator[Section]:
     drawn = [figures.curves(run.metrics), figures.progress(run.metrics)]
-    best = max(run.metrics, key=lambda line: (line["val_accuracy"], -line["val_loss"]))
     note = (
-        f"The ring marks epoch {best['epoch']}, the best on the validation images, which is kept. The loss is"
-        f" {_trained_loss(run.config)} in training, cross-entropy in validation."
+        f"The ring marks epoch {run.best['epoch']}, the best on the validation images, which is kept. The"
+        f" loss is {_trained_loss(run.config)} in training, cross-entropy in validation."
     )
     yield Section("learning", "Learning", note=note, figures=drawn)
 
@@ -132,7 +252,7 @@ def _by_step(run: RunFiles) -> Iterator[Section]:
     if not accuracy:
         return
     spent = run.energy["mj_by_step"] if run.energy is not None else None
-    note = "Test accuracy of the mean of the logits so far: what an early exit after that step would answer."
+    note = "Test accuracy of the mean of the logits so far: the answer of an early exit after that step."
     yield Section("steps", "Accuracy by step", note, [figures.accuracy_by_step(accuracy, spent)])
 
 
@@ -164,7 +284,7 @@ def _neurons(run: RunFiles) -> Iterator[Section]:
 
 
 def _leaks_at_bounds(model: nn.Module | None) -> list[Table]:
-    """A row for each kind of leak that has reached the ends of its range somewhere."""
+    """Return a row for each kind of leak that has reached the ends of its range somewhere."""
     rows = [
         (neuron.names[0], at.parameter, f"{at.low:,}", f"{at.high:,}", f"{at.total:,}")
         for neuron in (describe(model) if model is not None else [])
@@ -203,14 +323,41 @@ def _costs(macs: float, acs: float, picojoules: float) -> tuple[str, str, str]:
 
 
 def _settings(run: RunFiles) -> Iterator[Section]:
+    changed = _changed(run.config)
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for field in dataclasses.fields(run.config):
+        value = getattr(run.config, field.name)
+        row = (field.name, "none" if value is None else str(value))
+        groups.setdefault(field.metadata["group"], []).append(row)
     yield Section(
         "settings",
         "Settings",
-        "Marked where they differ from the defaults. The same run again:",
-        code=settings.command(run.config),
-        tables=settings.tables(run.config),
+        "Settings that differ from the defaults are marked. The same run again:",
+        code=command(run.config),
+        tables=[
+            Table((), rows, title=group, marked=[row for row in rows if row[0] in changed])
+            for group, rows in groups.items()
+        ],
     )
-    yield Section("machine", "Code and machine", tables=settings.machine(run.description))
+
+
+def _machine(run: RunFiles) -> Iterator[Section]:
+    names = ("device", "threads", "processes")
+    where = [(name, str(run.description[name])) for name in names if name in run.description]
+    git = run.description.get("git")
+    if git:
+        changes = ", with changes that are not committed" if git["dirty"] else ""
+        where.append(("git", f"{git['commit'][:_SHORT_COMMIT]} on {git['branch']}{changes}"))
+    versions = [(name, str(version)) for name, version in run.description["versions"].items()]
+    tables = [Table((), where, title="Machine and code"), Table((), versions, title="Versions")]
+    yield Section("machine", "Code and machine", tables=tables)
+
+
+def _changed(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings that differ from the defaults; the default folder depends on the other settings."""
+    default = dataclasses.replace(TrainConfig(), out=dataclasses.replace(config, out=None).out)
+    names = [field.name for field in dataclasses.fields(config)]
+    return {name: getattr(config, name) for name in names if getattr(config, name) != getattr(default, name)}
 
 
 def _parameters(count: int) -> str:
@@ -232,4 +379,5 @@ _SECTIONS: tuple[Callable[[RunFiles], Iterator[Section]], ...] = (
     _neurons,
     _energy,
     _settings,
+    _machine,
 )

@@ -14,10 +14,10 @@ from tonic import datasets
 from tonic.functional import to_frame_numpy
 
 from snntorch_asnn.train import fit
+from snntorch_asnn.train.batches import eval_loader, train_loader
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.data import image_shape, load_images
 from snntorch_asnn.train.data.events import count_events
-from snntorch_asnn.train.loader import eval_loader, train_loader
 
 
 @pytest.fixture(autouse=True)
@@ -171,7 +171,7 @@ def test_event_data_that_cannot_be_had_say_so(tmp_path, monkeypatch):
 
 
 def test_event_data_take_no_code(n_mnist):
-    with pytest.raises(ValueError, match=r"encoding must be none, .* for n-mnist; got 'hybrid'"):
+    with pytest.raises(ValueError, match=r"encoding must be none for n-mnist, .*; got 'hybrid'"):
         load_images(settings("n-mnist", n_mnist, encoding="hybrid"))
 
 

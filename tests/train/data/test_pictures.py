@@ -17,10 +17,10 @@ pytest.importorskip("matplotlib")
 from PIL import Image
 
 from snntorch_asnn.train import TrainConfig, fit
+from snntorch_asnn.train.batches import eval_loader
 from snntorch_asnn.train.data import check_images, load_images, spread_images
-from snntorch_asnn.train.data import pictures as module
-from snntorch_asnn.train.data.pictures import check_pictures, find_classes, read_picture, to_tensor
-from snntorch_asnn.train.loader import eval_loader
+from snntorch_asnn.train.data import folders as module
+from snntorch_asnn.train.data.folders import check_pictures, find_classes, read_picture, to_tensor
 
 CPU = torch.device("cpu")
 
@@ -179,7 +179,7 @@ def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("verify", [True, False])
 def test_verification_may_be_left_out(tmp_path, monkeypatch, verify):
     root, seen = make_folders(tmp_path / "data", saver(np.uint8, 255)), []
-    monkeypatch.setattr(module, "_lack", lambda file: seen.append(file))
+    monkeypatch.setattr(module, "_fault", lambda file: seen.append(file))
     monkeypatch.setattr("snntorch_asnn.train.run.Run.train", lambda run: None)
     fit(settings(root, out=tmp_path / "run", verify=verify))
     assert len(seen) == (16 if verify else 0)

@@ -6,22 +6,20 @@ import csv
 import io
 import itertools
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from snntorch_asnn.train.checks import check_folder, check_run
+from snntorch_asnn.train._fit import check_run, fit
 from snntorch_asnn.train.config import TrainConfig
 from snntorch_asnn.train.devices import is_main_process
-from snntorch_asnn.train.divergence import NonFiniteLossError
 from snntorch_asnn.train.fields import parse_setting
-from snntorch_asnn.train.fit import fit
+from snntorch_asnn.train.files import write_text
+from snntorch_asnn.train.learner import NonFiniteLossError
+from snntorch_asnn.train.progress import Reporter
 from snntorch_asnn.train.recipe import check_used, override
-from snntorch_asnn.train.reporter import Reporter
-from snntorch_asnn.train.result import RunResult
-from snntorch_asnn.train.run_folder import RunFolder
-from snntorch_asnn.train.utf8 import write_text
+from snntorch_asnn.train.run_folder import RunFolder, RunResult
 
 _PER_RUN = ("seed", "out", "resume", "overwrite")
 
@@ -31,14 +29,14 @@ class Cell:
     """The runs that differ in nothing but the seed.
 
     Attributes:
-        settings: what this cell has of the grid.
-        seeds: of the runs that have come to their end.
-        diverged: seeds of the runs whose loss became infinite or NaN.
-        test_accuracy: of each run.
-        val_accuracy: of each run.
-        firing_rate: of each run, on the test images.
-        parameters: number of learned parameters.
-        images_per_second: throughput in training, median over the runs.
+        settings: The settings of the grid that these runs share.
+        seeds: Seeds of the runs that have ended.
+        diverged: Seeds of the runs whose loss became infinite or NaN.
+        test_accuracy: Test accuracy of each run.
+        val_accuracy: Validation accuracy of each run.
+        firing_rate: Firing rate of each run, on the test images.
+        parameters: Number of learned parameters.
+        images_per_second: Throughput in training, median over the runs.
     """
 
     settings: Mapping[str, Any]
@@ -55,8 +53,8 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
     """Return the values of each setting from texts such as ``"num_steps=2,4"``.
 
     Raises:
-        ValueError: a text has another form, a setting is unknown or given twice, or a value cannot be
-            read as its type.
+        ValueError: A text has another form, a setting is unknown or given twice, or a value cannot be read as
+            its type.
 
     Example::
 
@@ -69,11 +67,12 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
         name = name.strip().replace("-", "_")
         if not equals or not values:
             raise ValueError(f"set must be NAME=VALUE,VALUE,...; got {text!r}")
-        if name in grid or name in _PER_RUN:
-            reason = "twice" if name in grid else "a setting that every run has for itself"
+        if name in _PER_RUN:
             raise ValueError(
-                f"set must name a setting once, and not {', '.join(_PER_RUN)}; got {name} {reason}"
+                f"set must not name {', '.join(_PER_RUN)}, which each run has itself; got {name}"
             )
+        if name in grid:
+            raise ValueError(f"set must name a setting once; got {name} twice")
         grid[name] = [parse_setting(TrainConfig, name, value.strip()) for value in values.split(",")]
         if len(set(grid[name])) < len(grid[name]):
             raise ValueError(f"set must give each value once; got {text!r}")
@@ -89,27 +88,27 @@ def sweep(
     settings: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
 ) -> list[Cell]:
-    """Train every combination of settings with every seed, and gather what they reach.
+    """Train every combination of settings with every seed, and gather the results.
 
-    Runs that are finished in ``out`` are not repeated, and one that was broken off is continued from its
-    last checkpoint, so that the same call goes on where an earlier one ended. A run that diverges is
-    noted, and the others go on. ``sweep.json`` and ``sweep.csv`` are written after every run.
+    The same call again skips the finished runs in ``out`` and resumes an interrupted run from its last
+    checkpoint. A run that diverges is noted, and the others go on. ``sweep.json`` and ``sweep.csv`` are
+    written after every run.
 
     Args:
-        out: folder for a folder of each combination and seed, and for the two files.
-        grid: values of each setting that varies.
-        seeds: of the runs of each cell.
-        recipe: as for :func:`~snntorch_asnn.train.make_config`.
-        settings: those that are the same in all runs.
-        reporter: receives the progress of each run.
+        out: Folder for a folder of each combination and seed, and for the two files.
+        grid: Values of each setting that varies.
+        seeds: Seeds of the runs of each cell.
+        recipe: As for :func:`~snntorch_asnn.train.make_config`.
+        settings: Settings that are the same in all runs.
+        reporter: Receives the progress of each run.
 
     Returns:
         The cells of the grid, in order: the last setting changes fastest.
 
     Raises:
-        ValueError: a setting is out of its range or has no effect in any run, a model cannot be built,
-            there are no seeds or one twice, or the runs in ``out`` have other settings. All runs are checked
-            before the first is trained.
+        ValueError: A setting is out of its range or has no effect in any run, a model cannot be built, seeds
+            are missing or repeated, or the runs in ``out`` have other settings. All runs are checked before
+            the first one is trained.
 
     Example::
 
@@ -118,12 +117,13 @@ def sweep(
     """
     out, reporter = Path(out), reporter or Reporter()
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds must be at least one, each once; got {list(seeds)}")
+        raise ValueError(f"seeds must hold at least one seed, and each seed once; got {list(seeds)}")
     base = override(recipe, settings or {})
-    plan = [
-        (cell, [_config(base | cell, seed, out / _name(cell) / f"seed{seed}") for seed in seeds])
-        for cell in _combinations(grid)
-    ]
+    plan = []
+    for values in itertools.product(*grid.values()):
+        cell = dict(zip(grid, values, strict=True))
+        folder = out / _folder_name(cell)
+        plan.append((cell, [_config(base | cell, seed, folder / f"seed{seed}") for seed in seeds]))
     _check([configs for _, configs in plan], {**(settings or {}), **grid})
     cells: dict[int, Cell] = {}
     for number, (cell, configs) in enumerate(plan):
@@ -137,7 +137,7 @@ def sweep(
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean, and the sample standard deviation where there are two values or more.
+    """Return the mean, and the sample standard deviation of two values or more.
 
     Example::
 
@@ -147,24 +147,14 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def _combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    for values in itertools.product(*grid.values()):
-        yield dict(zip(grid, values, strict=True))
-
-
 def _config(settings: Mapping[str, Any], seed: int, out: Path) -> TrainConfig:
-    """Return the settings of a run: those of an earlier one in its folder are compared, never taken over."""
-    goes_on = RunFolder(out).config.exists()
-    return TrainConfig.from_dict({**settings, "seed": seed, "out": out, "resume": goes_on})
+    """Return the settings of a run; an earlier run in its folder must have the same."""
+    resume = RunFolder(out).config.exists()
+    return TrainConfig.from_dict({**settings, "seed": seed, "out": out, "resume": resume})
 
 
 def _check(cells: Sequence[Sequence[TrainConfig]], given: Mapping[str, Any]) -> None:
-    """Refuse a plan of which a part could not begin, before any of it is trained.
-
-    Args:
-        cells: the runs of each cell, which differ in nothing but the seed.
-        given: the settings that the user has named.
-    """
+    """Refuse a plan with a part that could not begin, before any of it is trained."""
     firsts = [configs[0] for configs in cells]
     check_used(firsts, given)
     folders = [config.run_folder for config in firsts]
@@ -175,19 +165,18 @@ def _check(cells: Sequence[Sequence[TrainConfig]], given: Mapping[str, Any]) -> 
         try:
             check_run(configs[0])
             for config in configs[1:]:
-                check_folder(config)
+                RunFolder(config.run_folder).check(config)
         except ValueError as error:
             raise ValueError(f"{configs[0].run_folder.parent}: {error}") from error
 
 
-def _name(cell: Mapping[str, Any]) -> str:
-    """Return the name of a cell's folder."""
+def _folder_name(cell: Mapping[str, Any]) -> str:
     text = ",".join(f"{name}={value}" for name, value in cell.items())
     return text.replace("/", "_") or "all"
 
 
 def _run(config: TrainConfig, reporter: Reporter) -> RunResult | None:
-    """Return what a run reaches, None if it diverges."""
+    """Return the result of a run, None if it diverges."""
     done = RunFolder(config.run_folder).result.exists()
     reporter.message(f"{config.run_folder}: {'finished already' if done else 'training'}")
     try:
@@ -214,30 +203,26 @@ def _gather(settings: Mapping[str, Any], results: Mapping[int, RunResult | None]
 
 def _row(cell: Cell) -> dict[str, Any]:
     """Return a cell as one flat line."""
-    row = _plain(cell.settings)
-    row |= {"runs": len(cell.seeds), "diverged": len(cell.diverged)}
+    row = _json_types(cell.settings) | {"runs": len(cell.seeds), "diverged": len(cell.diverged)}
     for name in ("test_accuracy", "val_accuracy", "firing_rate"):
         values = getattr(cell, name)
         row[f"{name}_mean"], row[f"{name}_std"] = mean_and_deviation(values) if values else (None, None)
     return row | {"parameters": cell.parameters, "images_per_second": cell.images_per_second}
 
 
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings as JSON types."""
+def _json_types(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
 
 
 def _write(out: Path, cells: Sequence[Cell]) -> None:
+    rows, text = [_row(cell) for cell in cells], io.StringIO()
     whole = [
-        {
-            **vars(cell),
-            "settings": _plain(cell.settings),
-            **{k: v for k, v in _row(cell).items() if k not in cell.settings},
-        }
-        for cell in cells
+        {name: value for name, value in row.items() if name not in cell.settings}
+        | vars(cell)
+        | {"settings": _json_types(cell.settings)}
+        for cell, row in zip(cells, rows, strict=True)
     ]
     RunFolder(out).write_json(out / "sweep.json", {"cells": whole})
-    rows, text = [_row(cell) for cell in cells], io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)

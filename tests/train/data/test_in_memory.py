@@ -13,8 +13,7 @@ import torch
 pytest.importorskip("sklearn")
 
 from snntorch_asnn.train.config import TrainConfig
-from snntorch_asnn.train.data import image_shape, load_images
-from snntorch_asnn.train.data import named as named_module
+from snntorch_asnn.train.data import image_shape, in_memory, load_images
 
 
 def labels_of(dataset) -> torch.Tensor:
@@ -76,7 +75,7 @@ def test_fashion_mnist_is_read_from_debians_archives(idx_archives, monkeypatch):
     pytest.importorskip("torchvision")
     before = sorted(idx_archives.iterdir())
     config = TrainConfig(data="fashion-mnist", val_fraction=0.2)
-    monkeypatch.setattr(named_module, "_DEBIAN_FASHION_MNIST", idx_archives)
+    monkeypatch.setattr(in_memory, "_DEBIAN_FASHION_MNIST", idx_archives)
     splits = load_images(config)
     assert splits.sizes == {"train": 48, "val": 12, "test": 20}
     assert splits.train.images.shape == (48, 1, 28, 28)
@@ -186,5 +185,5 @@ def test_a_missing_folder_is_named(tmp_path, data):
 
 
 def test_images_need_a_code():
-    with pytest.raises(ValueError, match="encoding must be a code, for digits; got 'none'"):
+    with pytest.raises(ValueError, match="encoding must be a code for digits; got 'none'"):
         load_images(TrainConfig(data="digits", encoding="none"))

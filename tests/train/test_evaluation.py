@@ -7,7 +7,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 pytest.importorskip("lightning_fabric")
 
-from snntorch_asnn.train.loop import Tally, evaluate, in_groups
+from snntorch_asnn.train.evaluation import evaluate, most_frequent_errors
+from snntorch_asnn.train.progress import Tally
+from snntorch_asnn.train.run import in_groups
 
 
 class Steps(nn.Module):
@@ -30,7 +32,7 @@ def fabric():
 
 def score(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, fabric):
     loader = DataLoader(TensorDataset(images, labels), batch_size=4)
-    return evaluate(model, loader, fabric, num_steps=2, num_classes=3)
+    return evaluate(model, loader, fabric, num_steps=2, classes=("a", "b", "c"))
 
 
 def test_evaluation_weighs_every_image_alike(fabric):
@@ -90,3 +92,9 @@ def test_labels_may_be_integers_of_any_kind(fabric, dtype):
     model = Steps().eval()
     found, wanted = (score(model, images, y, fabric) for y in (labels.to(dtype), labels))
     assert (found.loss, found.confusion) == (wanted.loss, wanted.confusion)
+
+
+def test_errors_come_most_frequent_first_and_no_more_than_asked_for():
+    counts = [[9, 1, 0], [3, 9, 0], [2, 2, 9]]
+    assert most_frequent_errors(counts, "abc", 2) == [("b", "a", 3), ("c", "a", 2)]
+    assert most_frequent_errors([[9, 0], [0, 9]], "ab", 2) == []
