@@ -1,4 +1,4 @@
-"""Operations and energy of a spiking network: what multiplies, what only adds, and what that costs."""
+"""Operations and energy of a spiking network: multiply-accumulates, accumulates and their energy."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Which time steps a call computes, from the shapes of its operands.
+"""Find the time steps that a call computes, from the shapes of its operands.
 
-Networks come in two forms. In a loop over time every call computes one step. Layers that take sequences see
+Networks come in two forms. In a loop over time, every call computes one step. Layers that take sequences see
 ``[T, B, ...]``, or ``[T * B, ...]`` with time folded into the batch, and compute all steps in one call.
 """
 
@@ -17,7 +17,7 @@ __all__ = ["LayerCalls", "TimedCall", "layer_calls", "steps_in"]
 
 @dataclass(frozen=True)
 class TimedCall:
-    """A call and the steps that it computed, ``first .. first + steps - 1``."""
+    """A call and its steps, ``first .. first + steps - 1``."""
 
     call: Call
     first: int
@@ -36,8 +36,8 @@ class LayerCalls:
 def layer_calls(calls: Sequence[Call], num_steps: int, batch: int) -> list[LayerCalls]:
     """Sort the calls of one sequence by layer, in the order in which the layers first ran.
 
-    A layer whose calls are a multiple of the number of steps runs once or more in each: it is in a loop. One
-    that sees fewer steps than there are begins at the step that the network has reached by then.
+    A layer is in a loop over time if its number of calls is a multiple of the number of steps. A layer that
+    sees only some of the steps begins at the step that the network has reached by then.
     """
     layers: dict[object, list[int]] = defaultdict(list)
     for index, call in enumerate(calls):
@@ -67,7 +67,7 @@ def layer_calls(calls: Sequence[Call], num_steps: int, batch: int) -> list[Layer
 
 
 def steps_in(lead: tuple[int, ...], num_steps: int, batch: int) -> int:
-    """Steps that an operand holds, from its first sizes; 1 if the sizes show no time."""
+    """Number of steps in an operand, from its first sizes; 1 if the sizes show no time."""
     if len(lead) > 1 and 1 < lead[0] <= num_steps and lead[1] == batch:
         return lead[0]
     if lead[0] % batch == 0 and 1 < lead[0] // batch <= num_steps:
@@ -76,7 +76,7 @@ def steps_in(lead: tuple[int, ...], num_steps: int, batch: int) -> int:
 
 
 def _is_whole(call: Call, num_steps: int, batch: int) -> bool:
-    """Whether a call surely is a whole sequence of more than one step, not a step of many tokens."""
+    """Whether a call is certainly a whole sequence of several steps, and not one step of many tokens."""
     leads = [operand.lead for operand in call.operands]
     return num_steps > 1 and any(
         lead[:2] == (num_steps, batch) or lead[0] == num_steps * batch for lead in leads
@@ -84,28 +84,28 @@ def _is_whole(call: Call, num_steps: int, batch: int) -> bool:
 
 
 def _reached(calls: Sequence[Call], steps: Sequence[int], loops: dict[object, int]) -> list[int]:
-    """The step that the network has reached before each call.
+    """Return the step that the network has reached before each call.
 
-    It is the most that any layer in a loop, or of the same kind and size, has computed. The copies of a first
-    layer for analog and for spike steps are of the same size.
+    This is the largest number of steps that a layer in a loop, or a layer of the same kind and size, has
+    computed. The two copies of a hybrid-coded first layer have the same size.
     """
     in_loop: dict[object, float] = defaultdict(float)
-    of_size: dict[object, int] = defaultdict(int)
+    steps_by_size: dict[object, int] = defaultdict(int)
     reached = []
     for call, count in zip(calls, steps, strict=True):
         size = call.kind, call.weight
         looped = max(in_loop.values(), default=0.0)
-        reached.append(max(int(looped + 1e-6), of_size[size]))
+        reached.append(max(int(looped + 1e-6), steps_by_size[size]))
         key = (call.module, *size)
         if key in loops:
             in_loop[key] += 1 / loops[key]
         else:
-            of_size[size] = reached[-1] + count
+            steps_by_size[size] = reached[-1] + count
     return reached
 
 
 def _named(groups: list[list[TimedCall]], calls: Sequence[Call]) -> list[LayerCalls]:
-    """Name each layer after its module: several in one module by number, products of activations as such."""
+    """Name each layer after its module, with a number if needed, and with ``.product1`` for products."""
     order = {id(call): index for index, call in enumerate(calls)}
     groups.sort(key=lambda group: order[id(group[0].call)])
     count: dict[tuple[str, bool], int] = defaultdict(int)

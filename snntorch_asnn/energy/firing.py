@@ -1,4 +1,4 @@
-"""Firing rates, measured where the neurons are."""
+"""Measure firing rates at the outputs of neurons."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from snntorch_asnn.layers.over_time import OverTime, snntorch_neurons, spikes_of
 
 
 class FiringRates:
-    """Mean spikes per neuron, for every layer of spiking neurons and every time step.
+    """Mean number of spikes per neuron, for every layer of spiking neurons and every time step.
 
-    Filled by the forward passes inside :func:`record_firing_rates`.
+    The forward passes inside :func:`record_firing_rates` fill it.
     """
 
     def __init__(self, num_steps: int) -> None:
@@ -25,16 +25,16 @@ class FiringRates:
         self._steps: dict[str, list[tuple[Tensor, int]]] = {}
 
     def add(self, layer: str, spikes: Tensor, *, sequence: bool) -> None:
-        """Record ``[T, B, ...]`` spikes if ``sequence``, else one step's ``[B, ...]``."""
+        """Record spikes ``[T, B, ...]`` if ``sequence``, otherwise spikes ``[B, ...]`` of one step."""
         steps = spikes.detach().flatten(1) if sequence else spikes.detach().reshape(1, -1)
         means = steps.mean(dim=1, dtype=torch.float32)
         self._steps.setdefault(layer, []).extend((mean, steps.shape[1]) for mean in means)
 
     def per_layer(self) -> dict[str, tuple[float, ...]]:
         """Return each layer's rate at each of the ``num_steps`` steps, over all neurons and images."""
-        return {layer: self._of_layer(steps) for layer, steps in self._steps.items()}
+        return {layer: self._rates_by_step(steps) for layer, steps in self._steps.items()}
 
-    def _of_layer(self, steps: list[tuple[Tensor, int]]) -> tuple[float, ...]:
+    def _rates_by_step(self, steps: list[tuple[Tensor, int]]) -> tuple[float, ...]:
         sequences = len(steps) // self.num_steps
         whole = steps[: sequences * self.num_steps]
         if not whole:
@@ -44,11 +44,11 @@ class FiringRates:
         return tuple(((rates * neurons).sum(0) / neurons.sum(0)).tolist())
 
     def steps_taken(self) -> dict[str, int]:
-        """Return how many steps each layer has run so far."""
+        """Return the number of steps that each layer has run so far."""
         return {layer: len(steps) for layer, steps in self._steps.items()}
 
     def mean(self) -> float:
-        """Return the mean rate over layers and steps, each counted alike; 0 if nothing was recorded."""
+        """Return the unweighted mean rate over layers and steps; 0 if nothing was recorded."""
         rates = [rate for layer in self.per_layer().values() for rate in layer]
         return sum(rates) / len(rates) if rates else 0.0
 
@@ -58,8 +58,8 @@ def record_firing_rates(model: nn.Module, num_steps: int) -> Iterator[FiringRate
     """Record the firing rates of every neuron in a model while the context is open.
 
     Args:
-        model: Network of snnTorch's neurons, or of any that :class:`~snntorch_asnn.layers.OverTime` runs; in
-            step mode each is called ``num_steps`` times a batch.
+        model: Network of snnTorch neurons, or of any neurons in :class:`~snntorch_asnn.layers.OverTime`. A
+            neuron that takes single steps must be called ``num_steps`` times per batch.
         num_steps: Number of time steps T.
 
     Example::
@@ -91,7 +91,7 @@ def record_firing_rates(model: nn.Module, num_steps: int) -> Iterator[FiringRate
 
 
 def _neurons(model: nn.Module) -> Iterator[tuple[str, nn.Module, bool]]:
-    """Name of each neuron, the neuron, and whether it takes whole sequences."""
+    """Yield each neuron's name, the neuron, and whether it takes whole sequences."""
     for name, module in model.named_modules():
         if isinstance(module, SpikingNeuron):
             yield name, module, takes_sequence(module)

@@ -1,4 +1,4 @@
-"""Multiply-accumulates of each layer and time step."""
+"""Count the multiply-accumulates of each layer and time step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LayerMacs:
     kind: str
     """``"conv2d"``, ``"linear"``, ``"product"`` and so on."""
     macs: tuple[int, ...]
-    """At each time step; 0 where the layer does not run."""
+    """Multiply-accumulates at each time step; 0 where the layer does not run."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class MacCount:
 
     @property
     def per_step(self) -> tuple[int, ...]:
-        """All layers together, at each time step."""
+        """Multiply-accumulates of all layers at each time step."""
         return tuple(sum(layer.macs[t] for layer in self.layers) for t in range(self.num_steps))
 
     @property
     def ann(self) -> int:
-        """Of the same network without time: every layer once."""
+        """Multiply-accumulates of the same network without time, in which every layer runs once."""
         return ann_macs([layer.macs for layer in self.layers])
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,10 +73,10 @@ def macs_by_step(layer: LayerCalls, num_steps: int, batch: int) -> tuple[int, ..
 
 
 def ann_macs(layers: Sequence[Sequence[int]]) -> int:
-    """Multiply-accumulates of the same network without time: every layer once.
+    """Multiply-accumulates of the same network without time, in which every layer runs once.
 
-    Layers of equal size that share the steps, such as the two copies of a hybrid code's first layer, are one
-    layer there.
+    Layers of equal size that share the steps, such as the two copies of a hybrid-coded first layer, count as
+    one layer.
     """
     num_steps = max(map(len, layers), default=1)
     steps: Counter[int] = Counter()

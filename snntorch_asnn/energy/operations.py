@@ -1,4 +1,4 @@
-"""Multiply-accumulates and accumulates: which of them a layer needs at a step, and their energy."""
+"""Multiply-accumulates and accumulates that a layer needs at a step, and their energy."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ Source: Horowitz, Computing's energy problem (and what we can do about it), ISSC
 
 
 class Activity(NamedTuple):
-    """How an operand fires at one step."""
+    """Kind and firing rate of an operand at one step."""
 
     kind: InputKind
     rate: float
-    """Spikes per entry: the share of entries that are not 0; for integers, the mean of their magnitudes."""
+    """Spikes per entry: the fraction of nonzero entries or, for integers, the mean magnitude."""
 
 
 class StepOperations(NamedTuple):
@@ -57,13 +57,13 @@ class StepOperations(NamedTuple):
 
     kind: InputKind
     rate: float | None
-    """Spikes per entry of the input; None where it is analog or the layer does not run."""
+    """Spikes per entry of the input; None if it is analog or the layer does not run."""
     macs: float
     acs: float
 
 
 def op_energy(preset: str | OpEnergy | tuple[float, float]) -> OpEnergy:
-    """Return the energies that a name, or a pair of numbers, stands for."""
+    """Return the energies for a preset's name or a pair of numbers."""
     if isinstance(preset, str):
         if preset not in PRESETS:
             raise ValueError(f"preset must be one of {', '.join(map(repr, PRESETS))}; got {preset!r}")
@@ -72,17 +72,17 @@ def op_energy(preset: str | OpEnergy | tuple[float, float]) -> OpEnergy:
         mac, ac = (float(value) for value in preset)
     except (TypeError, ValueError):
         raise TypeError(
-            f"preset must be a name or a pair of numbers, the picojoules of a MAC and an AC; got {preset!r}"
+            f"preset must be a name or a pair of numbers (picojoules per MAC and per AC); got {preset!r}"
         ) from None
     if not (0 <= mac < float("inf") and 0 <= ac < float("inf")):
-        raise ValueError(f"preset must hold finite numbers, not negative; got {preset!r}")
+        raise ValueError(f"preset must hold finite numbers that are not negative; got {preset!r}")
     return OpEnergy(mac, ac)
 
 
 def activity_of(statistics: OperandStatistics, part: slice) -> Activity:
     """Return the activity of one part of an operand.
 
-    Entries that are 0 or one constant, of either sign, are binary: the constant goes into the weights.
+    Entries are binary if they are 0 or plus or minus one constant, which can be multiplied into the weights.
     """
     size = len(statistics.nonzero[part]) * statistics.size
     largest = float(statistics.largest[part].amax())
@@ -94,9 +94,9 @@ def activity_of(statistics: OperandStatistics, part: slice) -> Activity:
 
 
 def step_operations(macs: float, operands: Sequence[Activity], nonbinary: Nonbinary) -> StepOperations:
-    """Return the operations of a product: additions only where one operand, or the only input, is binary.
+    """Return the operations of a product, which needs only additions if an operand is binary.
 
-    Where both operands are binary, the one with fewer spikes decides.
+    If both operands are binary, the one with fewer spikes counts.
     """
     binary = [operand.rate for operand in operands if operand.kind == "binary"]
     integer = [operand.rate for operand in operands if operand.kind == "integer"]

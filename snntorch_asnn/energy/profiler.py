@@ -1,4 +1,4 @@
-"""Counting a network's operations, and pricing them."""
+"""Count the operations of a network and compute their energy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from snntorch_asnn.neurons.traversal import check_net, copy_net
 __all__ = ["count_macs", "estimate", "profile"]
 
 Run = Callable[[nn.Module, Tensor], object]
-"""Runs a whole sequence through a network."""
+"""Function that runs a whole sequence through a network."""
 
 
 def profile(
@@ -42,10 +42,10 @@ def profile(
     nonbinary: Nonbinary = "mac",
     attention: Attention = "as_run",
 ) -> EnergyReport:
-    r"""Run a network on images, and count and price what it computes.
+    r"""Run a network on images, count its operations, and compute their energy.
 
-    For every convolution, linear layer and matrix product :math:`l` and every step :math:`t`, of what went
-    into it then:
+    The energy is a sum over every convolution, linear layer and matrix product :math:`l` and every step
+    :math:`t`:
 
     .. math::
 
@@ -54,28 +54,30 @@ def profile(
             e_\mathrm{MAC} & \text{analog input}
         \end{cases}
 
-    with :math:`M_l` the layer's multiply-accumulates in one step. Input is binary where all its values at
-    that step are 0 or one constant, of either sign: the constant goes into the weights. So direct coding pays
-    for its first layer with multiplications at every step, a hybrid code at its analog steps alone. Integers,
-    which sums of spikes are, are billed as ``nonbinary`` says. A product of activations, as in spiking
-    attention, only adds where one of them is binary, at the lower of their rates. Neurons, norms, pooling,
-    biases and what else works on single values are left out, as is the field's custom.
+    Here :math:`M_l` is the number of multiply-accumulates of the layer in one step. Input is binary at a step
+    if all its values are 0 or plus or minus one constant, which can be multiplied into the weights. So with
+    direct coding, the first layer multiplies at every step; with a hybrid code, only at the analog steps.
 
-    A copy of the network is run, in evaluation mode and from the start of a sequence; the network itself
-    stays as it is.
+    Integers, such as sums of spikes, are counted as ``nonbinary`` says. A product of activations, as in
+    spiking attention, only adds if one of them is binary, at the lower of the two rates. Neurons, norms,
+    pooling, biases and other elementwise operations are not counted, as is usual in the field.
+
+    A copy of the network runs, in evaluation mode and from the start of a sequence. The network itself is not
+    changed.
 
     Args:
-        model: The network: one of :mod:`snntorch_asnn.models` or any other, with time first in its tensors,
-            or folded into the batch, or in a loop over its layers.
-        batch: What the model takes, or an iterable of such batches.
-        num_steps: Number of steps T; None for the model's own ``num_steps``, or as many as its neurons take.
-        batch_dim: Where the images of ``batch`` are counted: 1 for sequences ``[T, B, ...]``, 0 otherwise.
-            None knows it for a model of the zoo, and means 0 for others.
-        run: Runs a whole sequence, as ``run(model, batch)``, where the loop over time is outside of the
-            model; None for ``model(batch)``.
+        model: A network of :mod:`snntorch_asnn.models` or any other network. Time may come first in its
+            tensors, be folded into the batch, or be a loop over its layers.
+        batch: Input of the model, or an iterable of inputs.
+        num_steps: Number of steps T. None takes the model's ``num_steps`` or, without it, the number of steps
+            that its neurons run.
+        batch_dim: Dimension of the images in ``batch``: 1 for sequences ``[T, B, ...]``, 0 otherwise. None
+            takes the right one for a model of the zoo, and 0 for other models.
+        run: Function that runs a whole sequence as ``run(model, batch)``, if the loop over time is outside of
+            the model. None means ``model(batch)``.
         preset: A key of :data:`~snntorch_asnn.energy.PRESETS`, or the picojoules of a MAC and of an AC.
-        nonbinary: Integers above 1 as ``"mac"``, like analog input, or as ``"multi_ac"``, an integer ``n`` as
-            ``n`` accumulates.
+        nonbinary: How integers above 1 are counted: ``"mac"`` counts them like analog input, and
+            ``"multi_ac"`` counts an integer ``n`` as ``n`` accumulates.
         attention: Order of the products of :class:`~snntorch_asnn.layers.SpikingSelfAttention`:
             ``"as_run"``, ``"qk_first"`` for :math:`(Q K^\top) V` or ``"kv_first"`` for
             :math:`Q (K^\top V)`.
@@ -84,15 +86,15 @@ def profile(
         Operations, firing rates and energy by layer and step, each for one image.
 
     Raises:
-        TypeError: ``model`` is not a module, or ``batch`` holds no tensors.
+        TypeError: ``model`` is not a module, or ``batch`` does not hold tensors.
         ValueError: Another argument's value does not fit, ``batch`` is empty, or the number of steps is not
             known.
 
     Warns:
-        SilentLayersWarning: Some layers of neurons fire at no step: the energy is that of a dead network.
+        SilentLayersWarning: Some layers of neurons never fire, so the energy is too low.
 
-    Source: the formula and its conventions: Zhou et al., Spikformer, ICLR 2023; energies of operations: see
-    :data:`~snntorch_asnn.energy.PRESETS`.
+    Source: Zhou et al., Spikformer, ICLR 2023, for the formula and its conventions. For the energies of
+    operations, see :data:`~snntorch_asnn.energy.PRESETS`.
 
     Example::
 
@@ -109,7 +111,7 @@ def profile(
     """
     costs = op_energy(preset)
     check_choice("nonbinary", nonbinary, Nonbinary)
-    net = _twin(model, attention)
+    net = _copy_to_run(model, attention)
     dim = _batch_dim(net, batch_dim)
     first, batches = _peek(batch)
     steps = _num_steps(net, first, num_steps, run)
@@ -145,25 +147,25 @@ def count_macs(
     run: Run | None = None,
     attention: Attention = "as_run",
 ) -> MacCount:
-    """Count the multiply-accumulates of every layer and step, from shapes alone.
+    """Count the multiply-accumulates of every layer and step from shapes alone.
 
-    A copy of the network runs on the meta device, which computes nothing: networks of any size are counted
-    in no time, but no firing rates are known. What is counted is what :func:`profile` counts.
+    A copy of the network runs on the meta device, which computes nothing. So networks of any size are counted
+    at once, but firing rates are not known. The same operations count as in :func:`profile`.
 
     Args:
-        model: The network, as for :func:`profile`; it may stand on the meta device itself.
-        input_shape: Shape of one image, or with ``batch_dim=1`` of one step of it, without the batch. None
-            for what a model of the zoo was built for.
-        num_steps: As for :func:`profile`.
-        batch_dim: As for :func:`profile`.
-        run: As for :func:`profile`.
-        attention: As for :func:`profile`.
+        model: The network, as in :func:`profile`. It may be on the meta device.
+        input_shape: Shape of one image without the batch, or with ``batch_dim=1``, of one step of it. None
+            takes the shape that a model of the zoo was built for.
+        num_steps: See :func:`profile`.
+        batch_dim: See :func:`profile`.
+        run: See :func:`profile`.
+        attention: See :func:`profile`.
 
     Returns:
         Multiply-accumulates by layer and step, for one image.
 
     Raises:
-        TypeError: ``model`` is not a module, or ``input_shape`` holds no integers.
+        TypeError: ``model`` is not a module, or ``input_shape`` does not hold integers.
         ValueError: Another argument's value does not fit, or the number of steps is not known.
 
     Example::
@@ -175,14 +177,14 @@ def count_macs(
         >>> count_macs(model, attention="qk_first").per_step[0]  # as in the published code
         934039296
     """
-    net = _twin(model, attention).to("meta")
+    net = _copy_to_run(model, attention).to("meta")
     dim = _batch_dim(net, batch_dim)
     if input_shape is None:
         if not isinstance(net, SpikingModel):
-            raise ValueError("input_shape must be given for a model that is not of the zoo; got None")
+            raise ValueError("input_shape must be given for a model outside of the zoo; got None")
         input_shape = (net.in_channels, *net.image_size)
     input_shape = check_shape("input_shape", input_shape)
-    batch = 3  # a number that few other sizes have
+    batch = 3  # Few other sizes are 3, so the batch is easy to find.
     shape = (batch, *input_shape)
     if dim == 1:
         known = _own_steps(net, num_steps)
@@ -202,20 +204,20 @@ def estimate(
     *,
     preset: str | OpEnergy | tuple[float, float] = "45nm-fp32",
 ) -> EnergyReport:
-    """Price a network from firing rates that were measured elsewhere, or published.
+    """Compute the energy of a network from firing rates that were measured elsewhere or published.
 
     Args:
-        macs: What :func:`count_macs` gives.
-        firing_rates: For every layer of ``macs`` the firing rate of its input, for all steps or one for each;
-            None where the input is analog. A product of activations has the lower rate of the two.
-        preset: As for :func:`profile`.
+        macs: Result of :func:`count_macs`.
+        firing_rates: Firing rate of the input of every layer in ``macs``: one rate for all steps, or one for
+            each step. None means analog input. For a product of activations, give the lower of the two rates.
+        preset: See :func:`profile`.
 
     Returns:
         Operations and energy by layer and step, each for one image.
 
     Raises:
-        ValueError: A layer is missing or unknown, or a rate is negative, not finite, or not one for each
-            step.
+        ValueError: A layer is missing or unknown, a rate is negative or not finite, or the number of rates is
+            not the number of steps.
 
     Example::
 
@@ -228,10 +230,11 @@ def estimate(
     names = [layer.name for layer in macs.layers]
     if missing := [name for name in names if name not in firing_rates]:
         raise ValueError(
-            f"firing_rates must name every layer of macs, None where it is analog; got no {missing[0]!r}"
+            f"firing_rates must have a rate, or None for analog input, for every layer of macs; "
+            f"{missing[0]!r} is missing"
         )
     if unknown := [name for name in firing_rates if name not in names]:
-        raise ValueError(f"firing_rates must name layers of macs only; got {unknown[0]!r}")
+        raise ValueError(f"firing_rates must have layers of macs only; got {unknown[0]!r}")
     layers = []
     for layer in macs.layers:
         rates = _rates_by_step(layer.name, firing_rates[layer.name], macs.num_steps)
@@ -259,15 +262,17 @@ def _rates_by_step(
 ) -> Sequence[float | None]:
     by_step = [rates] * num_steps if rates is None or isinstance(rates, int | float) else list(rates)
     if len(by_step) != num_steps:
-        raise ValueError(f"firing_rates[{name!r}] must have {num_steps} steps; got {len(by_step)}")
+        raise ValueError(
+            f"firing_rates[{name!r}] must be one rate or {num_steps} rates, one per step; got {len(by_step)}"
+        )
     for rate in by_step:
         if rate is not None and not 0 <= rate < math.inf:
             raise ValueError(f"firing_rates[{name!r}] must be finite and not negative; got {rate}")
     return by_step
 
 
-def _twin(model: nn.Module, attention: Attention) -> nn.Module:
-    """A copy to be run, in evaluation mode."""
+def _copy_to_run(model: nn.Module, attention: Attention) -> nn.Module:
+    """Copy the network, in evaluation mode."""
     check_choice("attention", attention, Attention)
     model = uncompiled(model)
     check_net(model)
@@ -288,12 +293,14 @@ def _batch_dim(net: nn.Module, batch_dim: int | None) -> int:
 
 
 def _batch_size(x: Tensor, dim: int) -> int:
-    """Number of images, in a batch that can be profiled."""
+    """Number of images in a batch, which must hold values."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"batch must be a tensor or an iterable of tensors; got one of {type(x).__name__}")
+        raise TypeError(
+            f"batch must be a tensor or an iterable of tensors; got an iterable of {type(x).__name__}"
+        )
     if x.is_meta:
         raise ValueError(
-            "batch must hold values to know firing rates from; on the meta device use count_macs"
+            "batch must hold values to measure firing rates; got a tensor on the meta device; use count_macs"
         )
     if x.ndim <= dim or x.numel() == 0:
         raise ValueError(f"batch must hold images; got shape {tuple(x.shape)}")
@@ -301,7 +308,7 @@ def _batch_size(x: Tensor, dim: int) -> int:
 
 
 def _peek(batch: Tensor | Iterable[Tensor]) -> tuple[Tensor, Iterable[Tensor]]:
-    """The first batch, and all of them."""
+    """Return the first batch, and an iterable of all batches."""
     if isinstance(batch, Tensor):
         return batch, [batch]
     if not isinstance(batch, Iterable):
@@ -314,7 +321,7 @@ def _peek(batch: Tensor | Iterable[Tensor]) -> tuple[Tensor, Iterable[Tensor]]:
 
 
 def _own_steps(net: nn.Module, num_steps: int | None) -> int | None:
-    """The number of steps, if it was given or the network names it."""
+    """Number of steps, if it was given or the network has it; otherwise None."""
     if num_steps is not None:
         num_steps = check_count("num_steps", num_steps)
     own = getattr(net, "num_steps", None)
@@ -322,7 +329,7 @@ def _own_steps(net: nn.Module, num_steps: int | None) -> int | None:
 
 
 def _num_steps(net: nn.Module, x: Tensor, num_steps: int | None, run: Run | None) -> int:
-    """The number of steps; if nobody names it, as many as the neurons take."""
+    """Number of steps: given, the network's, or counted in its neurons."""
     known = _own_steps(net, num_steps)
     if known is not None:
         return known
@@ -330,13 +337,17 @@ def _num_steps(net: nn.Module, x: Tensor, num_steps: int | None, run: Run | None
         _record(net, x, run)
     taken = sorted(set(rates.steps_taken().values()))
     if len(taken) != 1:
-        found = "there are no snnTorch neurons to count" if not taken else f"neurons took {taken} steps"
-        raise ValueError(f"num_steps must be given; {found}")
+        found = (
+            f"the model's neurons ran {taken} steps"
+            if taken
+            else "the model has no snnTorch neurons to count steps in"
+        )
+        raise ValueError(f"num_steps must be given, because {found}; got None")
     return taken[0]
 
 
 def _record(net: nn.Module, x: Tensor, run: Run | None) -> list[Call]:
-    """What ``net`` computes for one batch, from the start of a sequence."""
+    """Record the products that ``net`` computes for one batch, from the start of a sequence."""
     reset(net)
     devices = [x.device] if x.is_cuda else []
     with torch.random.fork_rng(devices), record_calls(net) as calls:

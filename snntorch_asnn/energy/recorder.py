@@ -1,4 +1,4 @@
-"""Every product with weights or between activations that a network computes, with its operands."""
+"""Record all products that a network computes, with weights or between activations, and their operands."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class OperandStatistics:
-    """Statistics of an operand that decide its operations, for each entry of its first dimension."""
+    """Statistics of an operand for each entry of its first dimension, from which its operations follow."""
 
     nonzero: Tensor
-    """Number of entries that are not 0."""
+    """Number of nonzero entries."""
     total: Tensor
     """Sum of the magnitudes."""
     smallest: Tensor
-    """Smallest magnitude that is not 0, infinite where there is none."""
+    """Smallest nonzero magnitude; infinite if all entries are 0."""
     largest: Tensor
     """Largest magnitude."""
     whole: Tensor
@@ -38,7 +38,7 @@ class OperandStatistics:
 
     @staticmethod
     def of(x: Tensor) -> OperandStatistics:
-        """Read the values of ``x``."""
+        """Compute the statistics of ``x``."""
         values = x.detach().reshape(len(x), -1).abs()
         spikes = values != 0
         return OperandStatistics(
@@ -56,9 +56,9 @@ class Operand:
     """One side of a product."""
 
     lead: tuple[int, ...]
-    """Its first one or two sizes, where time and batch are."""
+    """First one or two sizes, which hold time and batch."""
     statistics: OperandStatistics | None
-    """None where there are no values, on the meta device."""
+    """Statistics of the values; None on the meta device, which has no values."""
 
 
 @dataclass(frozen=True)
@@ -72,25 +72,25 @@ class Call:
     weight: tuple[int, ...] | None
     """Shape of the weights; None for a product of two activations."""
     macs: int
-    """Multiply-accumulates of all images and steps of this call, were no input 0."""
+    """Multiply-accumulates of all images and steps of this call, for inputs without zeros."""
     operands: tuple[Operand, ...]
     """The input, or both inputs of a product of activations."""
 
 
 @contextmanager
 def record_calls(net: nn.Module) -> Iterator[list[Call]]:
-    """Record what ``net`` computes while the context is open, in inference mode.
+    """Record the products that ``net`` computes while the context is open, in inference mode.
 
-    Only in inference mode do operations appear as they were written, with input and weight told apart.
-    Operations that are not known, but made of others, are looked into.
+    Only in inference mode, operations appear as they were written, with separate input and weight. Composite
+    operations are decomposed.
     """
     calls: list[Call] = []
     path = [type(net).__name__]
     fast_attention = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # it would hide its products
+    torch.backends.mha.set_fastpath_enabled(False)  # The fast path would hide its products.
     handles = [handle for name, module in net.named_modules() for handle in _follow(module, name, path)]
     try:
-        # Compiled code would have nothing to show, and cannot be compiled while it is watched.
+        # Compiled code would hide its operations, and cannot be compiled inside a dispatch mode.
         with torch.compiler.set_stance("force_eager"), torch.inference_mode(), _Recorder(net, calls, path):
             yield calls
     finally:
@@ -100,7 +100,7 @@ def record_calls(net: nn.Module) -> Iterator[list[Call]]:
 
 
 def _follow(module: nn.Module, name: str, path: list[str]) -> Iterator[Any]:
-    """Hooks that keep the name of the running module at the end of ``path``."""
+    """Register hooks that keep the name of the running module at the end of ``path``."""
     name = uncompiled_name(name) or type(module).__name__
     yield module.register_forward_pre_hook(lambda *_: path.append(name))
     yield module.register_forward_hook(lambda *_: _leave(path), always_call=True)
@@ -111,7 +111,7 @@ def _leave(path: list[str]) -> None:
 
 
 class _Recorder(TorchDispatchMode):
-    """Sees every operation before it runs, also those called from C++."""
+    """Dispatch mode that sees every operation before it runs, including operations called from C++."""
 
     supports_higher_order_operators = True
 
@@ -197,7 +197,7 @@ def _added_product(c: Tensor, a: Tensor, b: Tensor, *args: Any, out: Tensor, **k
 
 
 def _softmax_attention(q: Tensor, k: Tensor, v: Tensor, *args: Any, out: Tensor, **kwargs: Any) -> Described:
-    weights = q.new_full((1,), 0.5).expand(*out.shape[:-1], k.shape[-2])  # never 0, and no spikes
+    weights = q.new_full((1,), 0.5).expand(*out.shape[:-1], k.shape[-2])  # Analog and never 0.
     mixed = out.numel() * k.shape[-2]
     return [("product", q, k, math.prod(weights.shape) * q.shape[-1]), ("product", weights, v, mixed)]
 

@@ -1,4 +1,4 @@
-"""What a profile or an estimate found."""
+"""Result of a profile or an estimate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from snntorch_asnn.energy.text import joules, number, table
 __all__ = ["EnergyReport", "LayerEnergy"]
 
 _LONG = 8
-"""More steps than this are shown as their mean."""
+"""Longer sequences are shown as the mean over their steps."""
 
 _ORDERS = {
     "as_run": "in the order that each layer runs",
@@ -28,7 +28,7 @@ _ORDERS = {
 class LayerEnergy:
     """Operations of one layer at each time step, for one image.
 
-    Energies are in picojoules.
+    Every tuple has one entry per time step.
     """
 
     name: str
@@ -36,24 +36,24 @@ class LayerEnergy:
     kind: str
     """``"conv2d"``, ``"linear"``, ``"product"`` and so on."""
     dense_macs: tuple[int, ...]
-    """Multiply-accumulates, were every input analog; 0 where the layer does not run."""
+    """Multiply-accumulates for analog input; 0 where the layer does not run."""
     inputs: tuple[InputKind, ...]
-    """What the input is: ``"binary"``, ``"integer"``, ``"analog"``, or ``"none"``: the layer does not run."""
+    """Kind of the input: ``"binary"``, ``"integer"``, ``"analog"``, or ``"none"`` if the layer is skipped."""
     rates: tuple[float | None, ...]
-    """Firing rate of the input: spikes an entry; None where it is analog or the layer does not run."""
+    """Firing rate of the input, in spikes per entry; None if it is analog or the layer does not run."""
     macs: tuple[float, ...]
-    """Operations billed as multiply-accumulates."""
+    """Operations counted as multiply-accumulates."""
     acs: tuple[float, ...]
-    """Operations billed as accumulates."""
+    """Operations counted as accumulates."""
     pj: tuple[float, ...]
-    """Energy."""
+    """Energy in picojoules."""
 
 
 @dataclass(frozen=True)
 class EnergyReport:
     """Operations and energy of a network, for one image.
 
-    ``str(report)`` is a table, :meth:`to_dict` plain values for JSON.
+    ``str(report)`` is a table, and :meth:`to_dict` returns plain values for JSON.
     """
 
     layers: tuple[LayerEnergy, ...]
@@ -61,47 +61,47 @@ class EnergyReport:
     preset: str
     op_energy: OpEnergy
     nonbinary: Nonbinary | None
-    """How integers were billed; None where rates were given."""
+    """How integers were counted; None if the rates were given."""
     attention: Attention
     """Order in which spiking attention was multiplied."""
     images: int | None = None
-    """Number of images that the rates are means over; None where they were given."""
+    """Number of images over which the rates are means; None if the rates were given."""
     firing_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Spikes per neuron at each step, for every layer of snnTorch neurons."""
 
     @property
     def silent_layers(self) -> tuple[str, ...]:
-        """Layers of neurons that have fired at no step."""
+        """Layers of neurons that never fired."""
         return silent_layers(self.firing_rates)
 
     @property
     def macs(self) -> float:
-        """Operations billed as multiply-accumulates."""
+        """Operations counted as multiply-accumulates."""
         return sum(sum(layer.macs) for layer in self.layers)
 
     @property
     def acs(self) -> float:
-        """Operations billed as accumulates."""
+        """Operations counted as accumulates."""
         return sum(sum(layer.acs) for layer in self.layers)
 
     @property
     def mj(self) -> float:
-        """Energy, in millijoules."""
+        """Energy in millijoules."""
         return sum(sum(layer.pj) for layer in self.layers) * 1e-9
 
     @property
     def mj_by_step(self) -> tuple[float, ...]:
-        """Energy of each time step, in millijoules."""
+        """Energy of each time step in millijoules."""
         return tuple(sum(layer.pj[t] for layer in self.layers) * 1e-9 for t in range(self.num_steps))
 
     @property
     def ann_macs(self) -> int:
-        """Multiply-accumulates of the same network without time or spikes, every layer once."""
+        """Multiply-accumulates of the same network without time or spikes, in which every layer runs once."""
         return ann_macs([layer.dense_macs for layer in self.layers])
 
     @property
     def ann_mj(self) -> float:
-        """Energy of that network, in millijoules."""
+        """Energy of the same network without time or spikes, in millijoules."""
         return self.ann_macs * self.op_energy.mac * 1e-9
 
     def to_dict(self) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class EnergyReport:
         return totals | plain | {"layers": layers, "firing_rates": rates}
 
     def __str__(self) -> str:
-        """Return a table, with what it counts above and the totals below."""
+        """Return a table, with its conventions above and a comparison below."""
         silence = describe_silence(self.firing_rates)
         warning = [] if silence is None else [f"Warning: {silence}."]
         return "\n\n".join([self._about(), self._table(), *warning, self._against_ann()])
@@ -132,11 +132,11 @@ class EnergyReport:
         integers = {"mac": ", integers as MACs", "multi_ac": ", an integer n as n ACs", None: ""}
         lines = [
             f"One image, T = {self.num_steps} steps, {over}; {self.preset}:"
-            f" {self.op_energy.mac:g} pJ a MAC, {self.op_energy.ac:g} pJ an AC.",
-            f"Binary input is billed as ACs at its rate{integers[self.nonbinary]}, analog input as MACs.",
+            f" {self.op_energy.mac:g} pJ per MAC, {self.op_energy.ac:g} pJ per AC.",
+            f"Binary input counts as ACs at its rate{integers[self.nonbinary]}, analog input as MACs.",
         ]
         if any(layer.kind == "product" for layer in self.layers):
-            lines.append(f"Spiking attention is multiplied {_ORDERS[self.attention]}.")
+            lines.append(f"Spiking attention is computed {_ORDERS[self.attention]}.")
         return "\n".join(lines)
 
     def _table(self) -> str:
@@ -157,12 +157,12 @@ class EnergyReport:
 
     def _against_ann(self) -> str:
         ann = f"{number(self.ann_macs)} MACs, {joules(self.ann_mj * 1e9)}"
-        share = f", of which this is {self.mj / self.ann_mj:.1%}" if self.ann_mj else ""
-        return f"The same network without time or spikes: {ann}{share}."
+        share = f" This network needs {self.mj / self.ann_mj:.1%} of that energy." if self.ann_mj else ""
+        return f"The same network without time or spikes: {ann}.{share}"
 
 
 def _rates(layer: LayerEnergy) -> str:
-    """The input's firing rates, ``"analog 0.120 0.104"``; of many steps, the mean of each kind."""
+    """Format the input's firing rates, ``"analog 0.120 0.104"``; for many steps, the mean of each kind."""
     if len(layer.rates) <= _LONG:
         cells = [_rate(kind, rate) for kind, rate in zip(layer.inputs, layer.rates, strict=True)]
         return cells[0] if len(set(cells)) == 1 else " ".join(cells)

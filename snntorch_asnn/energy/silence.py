@@ -1,4 +1,4 @@
-"""Layers that never fire, told to the user: nothing behind them sees the images, and nothing learns."""
+"""Warn of layers that never fire: layers after them do not see the images and do not learn."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _MOST_NAMES = 6
 
 
 class SilentLayersWarning(UserWarning):
-    """Some layers of neurons have fired at no step."""
+    """Some layers of neurons never fired."""
 
 
 def silent_layers(firing_rates: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
-    """Return the names of the layers that have fired at no step.
+    """Return the names of the layers that never fired.
 
     Args:
-        firing_rates: Spikes per neuron at each step, for every layer, as
+        firing_rates: Spikes per neuron at each step, for every layer, as in
             :meth:`~snntorch_asnn.energy.FiringRates.per_layer` and
-            :attr:`EnergyReport.firing_rates <snntorch_asnn.energy.EnergyReport.firing_rates>` hold them. A
-            layer whose rates are not known, NaN, is not counted.
+            :attr:`EnergyReport.firing_rates <snntorch_asnn.energy.EnergyReport.firing_rates>`. Layers with
+            unknown rates (NaN) are skipped.
 
     Example::
 
@@ -32,16 +32,16 @@ def silent_layers(firing_rates: Mapping[str, Sequence[float]]) -> tuple[str, ...
 
 
 def describe_silence(firing_rates: Mapping[str, Sequence[float]], images: str = "images") -> str | None:
-    """Return one sentence on the layers that never fire and one on what to do, None if all fire.
+    """Return a warning that names the silent layers and possible causes; None if all layers fire.
 
     Args:
-        firing_rates: As for :func:`silent_layers`.
-        images: What the network has seen, such as ``"validation images"``.
+        firing_rates: See :func:`silent_layers`.
+        images: Name of the images in the warning, such as ``"validation images"``.
 
     Example::
 
         >>> print(describe_silence({"conv": [0.2, 0.1], "fc": [0.0, 0.0]}))
-        1 of 2 layers of neurons fired at no step of the images: fc. ...
+        1 of 2 layers of neurons never fired on the images: fc. ...
     """
     silent = silent_layers(firing_rates)
     if not silent:
@@ -49,25 +49,25 @@ def describe_silence(firing_rates: Mapping[str, Sequence[float]], images: str = 
     names = ", ".join(name or "the network" for name in silent[:_MOST_NAMES])
     more = f" and {len(silent) - _MOST_NAMES} more" if len(silent) > _MOST_NAMES else ""
     return (
-        f"{len(silent)} of {len(firing_rates)} layers of neurons fired at no step of the {images}:"
-        f" {names}{more}. What follows them gets no input. Norms whose running averages have seen few"
-        " batches, a threshold that is too high for the currents, or a learning rate that is too high can be"
-        " the cause"
+        f"{len(silent)} of {len(firing_rates)} layers of neurons never fired on the {images}:"
+        f" {names}{more}. Layers after them get no input. Possible causes: a threshold that is too high for"
+        " the currents, a learning rate that is too high, or norms whose running averages have seen too few"
+        " batches"
     )
 
 
 def warn_of_silence(
     firing_rates: Mapping[str, Sequence[float]], images: str = "images", *, stacklevel: int = 2
 ) -> tuple[str, ...]:
-    """Warn of the layers that never fire, by name, and return these names.
+    """Warn of layers that never fired, and return their names.
 
     Args:
-        firing_rates: As for :func:`silent_layers`.
-        images: As for :func:`describe_silence`.
-        stacklevel: As for :func:`warnings.warn`, counted from the caller of this function.
+        firing_rates: See :func:`silent_layers`.
+        images: See :func:`describe_silence`.
+        stacklevel: See :func:`warnings.warn`; counted from the caller of this function.
 
     Warns:
-        SilentLayersWarning: Some layer has fired at no step.
+        SilentLayersWarning: A layer never fired.
     """
     message = describe_silence(firing_rates, images)
     if message is not None:

@@ -1,4 +1,4 @@
-"""Numbers and tables as text."""
+"""Format numbers and tables as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def number(value: float, *, digits: int = 4) -> str:
-    """Return a count with so many digits: ``467.1 M``."""
+    """Format a count with ``digits`` significant digits: ``467.1 M``."""
     for size, prefix in _PREFIXES:
         if value >= size:
             return f"{value / size:.{digits}g} {prefix}"
@@ -18,7 +18,7 @@ def number(value: float, *, digits: int = 4) -> str:
 
 
 def joules(picojoules: float, *, digits: int = 4) -> str:
-    """Return an energy with so many digits: ``1.234 mJ``."""
+    """Format an energy with ``digits`` significant digits: ``1.234 mJ``."""
     for size, unit in ((1e12, "J"), (1e9, "mJ"), (1e6, "µJ"), (1e3, "nJ")):
         if picojoules >= size:
             return f"{picojoules / size:.{digits}g} {unit}"
@@ -26,7 +26,7 @@ def joules(picojoules: float, *, digits: int = 4) -> str:
 
 
 def steps_as_text(values: Sequence[float]) -> str:
-    """Return the positions of what is not 0: ``"all"``, ``"0"`` or ``"1-3"``."""
+    """Format the positions of nonzero values: ``"all"``, ``"0"`` or ``"1-3"``."""
     steps = [step for step, value in enumerate(values) if value]
     if len(steps) == len(values):
         return "all"
@@ -37,7 +37,7 @@ def steps_as_text(values: Sequence[float]) -> str:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return lines of aligned columns, the last row set apart; the first two columns are words."""
+    """Format a table with aligned columns and a separate last row; the first two columns are words."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     lines = [
         "  ".join(

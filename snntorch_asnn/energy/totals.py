@@ -1,4 +1,4 @@
-"""Operations of a layer, added up over batches."""
+"""Sum up the operations of a layer over batches."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class LayerTotals:
             self.kinds[step] = max(self.kinds[step], kind, key=_LEAST_BINARY_LAST.index)
 
     def close(self, costs: OpEnergy) -> LayerEnergy:
-        """Return the mean for one image, priced."""
+        """Return the mean operations and energy for one image."""
         steps = [
             StepOperations(
                 kind=kind,
@@ -66,7 +66,7 @@ class LayerTotals:
 
 
 def price(layer: LayerMacs, steps: Sequence[StepOperations], costs: OpEnergy) -> LayerEnergy:
-    """Return the operations of a layer at each step, with their energy."""
+    """Return the operations of a layer at each step with their energy."""
     return LayerEnergy(
         name=layer.name,
         kind=layer.kind,
@@ -80,7 +80,7 @@ def price(layer: LayerMacs, steps: Sequence[StepOperations], costs: OpEnergy) ->
 
 
 def _by_step(calls: LayerCalls, num_steps: int, batch: int) -> Iterator[tuple[int, float, list[Activity]]]:
-    """Each step that the layer computes: its multiply-accumulates and the activity of its operands."""
+    """Yield each step of the layer, with its multiply-accumulates and the activity of its operands."""
     for timed in calls.calls:
         for step in range(timed.steps):
             operands = [

@@ -494,7 +494,7 @@ def test_report_as_text_and_as_json():
         torch.rand(4, 1, 8, 8),
     )
     lines = str(report).splitlines()
-    assert lines[0].startswith("One image, T = 4 steps, mean over 4 images; 45nm-fp32: 4.6 pJ a MAC")
+    assert lines[0].startswith("One image, T = 4 steps, mean over 4 images; 45nm-fp32: 4.6 pJ per MAC")
     assert lines[3].split() == ["layer", "kind", "MACs/step", "input", "by", "step", "MACs", "ACs", "energy"]
     assert lines[5].split()[:8] == [
         "conv1.conv_norm.direct.conv",
@@ -539,7 +539,11 @@ def test_long_sequences_are_shown_by_their_mean():
         ({"preset": 3}, TypeError, "preset must be a name or a pair"),
         ({"nonbinary": "ac"}, ValueError, "nonbinary must be one of 'mac', 'multi_ac'; got 'ac'"),
         ({"attention": "published"}, ValueError, "attention must be one of"),
-        ({"model": nn.Linear(4, 2)}, ValueError, "num_steps must be given; there are no snnTorch neurons"),
+        (
+            {"model": nn.Linear(4, 2)},
+            ValueError,
+            "num_steps must be given, because the model has no snnTorch neurons",
+        ),
     ],
 )
 def test_wrong_arguments(options, error, message):
@@ -556,7 +560,9 @@ def test_neurons_that_disagree_on_the_number_of_steps():
         model(x)
         model[0](x)
 
-    with pytest.raises(ValueError, match=r"num_steps must be given; neurons took \[1, 2\] steps"):
+    with pytest.raises(
+        ValueError, match=r"num_steps must be given, because the model's neurons ran \[1, 2\] steps"
+    ):
         energy.profile(net, torch.rand(1, 2), run=run)
 
 
@@ -576,11 +582,11 @@ def test_wrong_arguments_of_count_macs(options, message):
 @pytest.mark.parametrize(
     ("rates", "message"),
     [
-        ({}, "firing_rates must name every layer of macs, None where it is analog; got no 'fc'"),
-        ({"fc": 0.1, "conv": 0.1}, "firing_rates must name layers of macs only; got 'conv'"),
+        ({}, r"firing_rates must have a rate, or None for analog input, .*'fc' is missing"),
+        ({"fc": 0.1, "conv": 0.1}, "firing_rates must have layers of macs only; got 'conv'"),
         ({"fc": -0.1}, r"firing_rates\['fc'\] must be finite and not negative; got -0.1"),
         ({"fc": math.nan}, r"firing_rates\['fc'\] must be finite"),
-        ({"fc": [0.1]}, r"firing_rates\['fc'\] must have 2 steps; got 1"),
+        ({"fc": [0.1]}, r"firing_rates\['fc'\] must be one rate or 2 rates, .*; got 1"),
     ],
 )
 def test_wrong_rates(rates, message):

@@ -39,7 +39,7 @@ def test_profile_names_the_dead_layers_of_a_loop(neuron: Any) -> None:
     with pytest.warns(energy.SilentLayersWarning, match="2 of 3 layers of neurons .* of the images: 1, 2"):
         report = energy.profile(net, torch.ones(4, 3), num_steps=2, run=in_a_loop)
     assert report.silent_layers == ("1", "2")
-    assert "Warning: 2 of 3 layers of neurons fired at no step of the images: 1, 2." in str(report)
+    assert "Warning: 2 of 3 layers of neurons never fired on the images: 1, 2." in str(report)
     assert report.to_dict()["silent_layers"] == ["1", "2"]
 
 
@@ -61,8 +61,8 @@ def test_profile_names_the_dead_layers_of_a_model(neuron: str, fused: bool) -> N
     with pytest.warns(energy.SilentLayersWarning) as caught:
         dead = energy.profile(model, images)
     assert dead.silent_layers == ("conv3.spike.neuron.neuron",)
-    assert [str(w.message)[:88] for w in caught] == [
-        "1 of 4 layers of neurons fired at no step of the images: conv3.spike.neuron.neuron. What"
+    assert [str(w.message)[:85] for w in caught] == [
+        "1 of 4 layers of neurons never fired on the images: conv3.spike.neuron.neuron. Layers"
     ]
     assert caught[0].filename == __file__
 
@@ -77,9 +77,7 @@ def test_one_spike_is_enough_and_unknown_rates_are_no_silence() -> None:
 def test_many_names_are_cut_short() -> None:
     message = energy.describe_silence({str(index): (0.0,) for index in range(9)}, "test images")
     assert message is not None
-    assert message.startswith(
-        "9 of 9 layers of neurons fired at no step of the test images: 0, 1, 2, 3, 4, 5"
-    )
+    assert message.startswith("9 of 9 layers of neurons never fired on the test images: 0, 1, 2, 3, 4, 5")
     assert " 5 and 3 more." in message
     assert "step of the images: the network." in str(energy.describe_silence({"": (0.0,)}))
 
@@ -99,4 +97,4 @@ def test_the_command_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["energy", "spikformer_tiny", *options])
     assert not stopped.value.code
-    assert "layers of neurons fired at no step of the images" in capsys.readouterr().out
+    assert "layers of neurons never fired on the images" in capsys.readouterr().out

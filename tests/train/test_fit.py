@@ -307,18 +307,18 @@ def test_a_dead_network_says_so_wherever_it_is_looked_at(dead, tmp_path):
         kind for kind in ("a training step", "validation images", "test images") if kind in str(told.texts)
     ]
     assert len(kinds) == len(told.texts) == 3  # once each, not at every epoch
-    assert all("layers of neurons fired at no step of the" in text for text in told.texts)
+    assert all("layers of neurons never fired on the" in text for text in told.texts)
     assert all("conv2.spike" in text and "conv1" not in text for text in told.texts)
     for line in (out / "metrics.jsonl").read_text().splitlines():
         assert "conv2.spike.neuron.neuron" in json.loads(line)["silent_layers"]
-    with pytest.warns(UserWarning, match=r"fired at no step of the test images: conv2.spike"):
+    with pytest.warns(UserWarning, match=r"never fired on the test images: conv2.spike"):
         evaluate_run(out, device="cpu")
     page = (out / "report.html").read_text()
-    assert "fired at no step of the test images: conv2.spike" in page
+    assert "never fired on the test images: conv2.spike" in page
 
 
 def test_without_a_reporter_a_dead_network_warns(dead, tmp_path):
-    with pytest.warns(UserWarning, match=r"fired at no step of the validation images: conv2.spike"):
+    with pytest.warns(UserWarning, match=r"never fired on the validation images: conv2.spike"):
         fit(TrainConfig(**ALIVE | {"epochs": 1}, lr=1e-9, out=tmp_path / "run"))
 
 
@@ -327,5 +327,5 @@ def test_a_network_that_fires_is_not_spoken_of(tmp_path):
     result = fit(TrainConfig(**ALIVE | {"epochs": 3}, lr=3e-3, out=out), reporter=told)
     assert all(max(rates) > 0 for rates in result.firing_rates.values())
     assert all("validation" in text for text in told.texts)  # norms need an epoch for their averages
-    assert "fired at no step" not in (out / "report.html").read_text()
+    assert "never fired" not in (out / "report.html").read_text()
     assert result.metrics[-1]["silent_layers"] == []

@@ -298,7 +298,7 @@ def test_layers_that_never_fire_are_in_the_report(run, dead):
     }
     folder.write_json(folder.result, result)
     page = write_report(run).read_text(encoding="utf-8")
-    wanted = f"{len(dead)} of 3 layers of neurons fired at no step of the test images: {', '.join(dead)}."
+    wanted = f"{len(dead)} of 3 layers of neurons never fired on the test images: {', '.join(dead)}."
     assert (wanted in page) == bool(dead)
     assert ("Warnings" in Page(page).texts) == bool(dead)
 
