@@ -36,7 +36,7 @@ def in_a_loop(net: nn.Module, x: torch.Tensor) -> None:
 @pytest.mark.parametrize("neuron", [adaptive, leaky])
 def test_profile_names_the_dead_layers_of_a_loop(neuron: Any) -> None:
     net = chain(0.5, 2.0, 0.5, neuron=neuron)
-    with pytest.warns(energy.SilentLayersWarning, match="2 of 3 layers of neurons .* of the images: 1, 2"):
+    with pytest.warns(energy.SilentLayersWarning, match="2 of 3 layers of neurons .* on the images: 1, 2"):
         report = energy.profile(net, torch.ones(4, 3), num_steps=2, run=in_a_loop)
     assert report.silent_layers == ("1", "2")
     assert "Warning: 2 of 3 layers of neurons never fired on the images: 1, 2." in str(report)
@@ -79,7 +79,7 @@ def test_many_names_are_cut_short() -> None:
     assert message is not None
     assert message.startswith("9 of 9 layers of neurons never fired on the test images: 0, 1, 2, 3, 4, 5")
     assert " 5 and 3 more." in message
-    assert "step of the images: the network." in str(energy.describe_silence({"": (0.0,)}))
+    assert "never fired on the images: the network." in str(energy.describe_silence({"": (0.0,)}))
 
 
 def test_rates_given_by_hand_are_no_measurement() -> None:
