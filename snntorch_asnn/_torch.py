@@ -21,6 +21,7 @@ __all__ = [
     "is_batchedtensor",
     "is_exporting",
     "is_functorch_wrapped_tensor",
+    "is_view",
     "keep_out_of_graphs",
     "leave_in_graph",
     "storage_of",
@@ -73,6 +74,11 @@ def storage_of(tensor: Tensor) -> int:
 def version_of(tensor: Tensor) -> int:
     """Return how often a tensor has been changed in place."""
     return tensor._version
+
+
+def is_view(tensor: Tensor) -> bool:
+    """Whether a tensor is a view of another one."""
+    return tensor._is_view()
 
 
 def transforms_active() -> bool:

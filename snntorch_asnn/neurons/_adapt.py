@@ -7,9 +7,9 @@ from typing import Any, Literal, TypeVar
 
 import snntorch as snn
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from snntorch_asnn._arguments import check_choice, check_count, check_flags
+from snntorch_asnn._torch import BatchNormBase
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 from snntorch_asnn.neurons.convert import TWINS, adapt_neuron
 from snntorch_asnn.neurons.leak_constraint import BetaConstraint
@@ -131,7 +131,7 @@ def _warn_of_norms(net: nn.Module) -> None:
     runners = [name for name, module in net.named_modules() if hasattr(module, "norm_over_time")]
     over_time = tuple(f"{name}." if name else "" for name in runners)
     for name, module in net.named_modules():
-        if isinstance(module, _BatchNorm) and not name.startswith(over_time):
+        if isinstance(module, BatchNormBase) and not name.startswith(over_time):
             logger.warning(
                 "%s: a loop over time normalised each step by itself; to compute the same over a sequence, "
                 "put this %s into snntorch_asnn.layers.TimeFolded(..., norm_over_time='sequential')",

@@ -10,9 +10,9 @@ __all__ = ["reset"]
 def reset(net: nn.Module) -> None:
     """Start a new sequence in every spiking neuron of ``net``, and of no other network.
 
-    Membranes go back to zero and are cut from the gradient; time steps go back to the first. Neurons are
-    found at any depth, also inside ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel``
-    wrappers: everything with a ``reset_mem`` method, so snnTorch's own neurons too.
+    Membranes are set to zero and cut from the gradient; the next step is the first. Every module with a
+    ``reset_mem`` method counts as a neuron, snnTorch's own neurons included, at any depth and inside
+    ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel`` wrappers.
 
     :func:`snntorch.utils.reset` looks only at a network's direct children and then resets every neuron
     of their classes in the process; both may be used with this package's neurons.
@@ -36,7 +36,7 @@ def reset(net: nn.Module) -> None:
     """
     if not isinstance(net, nn.Module):
         raise TypeError(f"net must be a torch.nn.Module; got {type(net).__name__}")
-    # All neurons first: Dynamo cannot walk modules that a reset has changed in the same graph.
+    # The list comes first: Dynamo cannot walk modules that a reset has changed in the same graph.
     for module in list(net.modules()):
         restart = getattr(module, "reset_mem", None)
         if callable(restart):

@@ -1,4 +1,4 @@
-"""One neuron of snnTorch as an adaptive one, and an adaptive one as snnTorch's."""
+"""Converting one neuron of snnTorch to an adaptive one, and back."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from snntorch import surrogate as snntorch_surrogate
 from torch import Tensor, nn
 
 from snntorch_asnn import surrogate
+from snntorch_asnn._torch import HOOKS
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
 from snntorch_asnn.neurons.lapicque import AdaptiveLapicque
 from snntorch_asnn.neurons.leak_constraint import BetaConstraint, constrain
@@ -29,24 +30,12 @@ TWINS: dict[type[nn.Module], type[AdaptiveNeuron]] = {
     snn.RLeaky: AdaptiveRLeaky,
     snn.Lapicque: AdaptiveLapicque,
 }
-"""The adaptive class for each of snnTorch's."""
-
-HOOKS = (
-    "_backward_hooks",
-    "_backward_pre_hooks",
-    "_forward_hooks",
-    "_forward_hooks_always_called",
-    "_forward_hooks_with_kwargs",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-    "_is_full_backward_hook",
-)
-"""What a module keeps its hooks in, and of which kind those of the backward pass are."""
+"""The adaptive class for each class of snnTorch."""
 
 
 def adapt_neuron(
     neuron: nn.Module,
-    channels: tuple[int, ...],
+    features: tuple[int, ...],
     *,
     num_steps: int,
     learn_beta: bool,
@@ -54,10 +43,16 @@ def adapt_neuron(
     beta_constraint: BetaConstraint | None,
     sequence: bool,
 ) -> AdaptiveNeuron:
-    """The adaptive twin of a neuron of snnTorch; ``channels`` broadcasts with its own parameters' shapes."""
+    """The adaptive twin of a neuron of snnTorch.
+
+    Args:
+        neuron: the neuron.
+        features: shape of one step's parameters, which broadcasts with those of the neuron.
+        num_steps, learn_beta, learn_gain, beta_constraint, sequence: see :func:`~snntorch_asnn.adapt`.
+    """
     own = _own_values(neuron)
     many = [value.shape for value in own.values() if value.numel() > 1]
-    features = tuple(torch.broadcast_shapes(channels, *many))
+    features = tuple(torch.broadcast_shapes(features, *many))
     arguments = _shared_arguments(neuron) | {
         name: value.detach().expand(features) if value.numel() > 1 else value.detach()
         for name, value in own.items()
@@ -71,7 +66,7 @@ def adapt_neuron(
         del arguments["beta"]
         arguments |= {"R": neuron.R, "C": neuron.C, "time_step": neuron.time_step}
     elif beta_constraint in ("none", "sigmoid"):
-        # snnTorch clamps them.
+        # snnTorch clamps these leaks.
         arguments |= {name: arguments[name].clamp(0, 1) for name in ("alpha", "beta") if name in arguments}
     if beta_constraint is not None:
         arguments["beta_constraint"] = beta_constraint
@@ -91,12 +86,14 @@ def adapt_neuron(
         and not 0 <= twin.circuit_leak.item() <= 1
     ):
         leak = twin.circuit_leak.item()
-        raise ValueError(f"beta_constraint='clamp' would change the leak of R and C, which is {leak:.3g}")
+        raise ValueError(
+            f"beta_constraint='clamp' would change the leak 1 - time_step / (R * C) = {leak:.3g}; use 'none'"
+        )
     return twin
 
 
 def snntorch_neuron(neuron: AdaptiveNeuron, step: int = 0) -> nn.Module:
-    """The neuron of snnTorch that an adaptive one equals at ``step``, but for a gain or an exact reset."""
+    """The neuron of snnTorch that equals an adaptive one at ``step``, but for gain and exact reset."""
     counterpart = next(theirs for theirs, ours in TWINS.items() if type(neuron) is ours)
     arguments = _shared_arguments(neuron)
     for name in neuron.time_parameters:
@@ -113,7 +110,7 @@ def snntorch_neuron(neuron: AdaptiveNeuron, step: int = 0) -> nn.Module:
 
 
 def why_adaptive(neuron: AdaptiveNeuron) -> str | None:
-    """What an adaptive neuron has that snnTorch's cannot have; None if nothing."""
+    """The reason for which snnTorch has no equal of an adaptive neuron; None if it has one."""
     if type(neuron) not in TWINS.values():
         return f"{type(neuron).__name__} has no counterpart in snnTorch"
     if neuron.sequence:
@@ -130,9 +127,9 @@ def why_adaptive(neuron: AdaptiveNeuron) -> str | None:
         if value.ndim > 0 and not bool((value == value[:1]).all()):
             return f"its {name} changes with time"
     if isinstance(neuron, AdaptiveLapicque):
-        # snnTorch computes this leak from R and C, and clamps nothing.
+        # snnTorch computes this leak from R and C and does not clamp it.
         same = bool((neuron.leak == neuron.circuit_leak).all())
-        return None if same else "its leak is no longer that of its R and C"
+        return None if same else "its leak no longer follows from R and C"
     for name in neuron.leaks:
         value = constrained(neuron, name)
         if not bool(((value >= 0) & (value <= 1)).all()):
@@ -141,7 +138,7 @@ def why_adaptive(neuron: AdaptiveNeuron) -> str | None:
 
 
 def own_surrogate(spike_grad: SpikeFunction) -> SpikeFunction:
-    """This package's surrogate for one of snnTorch's that it agrees with to the bit, else the same again."""
+    """This package's surrogate that equals ``spike_grad`` to the bit; itself if there is none."""
     if not isinstance(spike_grad, FunctionType) or spike_grad.__module__ != snntorch_surrogate.__name__:
         return spike_grad
     factory = _OWN_SURROGATES.get(spike_grad.__qualname__.partition(".")[0])
@@ -169,7 +166,7 @@ def _own_values(neuron: nn.Module) -> dict[str, Tensor]:
 
 
 def _shared_arguments(neuron: Any) -> dict[str, Any]:
-    """Constructor arguments that snnTorch's neurons and the adaptive ones have in common."""
+    """Values of the constructor arguments that snnTorch's neurons and the adaptive ones share."""
     arguments: dict[str, Any] = {
         "spike_grad": None if neuron.surrogate_disable else own_surrogate(neuron.spike_grad),
         "surrogate_disable": neuron.surrogate_disable,
@@ -189,9 +186,9 @@ def _shared_arguments(neuron: Any) -> dict[str, Any]:
 
 
 def _build(cls: type[nn.Module], neuron: nn.Module, arguments: dict[str, Any], **own: Any) -> nn.Module:
-    """A ``cls`` with what a module keeps from construction on taken over from ``neuron``."""
+    """A neuron of ``cls`` that takes over weights, states, device, dtype, mode and hooks of ``neuron``."""
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        # Both have been seen when the neuron was built; the random weights are replaced below.
+        # The user has seen this warning for ``neuron``; the random weights are replaced below.
         warnings.filterwarnings("ignore", "Inhibition is an unstable feature", UserWarning)
         twin = cls(**arguments, **own)
     threshold: Any = neuron.threshold

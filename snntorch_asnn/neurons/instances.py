@@ -1,8 +1,8 @@
-"""A place in snnTorch's list of all neurons that does not keep the neuron alive.
+"""Weak entries in snnTorch's list of all neurons.
 
 ``snn.Leaky.reset_hidden`` and ``snntorch.utils.reset`` walk :attr:`snntorch.SpikingNeuron.instances`, a list
-of strong references that grows for as long as the process lives. This package's neurons stand in it as weak
-proxies, which snnTorch's loops cannot tell from the neuron.
+of strong references that grows for as long as the process lives. This package's neurons are listed by weak
+proxies, which snnTorch's loops use like the neurons.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ __all__ = ["register", "unregister"]
 
 
 class _Vacant:
-    """Entry of a dead neuron. snnTorch's reset may free a neuron and then assign its states to the entry."""
+    """Entry of a freed neuron. snnTorch's reset may free a neuron and then assign states to its entry."""
 
 
 def register(neuron: SpikingNeuron) -> None:
-    """Put ``neuron`` into snnTorch's registry weakly, in place of any strong reference to it there."""
+    """List ``neuron`` in snnTorch's registry by a weak reference, in place of a strong one."""
     unregister(neuron)
     SpikingNeuron.instances.append(weakref.proxy(neuron, _vacate))
 
 
 def unregister(neuron: SpikingNeuron) -> None:
-    """Take a strong reference to ``neuron`` out of snnTorch's registry, and entries of dead neurons."""
+    """Remove strong references to ``neuron``, and entries of freed neurons, from snnTorch's registry."""
     kept = [
         entry for entry in SpikingNeuron.instances if not isinstance(entry, _Vacant) and entry is not neuron
     ]

@@ -1,7 +1,7 @@
-r"""Leaks that stay in [0, 1]: what a raw parameter stands for, and how its gradient leads back from outside.
+r"""Leaks that stay in [0, 1]: the leak that a raw parameter gives, and the gradient that leads it back.
 
-- ``"clamp"``: the raw value, clamped to [0, 1] as snnTorch clamps it. On the bounds and beyond, the gradient
-  passes where a descent step leads back into [0, 1], and is zero where it leads further out.
+- ``"clamp"``: the raw value, clamped to [0, 1] as in snnTorch. On the bounds and beyond, the gradient passes
+  where a descent step leads back into [0, 1], and is zero where it leads further out.
 - ``"sigmoid"``: :math:`\sigma(10\, r)` of the raw value :math:`r`. The slope lets a step of :math:`r` move a
   leak between 0.05 and 0.95 by 0.5 to 2.5 times as much; without it a leak of 0.95 moves by a 20th.
 - ``"none"``: the raw value.
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from snntorch_asnn._torch import leave_in_graph
+from snntorch_asnn._torch import leave_in_graph, transforms_active
 from snntorch_asnn.ops._adaptive_leaky.triton import implementation as triton
 
 __all__ = ["SIGMOID_SLOPE", "BetaConstraint", "constrain", "unconstrain"]
@@ -22,11 +22,11 @@ __all__ = ["SIGMOID_SLOPE", "BetaConstraint", "constrain", "unconstrain"]
 BetaConstraint = Literal["clamp", "sigmoid", "none"]
 
 SIGMOID_SLOPE = 10.0
-"""Slope of ``"sigmoid"`` at a leak of a half, times 4."""
+"""Four times the slope of ``"sigmoid"`` at a leak of a half."""
 
 
 def constrain(raw: Tensor, constraint: BetaConstraint) -> Tensor:
-    """The leak that a raw parameter stands for."""
+    """The leak that a raw parameter gives."""
     if constraint == "clamp":
         return _clamp(raw)
     return torch.sigmoid(SIGMOID_SLOPE * raw) if constraint == "sigmoid" else raw
@@ -43,14 +43,14 @@ def unconstrain(leak: Tensor, constraint: BetaConstraint, name: str = "beta") ->
     return torch.logit(leak) / SIGMOID_SLOPE
 
 
-FEW = 64
-"""Leaks on a CPU that are looked at one by one."""
+MOST_READ_ONE_BY_ONE = 64
+"""The most leaks on a CPU that are compared in Python, which is faster than operators for a few."""
 
 
 @leave_in_graph
 def _clamp(raw: Tensor) -> Tensor:
     leak: Tensor
-    if torch._C._are_functorch_transforms_active():
+    if transforms_active():
         leak = _ClampUnderTransforms.apply(raw)
     elif raw.requires_grad and torch.is_grad_enabled():
         leak = _Clamp.apply(raw)
@@ -60,23 +60,23 @@ def _clamp(raw: Tensor) -> Tensor:
 
 
 def _led_back(raw: Tensor, grad: Tensor) -> Tensor:
-    """``grad`` without what leads further out of [0, 1]."""
+    """``grad``, with zeros where a descent step leads further out of [0, 1]."""
     outwards = torch.where(raw >= 1, grad < 0, (raw <= 0) & (grad > 0))
     return grad.masked_fill(outwards, 0)
 
 
 def _is_inside(raw: Tensor) -> bool:
-    """Whether it is seen at once that all of ``raw`` is between 0 and 1: on a CPU, if they are few.
+    """Whether all of ``raw`` is between 0 and 1, for a few values on a CPU; False if that is not checked.
 
-    That takes less than one of the operators that lead a gradient back.
+    The check takes less time than one of the operators that lead a gradient back.
     """
-    if raw.device.type != "cpu" or raw.numel() > FEW or not triton.is_real(raw):
+    if raw.device.type != "cpu" or raw.numel() > MOST_READ_ONE_BY_ONE or not triton.is_real(raw):
         return False
     return all(0 < value < 1 for value in raw.flatten().tolist())
 
 
 class _Clamp(torch.autograd.Function):
-    """Without ``setup_context``, with which every call costs twice as much."""
+    """This function has no ``setup_context``, with which every call takes twice as long."""
 
     @staticmethod
     def forward(ctx: Any, raw: Tensor) -> Tensor:

@@ -1,27 +1,28 @@
-"""Refusals where a neuron's state between calls would be lost, or be that of another time."""
+"""Errors where the state between calls would be lost, or would be that of another time step."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from snntorch_asnn.neurons.run_state import RunState, running_backward
+from snntorch_asnn._torch import backward_pass
+from snntorch_asnn.neurons.run_state import RunState
 
 __all__ = ["check_export", "check_recomputation", "checked_step", "note_start", "started_step"]
 
 _RECOMPUTED = (
     "init_hidden: activation checkpointing computes this step again in the backward pass, when the "
-    "neuron's state is that of a later step, so gradients would be wrong; pass the state and step= "
+    "neuron holds the state of a later step, so gradients would be wrong; pass the state and step= "
     "by hand, use sequence=True without init_hidden, or start the sequence inside the checkpointed "
     "function"
 )
 
 
 def check_export(*, init_hidden: bool, knows_step: bool) -> None:
-    """Refuse to export what depends on earlier calls, since an exported graph keeps nothing between calls.
+    """Refuse to export a call that depends on earlier calls, as a graph keeps nothing between calls.
 
     Raises:
-        RuntimeError: if it does.
+        RuntimeError: if the call depends on earlier calls.
     """
     if init_hidden:
         raise RuntimeError(
@@ -37,43 +38,43 @@ def check_export(*, init_hidden: bool, knows_step: bool) -> None:
 
 
 def check_recomputation(state: RunState) -> None:
-    """Refuse to compute once more, in a backward pass, from a state that has moved on since.
+    """Refuse to compute a step again in a backward pass, from a state that is no longer the step's own.
 
     Raises:
         RuntimeError: if a backward pass is running and the sequence of ``state`` did not start in it.
     """
-    if running_backward() not in (-1, state.made_in_backward):
+    if backward_pass() not in (-1, state.made_in_backward):
         raise RuntimeError(_RECOMPUTED)
 
 
 class _Started:
-    """Where the last sequence of any neuron started."""
+    """Start of the last sequence of any neuron."""
 
     in_backward = -1
-    """The number of the backward pass; -1 where none was running."""
+    """The number of the backward pass in which it started; -1 outside of a backward pass."""
 
 
 def note_start() -> None:
     """Note that a sequence starts now."""
-    _Started.in_backward = running_backward()
+    _Started.in_backward = backward_pass()
 
 
 def checked_step(step: Tensor) -> Tensor:
-    """``step``, from a graph that refuses at every call what :func:`check_recomputation` refuses.
+    """``step``, with :func:`check_recomputation` at every call of the graph.
 
-    A graph does not know whose state it gets, so it goes by whether any sequence has started in the
-    backward pass that is running.
+    A graph does not know the neuron of the state that it gets, so it raises unless some sequence has started
+    in the running backward pass.
     """
     return torch.ops.snntorch_asnn.checked_step(step)  # type: ignore[no-any-return]
 
 
 def started_step(step: Tensor) -> Tensor:
-    """``step``, from a graph that notes at every call that a sequence starts with it."""
+    """``step``, with :func:`note_start` at every call of the graph."""
     return torch.ops.snntorch_asnn.started_step(step)  # type: ignore[no-any-return]
 
 
 def _checked_step(step: Tensor) -> Tensor:
-    if running_backward() not in (-1, _Started.in_backward):
+    if backward_pass() not in (-1, _Started.in_backward):
         raise RuntimeError(_RECOMPUTED)
     return step.clone()
 
@@ -86,7 +87,7 @@ def _started_step(step: Tensor) -> Tensor:
 _OPERATORS = torch.library.Library("snntorch_asnn", "FRAGMENT")
 for _function in (_checked_step, _started_step):
     _name = _function.__name__.removeprefix("_")
-    # By this tag no compiler computes it again in the graph of the backward pass.
+    # With this tag no compiler moves the operator into the graph of the backward pass.
     _OPERATORS.define(f"{_name}(Tensor step) -> Tensor", tags=(torch.Tag.nondeterministic_seeded,))
     _OPERATORS.impl(_name, _function, "CompositeExplicitAutograd")
     torch.library.register_fake(f"snntorch_asnn::{_name}", torch.empty_like, lib=_OPERATORS)

@@ -1,7 +1,7 @@
-"""Which time step a membrane belongs to that the caller keeps and passes back.
+"""The time step of a membrane that the caller keeps and passes back.
 
 One neuron may serve several layers, each with a membrane of its own, so that the step of the last call is
-not enough: a membrane is known by its memory, which ``detach()`` and views share.
+not enough. A membrane is recognised by its memory, which ``detach()`` and views share and a copy does not.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from snntorch_asnn.neurons.run_state import StepIndex
 
 __all__ = ["MembraneSteps"]
 
-MANY = 32
-"""Entries above which those of freed membranes are dropped."""
+CLEAN_UP_ABOVE = 32
+"""Number of entries above which entries of freed membranes are dropped."""
 
 
 class MembraneSteps:
-    """From membranes, for as long as their memory lives, to the time step that comes after each."""
+    """Maps each membrane, for as long as its memory lives, to the time step that follows it."""
 
     def __init__(self) -> None:
         self._after: dict[int, tuple[StorageWeakRef, StepIndex]] = {}
 
     def __deepcopy__(self, memo: object) -> Self:
-        """A copy of a neuron goes on with the membranes of the original, too."""
+        """A copied neuron also recognises the membranes of the original."""
         copied = type(self)()
         copied._after = dict(self._after)
         return copied
@@ -35,16 +35,16 @@ class MembraneSteps:
         return type(self), ()
 
     def remember(self, mem: Tensor, step: StepIndex) -> None:
-        """Note that ``step`` comes after ``mem``."""
+        """Note that ``step`` follows ``mem``."""
         reference = _reference(mem)
         if reference is None:
             return
-        if len(self._after) > MANY:
+        if len(self._after) > CLEAN_UP_ABOVE:
             self._after = {key: entry for key, entry in self._after.items() if not entry[0].expired()}
         self._after[reference.cdata] = reference, step
 
     def find(self, mem: Tensor) -> int | None:
-        """The step after ``mem``; None if it is unknown."""
+        """The step that follows ``mem``; None if it is unknown."""
         reference = _reference(mem)
         if reference is None:
             return None

@@ -9,36 +9,37 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from snntorch_asnn._arguments import check_number
+from snntorch_asnn._torch import ConvBase
 from snntorch_asnn.neurons.traversal import check_net, parameters_behind
 
 __all__ = ["optim_groups"]
 
 _DECAYING = (
-    nn.modules.conv._ConvNd,
+    ConvBase,
     nn.Linear,
     nn.Bilinear,
     nn.MultiheadAttention,
     nn.RNNBase,
     nn.RNNCellBase,
 )
-"""Layers whose weights are those of linear maps."""
+"""Layers whose weights decay."""
 
 
 def optim_groups(
     net: nn.Module, lr: float, *, time_lr: float | None = None, weight_decay: float = 0.0
 ) -> list[dict[str, Any]]:
-    """Sort the parameters of a network for an optimizer: what decays, what does not, what is indexed by time.
+    """Sort the parameters of a network for an optimizer: decaying weights, other parameters, time parameters.
 
-    Only the weights of convolutions and linear layers decay: the parameters of two or more dimensions with
-    ``weight`` in their name, of ``nn.Linear``, ``nn.Bilinear``, PyTorch's convolutions, attention and
-    recurrent layers, and of their subclasses. Pulling leaks, gains, thresholds, norms or biases to zero would
-    change what a neuron is, not regularise it; embeddings, positions and what else other modules hold do not
-    decay either. Time parameters are those that a module lists in ``time_parameters``: this package's neurons
-    and readouts do.
+    Only the weights of convolutions and linear layers decay: parameters with two or more dimensions and
+    ``weight`` in their name that belong to ``nn.Linear``, ``nn.Bilinear``, PyTorch's convolutions, attention
+    and recurrent layers, or to their subclasses. Decay would pull leaks, gains, thresholds, norms and biases
+    to zero, which changes a neuron instead of regularising it; embeddings, positions and the parameters of
+    other modules do not decay either. A module lists its time parameters in ``time_parameters``, as this
+    package's neurons and readouts do.
 
-    Of a parametrized weight (:mod:`torch.nn.utils.parametrize`) decays what it is computed from, as both
-    tensors of a ``weight_norm``, but not what the parametrization itself learns; of a parametrized time
-    parameter, both are in its group. A parameter that is shared decays if one of its places says so.
+    If a weight is parametrized (:mod:`torch.nn.utils.parametrize`), its sources decay, such as both tensors
+    of a ``weight_norm``, but parameters of the parametrization itself do not. If a time parameter is
+    parametrized, both belong to its group. A shared parameter decays if it decays at one of its places.
 
     Args:
         net: the network. Parameters with ``requires_grad=False`` are left out.
@@ -47,13 +48,13 @@ def optim_groups(
         weight_decay: weight decay of the weights.
 
     Returns:
-        Three groups: ``"weights"``; ``"others"``, which is all that is in neither of the two, such as norms,
-        biases and what neurons learn for all steps alike, without weight decay; and ``"time"``, without it
-        too. One that would be empty is left out.
+        Three groups: ``"weights"``; ``"time"`` without weight decay; and ``"others"`` without weight decay,
+        with norms, biases, parameters that a neuron has once for all steps, and the rest. Empty groups are
+        left out.
 
     Raises:
         TypeError: if ``net`` is not a module, or a rate or the decay not a number.
-        ValueError: if a rate or the decay is negative or not finite, or nothing is learned.
+        ValueError: if a rate or the decay is negative or not finite, or no parameter is learned.
 
     Example::
 
@@ -70,7 +71,7 @@ def optim_groups(
         _check_rate(name, value)
     learned = [parameter for parameter in net.parameters() if parameter.requires_grad]
     if not learned:
-        raise ValueError("net must have parameters with requires_grad; it has none")
+        raise ValueError("net has no parameter with requires_grad=True, so there is nothing to optimize")
     timed, decaying = _timed(net), _decaying(net)
     weights, others, time = [], [], []
     for parameter in learned:
@@ -89,7 +90,7 @@ def optim_groups(
 
 
 def _check_rate(name: str, value: object) -> None:
-    # PyTorch's optimizers take a learning rate that is a tensor, too.
+    # PyTorch's optimizers also take a tensor as learning rate.
     number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
     check_number(name, number)
     if not 0 <= cast(float, number) < float("inf"):
@@ -97,7 +98,7 @@ def _check_rate(name: str, value: object) -> None:
 
 
 def _timed(net: nn.Module) -> set[int]:
-    """Parameters that are indexed by time, or that such values are computed from."""
+    """Parameters that are indexed by time, or from which such a parameter is computed."""
     return {
         id(parameter)
         for module in net.modules()
@@ -107,14 +108,14 @@ def _timed(net: nn.Module) -> set[int]:
 
 
 def _decaying(net: nn.Module) -> set[int]:
-    """Weights of linear maps."""
+    """Weights of layers whose weights decay."""
     layers = [module for module in net.modules() if isinstance(module, _DECAYING)]
     return {id(weight) for layer in layers for weight in _weights(layer) if weight.ndim >= 2}
 
 
 def _weights(layer: nn.Module) -> Iterator[nn.Parameter]:
-    """Weights of a layer, with what a parametrized one is computed from."""
-    # Attention and recurrent layers have several; the older weight_norm calls its two weight_g and weight_v.
+    """Weights of a layer, and the sources of parametrized weights."""
+    # Attention and recurrent layers have several weights; the older weight_norm has weight_g and weight_v.
     for name, parameter in layer.named_parameters(recurse=False):
         if "weight" in name:
             yield parameter

@@ -1,6 +1,6 @@
-"""Where the modules of a network are referred to: registered children, and what PyTorch does not see.
+"""References of a network to its modules: registered children, and those that PyTorch does not see.
 
-Modules in plain lists, tuples, sets and dicts, in closures, defaults, partials and bound methods are no
+Modules in plain lists, tuples, sets and dicts, in closures, defaults, partials and bound methods are not
 children of a network, but its ``forward`` may call them.
 """
 
@@ -26,13 +26,13 @@ class Reference(NamedTuple):
     name: str
     module: nn.Module
     registered: bool
-    """Whether PyTorch sees it: in ``parameters()``, ``state_dict()`` and ``.to()``."""
+    """Whether PyTorch sees the module, in ``parameters()``, ``state_dict()`` and ``.to()``."""
     put: Put | None
-    """Puts another module in its place; None where that cannot be done."""
+    """Puts another module in this place; None if that is impossible."""
 
 
 _OF_MODULES = frozenset(vars(nn.Module()))
-"""Attributes in which PyTorch keeps what it knows of a module."""
+"""PyTorch's own attributes of a module."""
 
 
 def references(net: nn.Module) -> list[Reference]:
@@ -42,7 +42,7 @@ def references(net: nn.Module) -> list[Reference]:
 
 class _Walk:
     def __init__(self) -> None:
-        self.seen: dict[int, Any] = {}  # the objects too, so that no number is used twice
+        self.seen: dict[int, Any] = {}  # keeps the objects alive, so that no id is used twice
 
     def first(self, thing: object) -> bool:
         known = id(thing) in self.seen
@@ -136,7 +136,7 @@ class _Walk:
             yield from self.value(value.__kwdefaults__, f"defaults of {name}", None)
         for variable in sorted(_global_names(value.__code__)):
             held = value.__globals__.get(variable)
-            # Other code may mean the module as it is by this name.
+            # Other code may use this global, so the module is not replaced.
             if isinstance(held, nn.Module):
                 yield Reference(f"global {variable} in {name}", held, False, None)
 

@@ -1,4 +1,4 @@
-"""What a neuron keeps between two calls: its states and the time step of the next one."""
+"""States and time step of a neuron between two calls."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
 
-from snntorch_asnn._torch import is_exporting
+from snntorch_asnn._torch import backward_pass, is_exporting, is_functorch_wrapped_tensor
 
 __all__ = ["RunState", "State", "StepIndex"]
 
@@ -17,20 +16,20 @@ State = tuple[Tensor, ...]
 """A neuron's state tensors, in the order of its ``states``."""
 
 StepIndex = int | Tensor
-"""A time step: a number in eager mode, a 1-element tensor in a compiled graph, which must not know it."""
+"""A time step: a number in eager mode; in a graph a 1-element tensor, so that it fits all steps."""
 
 
 class RunState:
     """Run-time data of a neuron, hidden from ``state_dict()``, ``buffers()``, averages and process groups.
 
-    It is replaced as a whole and never changed, so that a copy of a neuron may share it, and that
-    :mod:`torch.export` puts the one from before the export back. Its own copies are detached.
+    A neuron replaces it as a whole and never changes it, so that a copy of the neuron may share it and
+    :mod:`torch.export` can restore the state from before the export. A copied or pickled state is detached.
 
     Args:
         tensors: the state tensors.
         step: the time step that the next call computes.
         begun: whether a step has been computed since the sequence was started.
-        follows: whether the sequence was started after another, whose membranes the caller may still have.
+        follows: whether an earlier sequence was run, whose membranes the caller may still hold.
     """
 
     def __init__(
@@ -41,7 +40,7 @@ class RunState:
         self.begun = begun
         self.follows = follows
         self.made_in_export = is_exporting()
-        self.made_in_backward = running_backward()
+        self.made_in_backward = backward_pass()
 
     @classmethod
     def empty(cls, count: int) -> RunState:
@@ -58,10 +57,10 @@ class RunState:
         return self.at_start(tuple(map(_zeros_like, self.tensors)))
 
     def applied(self, function: Callable[[Tensor], Tensor]) -> RunState:
-        """What ``nn.Module._apply`` makes of it: moved to another device or dtype."""
+        """The state after ``nn.Module._apply``, which moves it to another device or dtype."""
         tensors = tuple(map(function, self.tensors))
         if any(old.is_meta and not new.is_meta for old, new in zip(self.tensors, tensors, strict=True)):
-            return RunState.empty(len(tensors))  # memory without values
+            return RunState.empty(len(tensors))  # the new memory has no values yet
         step = function(self.step) if isinstance(self.step, Tensor) else self.step
         return RunState(tensors, step, begun=self.begun, follows=self.follows)
 
@@ -71,7 +70,7 @@ class RunState:
         return RunState(tensors, self.step, begun=self.begun, follows=self.follows)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled and copied: cut from the graph, in memory of its own."""
+        """The data to pickle or copy: cut from the graph, in memory of their own."""
         step = self.step.clone() if isinstance(self.step, Tensor) else self.step
         return self.__dict__ | {
             "tensors": tuple(map(_detached, self.tensors)),
@@ -80,13 +79,8 @@ class RunState:
         }
 
 
-def running_backward() -> int:
-    """A number for the backward pass that is running on this thread; -1 where none is, or in a graph."""
-    return -1 if torch.compiler.is_compiling() else torch._C._current_graph_task_id()
-
-
 def _zeros_like(state: Tensor) -> Tensor:
-    # An exported graph would hold the old state as a constant, for its shape.
+    # An exported graph would store the old state as a constant, because it needs the shape.
     forget = is_exporting() or _is_dead(state)
     return torch.zeros(0) if forget else torch.zeros_like(state)
 
@@ -96,5 +90,5 @@ def _detached(state: Tensor) -> Tensor:
 
 
 def _is_dead(state: Tensor) -> bool:
-    """Whether a transform that is over has left the state, which has not even a shape."""
+    """Whether the state is left from a torch.func transform that has ended; such a tensor has no shape."""
     return not torch.compiler.is_compiling() and is_functorch_wrapped_tensor(state)

@@ -1,4 +1,4 @@
-"""A neuron's state between calls: how it starts, goes on, is found by the membrane, and moves."""
+"""The state that a neuron keeps between calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from snntorch_asnn._torch import is_batchedtensor, is_exporting, keep_out_of_graphs
+from snntorch_asnn._torch import is_batchedtensor, is_exporting, is_view, keep_out_of_graphs
 from snntorch_asnn.neurons.lost_state import check_recomputation, checked_step, note_start, started_step
 from snntorch_asnn.neurons.membrane_steps import MembraneSteps
 from snntorch_asnn.neurons.run_state import RunState, State, StepIndex
@@ -64,7 +64,7 @@ class Stateful(TimeIndexed):
         """Start a new sequence from ``state``."""
         if not torch.compiler.is_compiling():
             if self._state.begun:
-                self._remember()  # the caller may go on with it
+                self._remember()  # the caller may go on with this membrane later
             note_start()
         elif not is_exporting():
             state.step = started_step(self._as_tensor(0))
@@ -79,15 +79,15 @@ class Stateful(TimeIndexed):
             self._membrane_steps.remember(self._state.tensors[-1], self._state.step)
 
     def _keep(self, state: State, position: StepIndex, steps: int) -> None:
-        """Hold what the call of ``steps`` steps from ``position`` on has left."""
+        """Keep the state after a call of ``steps`` steps whose first was ``position``."""
         if self.init_hidden and not torch.compiler.is_compiling() and any(map(is_batchedtensor, state)):
             raise RuntimeError(
-                "init_hidden=True: under torch.func.vmap the state has a dimension that ends with it, and "
-                "cannot be kept; pass mem by hand, or use sequence=True without init_hidden"
+                "init_hidden=True: the state cannot be kept under torch.func.vmap, whose mapped dimension ends "
+                "with the call; pass mem by hand, or use sequence=True without init_hidden"
             )
         if self.init_hidden and not torch.compiler.is_compiling():
             # snnTorch detaches the state in place, which fails for a view, and its quantiser returns views.
-            state = tuple(value.clone() if value._is_view() else value for value in state)
+            state = tuple(value.clone() if is_view(value) else value for value in state)
         self._state = RunState(state, self._step_after(position, steps), begun=True)
 
     def _begin(
@@ -100,8 +100,8 @@ class Stateful(TimeIndexed):
             check_mem(state, x[0], name)
             if step is None and x.shape[0] < self.num_steps:
                 raise ValueError(
-                    f"step: with {name} passed by hand and {x.shape[0]} of num_steps={self.num_steps} steps, "
-                    "the time step of the first input is unknown; pass step="
+                    f"{name} is passed by hand with {x.shape[0]} steps of input, fewer than "
+                    f"num_steps={self.num_steps}, so the time step of the first input is unknown; pass step="
                 )
         if step is None or is_exporting():
             return given, step or 0
@@ -110,7 +110,7 @@ class Stateful(TimeIndexed):
     def _resume(
         self, x: Tensor, given: tuple[Tensor | None, ...], step: int | None
     ) -> tuple[State, StepIndex]:
-        """The state before one step's input ``x``, and that step."""
+        """The state before the input ``x`` of one step, and the step."""
         dtype = torch.promote_types(x.dtype, torch.float32)
         state: list[Tensor] = []
         fresh = reads_held = False
@@ -138,20 +138,21 @@ class Stateful(TimeIndexed):
         return tuple(state), position
 
     def _locate(self, mem: Tensor) -> StepIndex:
-        """The time step of a membrane that the caller passes, and that is not the last one.
+        """The time step that follows a membrane which is passed by hand and is not the last call's.
+
+        A membrane that this neuron did not return starts a new sequence after a reset.
 
         Raises:
-            ValueError: in the middle of a sequence, if it is none that this neuron returned: its step would
-                be a guess.
+            ValueError: in the middle of a sequence, if this neuron did not return the membrane.
         """
         state = self._state
         if not torch.compiler.is_compiling():
             position = self._membrane_steps.find(mem)
             if position is None and state.begun:
                 raise ValueError(
-                    f"mem is no membrane that this neuron has returned, and its last call was step "
-                    f"{self.step - 1}, so the time step is unknown: pass step=, or start a new sequence with "
-                    "reset_mem()"
+                    "mem is not a tensor that this neuron has returned, nor a view of one, and the last call "
+                    f"was step {self.step - 1}, so the time step of mem is unknown: pass step=, or start a "
+                    "new sequence with reset_mem()"
                 )
             return self._position(position)
         return self._look_up(mem) if state.begun or state.follows else self._position(None)
@@ -165,11 +166,11 @@ class Stateful(TimeIndexed):
         if position is None and self._state.begun:
             raise ValueError(
                 "mem is not the membrane of this neuron's last call, and compiled code may not know the time "
-                "step of any other: pass step=, or start a new sequence with reset_mem()"
+                "step of another membrane: pass step=, or start a new sequence with reset_mem()"
             )
         return self._as_tensor(self.step if position is None else position)
 
 
 def as_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """``tensor.to(dtype)``, whose dispatch takes a while even if there is nothing to do."""
+    """``tensor.to(dtype)``, without the time that its dispatch takes if the dtype is the same."""
     return tensor if tensor.dtype == dtype else tensor.to(dtype)

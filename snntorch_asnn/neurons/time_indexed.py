@@ -16,12 +16,12 @@ __all__ = ["TimeIndexed"]
 class TimeIndexed(nn.Module):
     """A module with parameters ``[T, *feature_shape]`` that keeps the time step of its next call.
 
-    It keeps it as a number, or, once a compiled graph has advanced it, as a 1-element tensor, so that no
-    graph is compiled anew for every step.
+    The step is a number or, once a compiled graph has advanced it, a 1-element tensor, so that one graph
+    serves all steps.
     """
 
     time_parameters: tuple[str, ...]
-    """Names of the parameters and buffers that may be indexed by time; a number is the same at every step."""
+    """Names of the parameters and buffers ``[T, ...]``; one without dimensions is the same at every step."""
 
     feature_shape: tuple[int, ...]
     on_overrun: Overrun
@@ -40,7 +40,7 @@ class TimeIndexed(nn.Module):
             value = getattr(self, name, None)
             if value is not None and value.ndim > 0 and len(value) != num_steps:
                 raise ValueError(
-                    f"num_steps={num_steps}: {name} has values for {len(value)} steps; "
+                    f"num_steps={num_steps} does not fit {name}, which has values for {len(value)} steps; "
                     f"call resize_steps({num_steps}), which resamples it"
                 )
         self._num_steps = num_steps
@@ -51,7 +51,7 @@ class TimeIndexed(nn.Module):
         return int(self._state.step)
 
     def _position(self, step: int | None) -> StepIndex:
-        """The time step of this call: as the caller says, or the one after the last call's."""
+        """The time step of this call: the given one, or the one after the last call's."""
         if not torch.compiler.is_compiling():
             return self.step if step is None else step
         position = self._state.step if step is None else step
@@ -66,7 +66,7 @@ class TimeIndexed(nn.Module):
         return parameter.device
 
     def _step_after(self, position: StepIndex, steps: int) -> StepIndex:
-        """The time step of the call after one of ``steps`` steps from ``position`` on."""
+        """The time step that follows a call of ``steps`` steps whose first was ``position``."""
         after = position + steps
         if self.on_overrun == "cycle":
             after = after % self.num_steps
@@ -79,7 +79,7 @@ class TimeIndexed(nn.Module):
 
         Raises:
             ValueError: if they end after ``num_steps`` and ``on_overrun`` is ``"raise"``. A compiled graph
-                raises RuntimeError, since it learns the step only while it runs.
+                raises RuntimeError, because the step is known only when it runs.
         """
         if isinstance(position, int) and position + steps <= self.num_steps:
             return slice(position, position + steps)

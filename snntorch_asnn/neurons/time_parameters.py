@@ -1,4 +1,4 @@
-"""Parameters with a value for every time step: how arguments become ``[T, *feature_shape]`` tensors."""
+"""Arguments as parameters ``[T, *feature_shape]``, with a value for every time step."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Overrun = Literal["raise", "hold", "cycle"]
 def shape_features(
     num_steps: int, feature_shape: Sequence[int] | None, **values: float | Tensor
 ) -> tuple[int, ...]:
-    """The shape of one step's parameter: as given, or read off values shaped like snnTorch's, per neuron."""
+    """The shape of one step's parameters: the given one, or inferred from the shapes of the values."""
     if feature_shape is not None:
         feature_shape = check_shape("feature_shape", feature_shape)
         return tuple(feature_shape)
@@ -43,13 +43,14 @@ def shape_features(
             found = tuple(torch.broadcast_shapes(found, shape))
         except RuntimeError as error:
             raise ValueError(
-                f"{name} has the feature shape {shape}, another parameter {found}; they do not broadcast"
+                f"{name} has the feature shape {shape}, which does not broadcast with {found} of another "
+                "parameter; pass parameters of shapes that do"
             ) from error
     return found
 
 
 def warn_of_guesses(num_steps: int, **values: float | Tensor) -> None:
-    """Warn of parameters that are read as values per step because their first size is T, by chance or not.
+    """Warn of parameters that are read as values per step because their first size is T.
 
     The constructors' check calls it where the caller has not passed ``feature_shape``.
     """
@@ -70,7 +71,7 @@ def warn_of_guesses(num_steps: int, **values: float | Tensor) -> None:
 
 
 def check_time_comes_first(shape: Sequence[int], num_steps: int, *, raises: bool) -> None:
-    """Warn of a sequence that looks like ``[B, T, ...]``, or raise where it has more than T steps.
+    """Warn of a sequence that looks like ``[B, T, ...]``; raise if it has more than T steps.
 
     Raises:
         ValueError: if its first size is above T and its second is T.
@@ -90,7 +91,8 @@ def check_time_comes_first(shape: Sequence[int], num_steps: int, *, raises: bool
 def spread(name: str, value: float | Tensor, num_steps: int, feature_shape: tuple[int, ...]) -> Tensor:
     """``value`` as a new tensor ``[T, *feature_shape]``.
 
-    It may be a number, one value per feature (as snnTorch's parameters are), one per step, or in full.
+    ``value`` may be a number, one value per feature (like snnTorch's parameters), one value per step, or a
+    tensor of the full shape.
     """
     if not isinstance(value, int | float | Tensor):
         raise TypeError(f"{name} must be a real number or tensor; got {value!r}")
@@ -121,7 +123,7 @@ def spread(name: str, value: float | Tensor, num_steps: int, feature_shape: tupl
 def spread_unless_fixed(
     name: str, value: float | Tensor, num_steps: int, feature_shape: tuple[int, ...], *, learn: bool
 ) -> Tensor:
-    """As :func:`spread`, but one number that is not learned stays one number, as snnTorch keeps it."""
+    """Like :func:`spread`, but a number that is not learned stays a number, as in snnTorch."""
     values = spread(name, value, num_steps, feature_shape)
     if learn or (isinstance(value, Tensor) and value.numel() > 1):
         return values
@@ -129,7 +131,7 @@ def spread_unless_fixed(
 
 
 def resample(values: Tensor, num_steps: int) -> Tensor:
-    """``[T, ...]`` to ``[num_steps, ...]``, linearly in time; first and last step keep their values."""
+    """Resample ``[T, ...]`` to ``[num_steps, ...]``, linearly in time; the ends keep their values."""
     steps = values.detach().reshape(1, values.shape[0], -1).transpose(1, 2)
     stretched = functional.interpolate(
         steps.to(torch.promote_types(values.dtype, torch.float32)),
@@ -143,8 +145,8 @@ def resample(values: Tensor, num_steps: int) -> Tensor:
 def resize_parameter(module: nn.Module, name: str, num_steps: int) -> None:
     """Resample a parameter or buffer ``[T, ...]`` of a module in place, linearly in time.
 
-    Where PyTorch's pruning or parametrization computes it, what it is computed from is resampled; a mask
-    takes that of the nearest step. A tensor without dimensions is the same at every step and stays.
+    If PyTorch's pruning or parametrization computes the parameter, its sources are resampled; a pruning mask
+    is taken from the nearest step. A tensor without dimensions is the same at every step and stays as it is.
     """
     if parametrize.is_parametrized(module, name):
         parts = cast(nn.ModuleDict, module.parametrizations)[name]
