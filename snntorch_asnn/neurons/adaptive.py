@@ -55,7 +55,10 @@ class AdaptiveNeuron(Stateful, SpikingNeuron):
     leaks: tuple[str, ...]
     returned_states: tuple[str, ...]
 
+    _snntorch_names: ClassVar[tuple[str, ...]]
+    """Names of the constructor's arguments from snnTorch."""
     _options: ClassVar[dict[str, Parameter]]
+    """The keyword options that the constructor adds."""
     _version = 2
     """Version of ``state_dict()``; in version 1, leaks under ``"sigmoid"`` were plain logits."""
 
@@ -77,16 +80,15 @@ class AdaptiveNeuron(Stateful, SpikingNeuron):
         init: Any = cls.__init__
         cls._options = option_parameters(init, spec.defaults)
         init.__signature__ = complete_signature(init, cls._options)
+        names = list(init.__signature__.parameters)[1:]
+        cls._snntorch_names = tuple(name for name in names if name not in cls._options)
         if cls.__doc__ is not None:
-            cls.__doc__ = complete_docstring(
-                cls.__doc__, init.__signature__.parameters, shared_meanings(init)
-            )
+            cls.__doc__ = complete_docstring(cls.__doc__, names, shared_meanings(init))
 
     def __init__(self, given: Mapping[str, Any], **snntorch: Any) -> None:
-        given = {name: value for name, value in given.items() if name not in ("self", "__class__")}
-        passed = given.pop("options")
-        options = complete_options(type(self).__name__, passed, self._options, given)
-        arguments = NeuronArguments.check(self.spec, given, options)
+        own = {name: given[name] for name in self._snntorch_names}
+        options = complete_options(type(self).__name__, given["options"], self._options, own)
+        arguments = NeuronArguments.check(self.spec, own, options)
         self._build_snntorch(arguments.snntorch | snntorch)
         # snnTorch keeps a bound method of its own reset, which would tie the neuron into a cycle.
         del self.state_function

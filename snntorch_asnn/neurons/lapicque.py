@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snntorch_asnn.neurons.adaptive import AdaptiveNeuron
+from snntorch_asnn.neurons.circuit import check_circuit, is_decay, leak_of
 from snntorch_asnn.neurons.leak_constraint import unconstrain
 from snntorch_asnn.neurons.options import AdaptiveOptions, Quantiser
 from snntorch_asnn.neurons.run_state import State
@@ -142,11 +143,9 @@ class AdaptiveLapicque(AdaptiveNeuron, snn.Lapicque):
         output: bool = False,
         **options: Unpack[AdaptiveOptions],
     ) -> None:
-        given = locals()
-        circuit = {"beta": beta, "R": R, "C": C, "time_step": time_step}
-        _check_circuit(**circuit)
-        # The leak follows from R and C, which snnTorch's constructor completes.
-        super().__init__(given | {"beta": 0.5}, **{name: _detached(circuit[name]) for name in circuit})
+        circuit = check_circuit(beta=beta, R=R, C=C, time_step=time_step)
+        # The leak follows from R and C, which snnTorch's constructor completes; 0.5 is only its place.
+        super().__init__(locals() | {"beta": 0.5}, **circuit)
         leak = spread("beta", self.circuit_leak, self.num_steps, self.feature_shape)
         start = unconstrain(leak, self.beta_constraint)
         self.beta = nn.Parameter(start) if learn_beta else start
@@ -154,7 +153,7 @@ class AdaptiveLapicque(AdaptiveNeuron, snn.Lapicque):
     @property
     def circuit_leak(self) -> Tensor:
         r"""The leak at which ``beta`` starts, :math:`1 - \Delta t/RC`, dimensionless."""
-        return _leak(self.R, self.C, self.time_step)
+        return leak_of(self.R, self.C, self.time_step)
 
     def reset_mem(self) -> Tensor:
         """Start a new sequence: zero membrane, first time step. Returns the membrane."""
@@ -168,9 +167,10 @@ class AdaptiveLapicque(AdaptiveNeuron, snn.Lapicque):
 
         Args:
             input_: input current ``[B, ...]``, or ``[T, B, ...]`` with ``sequence=True``.
-            mem: membrane before it ``[B, ...]``. None takes the one in the module; with ``sequence=True``
-                and without ``init_hidden`` it means zeros, and the module keeps nothing.
-            step: time step of the (first) input; None for the one after the last call's.
+            mem: membrane before the input ``[B, ...]``. None means the membrane that the module holds; with
+                ``sequence=True`` and without ``init_hidden`` it means zeros, and the module keeps nothing.
+            step: time step of the (first) input; None as in :meth:`AdaptiveLeaky.forward`. Pass it with a
+                copy of an earlier membrane.
 
         Returns:
             ``spikes`` with ``init_hidden`` and without ``output``; otherwise ``(spikes, membrane)``.
@@ -197,35 +197,7 @@ class AdaptiveLapicque(AdaptiveNeuron, snn.Lapicque):
         names = [f"{prefix}{name}" for name in ("beta", "R", "C", "time_step")]
         if f"{prefix}gain" not in state_dict and all(name in state_dict for name in names):
             beta, *circuit = (state_dict[name] for name in names)
-            if beta.shape != self.beta.shape or _is_decay(beta, *circuit):
-                # A number, so that not even one step's is taken for a leak per step.
-                state_dict[f"{prefix}beta"] = _leak(*circuit).reshape(())
+            if beta.shape != self.beta.shape or is_decay(beta, *circuit):
+                # A number, so that a leak of one step is not read as one leak per step.
+                state_dict[f"{prefix}beta"] = leak_of(*circuit).reshape(())
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def _leak(R: Tensor, C: Tensor, time_step: Tensor) -> Tensor:
-    leak: Tensor = 1 - (time_step / (R * C))
-    return leak.detach()
-
-
-def _is_decay(beta: Tensor, R: Tensor, C: Tensor, time_step: Tensor) -> bool:
-    """Whether ``beta`` is what snnTorch keeps under that name, and not a leak."""
-    decay = torch.exp(-time_step / (R * C)).to(beta)
-    return beta.numel() == 1 and torch.allclose(beta.flatten(), decay.flatten())
-
-
-def _check_circuit(**values: Any) -> None:
-    given = {name: value for name, value in values.items() if value is not False}
-    for name, value in given.items():
-        if not isinstance(value, (int, float, Tensor)):
-            raise TypeError(f"{name} must be a number; got {value!r}")
-        if isinstance(value, Tensor) and value.numel() != 1:
-            raise ValueError(f"{name} must be one number; got shape {tuple(value.shape)}")
-        if float(value) <= 0 or float(value) != float(value):
-            raise ValueError(f"{name} must be positive; got {value!r}")
-    if float(given.get("beta", 0)) >= 1:
-        raise ValueError(f"beta must be below 1, or R and C are infinite; got {given['beta']!r}")
-
-
-def _detached(value: float | Tensor) -> float | Tensor:
-    return value.detach() if isinstance(value, Tensor) else value

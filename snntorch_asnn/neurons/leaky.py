@@ -204,9 +204,13 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
 
         Args:
             input_: input current ``[B, ...]``, or ``[T, B, ...]`` with ``sequence=True``.
-            mem: membrane before it ``[B, ...]``. None takes the one in the module; with ``sequence=True``
-                and without ``init_hidden`` it means zeros, and the module keeps nothing.
-            step: time step of the (first) input; None for the one after the last call's.
+            mem: membrane before the input ``[B, ...]``. None means the membrane that the module holds; with
+                ``sequence=True`` and without ``init_hidden`` it means zeros, and the module keeps nothing.
+            step: time step of the (first) input. None means the step after ``mem``, also if a reset or other
+                calls came in between; without ``mem``, the step after the last call. The neuron recognises
+                the tensors that it has returned, and views of them. It cannot recognise a copy, such as
+                ``mem.clone()``: in the middle of a sequence a copy raises an error, after a reset it counts
+                as the initial membrane of a new sequence. So pass ``step`` with a copy.
             affine: with ``sequence=True``, a factor and an offset of the input: the neuron computes from
                 ``factor * input_ + offset``, which is never written to memory. Both have the same shape:
                 one that broadcasts against the last dimensions of the input, or ``[T, 1, ...]`` with as

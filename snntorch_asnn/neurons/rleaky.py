@@ -127,10 +127,11 @@ class AdaptiveRLeaky(AdaptiveNeuron, snn.RLeaky):
 
         Args:
             input_: input current ``[B, ...]``, or ``[T, B, ...]`` with ``sequence=True``.
-            spk: this neuron's spikes in the step before it ``[B, ...]``; None as for ``mem``.
-            mem: membrane before it ``[B, ...]``. None takes the one in the module; with ``sequence=True``
-                and without ``init_hidden`` it means zeros, and the module keeps nothing.
-            step: time step of the (first) input; None for the one after the last call's.
+            spk: this neuron's spikes in the step before ``[B, ...]``; None as for ``mem``.
+            mem: membrane before the input ``[B, ...]``. None means the membrane that the module holds; with
+                ``sequence=True`` and without ``init_hidden`` it means zeros, and the module keeps nothing.
+            step: time step of the (first) input; None as in :meth:`AdaptiveLeaky.forward`. Pass it with a
+                copy of an earlier membrane.
 
         Returns:
             ``spikes`` with ``init_hidden`` and without ``output``; otherwise ``(spikes, membrane)``.

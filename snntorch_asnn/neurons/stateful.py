@@ -82,8 +82,8 @@ class Stateful(TimeIndexed):
         """Keep the state after a call of ``steps`` steps whose first was ``position``."""
         if self.init_hidden and not torch.compiler.is_compiling() and any(map(is_batchedtensor, state)):
             raise RuntimeError(
-                "init_hidden=True: the state cannot be kept under torch.func.vmap, whose mapped dimension ends "
-                "with the call; pass mem by hand, or use sequence=True without init_hidden"
+                "init_hidden=True: under torch.func.vmap the state cannot be kept, as its mapped dimension "
+                "ends with the call; pass mem by hand, or use sequence=True without init_hidden"
             )
         if self.init_hidden and not torch.compiler.is_compiling():
             # snnTorch detaches the state in place, which fails for a view, and its quantiser returns views.

@@ -393,6 +393,24 @@ def test_whatever_restarts_a_neuron_leaves_other_membranes_their_step(
     assert neuron.step == 3
 
 
+def test_a_copy_of_a_membrane_needs_its_step() -> None:
+    """A copy cannot be told from an initial membrane of the user's own, which may start any sequence."""
+    beta = torch.tensor([0.9, 0.5, 0.1, 0.7])[:STEPS]
+    neuron = AdaptiveLeaky(beta, num_steps=len(beta), feature_shape=(), reset_mechanism="none")
+    x = torch.rand(2, 3)
+    _, first = neuron(x, neuron.reset_mem())
+    _, second = neuron(x, first)
+    with pytest.raises(ValueError, match=r"mem is not a tensor that this neuron has returned.*pass step="):
+        neuron(x, first.clone())
+    neuron.reset_mem()
+    _, as_start = neuron(x, first.clone())
+    assert torch.equal(as_start, beta[0] * first + x)
+    neuron.reset_mem()
+    _, as_copy = neuron(x, first.clone(), step=1)
+    assert torch.equal(as_copy, second)
+    assert neuron.step == 2
+
+
 @pytest.mark.parametrize("backend", [None, "eager"])
 def test_two_sequences_of_one_neuron_take_turns(backend: str | None) -> None:
     torch._dynamo.reset()
