@@ -20,7 +20,7 @@ from snntorch_asnn.models.registry import builder
 
 @dataclass(frozen=True)
 class Row:
-    """What the table says of one model."""
+    """The columns of the table for one model."""
 
     name: str
     summary: str
@@ -65,7 +65,7 @@ def _on_meta(name: str, num_classes: int) -> SpikingModel:
 
 
 def source(family: type[SpikingModel]) -> str:
-    """What the class's docstring names as its source."""
+    """The source that the class's docstring names."""
     found = re.search(r"^Source: (.*?)(?:\n\n|\Z)", cleandoc(family.__doc__ or ""), re.MULTILINE | re.DOTALL)
     return " ".join(found[1].split()) if found else ""
 
@@ -75,9 +75,9 @@ def table() -> str:
     rows = sorted(map(describe, list_models()), key=lambda row: (row.family.__name__, row.macs))
     parts = []
     for family, members in groupby(rows, key=lambda row: row.family):
-        parts.append(f"**{{class}}`~snntorch_asnn.models.{family.__name__}`.** {source(family)}")
+        parts.append(f"**{{class}}`~snntorch_asnn.models.{family.__name__}`.** Source: {source(family)}")
         lines = [
-            "| name | is | parameters | MACs per step | default input | classes |",
+            "| name | network | parameters | MACs per step | default input | classes |",
             "|---|---|--:|--:|---|--:|",
         ]
         for row in members:

@@ -241,7 +241,7 @@ def test_the_documentation_has_tables_of_what_was_measured(monkeypatch: pytest.M
         "stages": {"spikformer": {"rows": [network, failed]}},
     }
     said = "\n".join(tables.networks(content))
-    assert "| ours, fused | 4,096 | 31.2 | 12.0 | 3,588 |" in said
+    assert "| this package, fused | 4,096 | 31.2 | 12.0 | 3,588 |" in said
     assert "`c`, 2026-11-26, H100, driver 580, commit abc; torch 2.11.0." in said
     assert tables.neuron(content) == tables.host(content) == tables.learning(content) == []
     del sys.modules["gpu_table"]

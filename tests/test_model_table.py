@@ -30,7 +30,7 @@ def test_counts_parameters_and_multiply_accumulates(model_table):
 
 def test_names_sources(model_table):
     row = model_table.describe("spikformer_tiny")
-    assert row.summary == "Spikformer of one block at width 64, for tests and tutorials."
+    assert row.summary == "Spikformer with one block at width 64, for tests and tutorials."
     assert model_table.source(row.family).endswith("ICLR 2023.")
 
 
