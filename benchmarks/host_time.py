@@ -108,7 +108,7 @@ def no_launches() -> Iterator[None]:
     with (
         mock.patch.object(Prepared, "__call__", always(None)),
         mock.patch.object(kernels, "missing", always(None)),
-        mock.patch.object(kernels, "takes", always(True)),
+        mock.patch.object(kernels, "covers", always(True)),
         mock.patch.object(batch_moments, "gpu_kernels", always(batch_moments_triton)),
         mock.patch.object(norm_leaky, "gpu_kernels", always(batch_moments_triton)),
         mock.patch.object(norm_leaky, "_pays", always(True)),

@@ -156,7 +156,7 @@ class Surrogate:
             raise ValueError(
                 f"{self.kind}: its parameter must be a positive, finite number; got {self.shape!r}"
             )
-        text = f"{self.kind} {self.shape!r} {self.fires_at_threshold}"
+        text = f"{self.kind} {float(self.shape)!r} {bool(self.fires_at_threshold)}"
         object.__setattr__(self, "constants", text)
         tell_dynamo()
 

@@ -72,7 +72,7 @@ def launches(device: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for module in (batch_moments, norm_leaky):
         monkeypatch.setattr(module, "gpu_kernels", lambda _: batch_moments_triton)
     if device == "cpu":
-        monkeypatch.setattr(kernels, "takes", lambda x: x.dtype in kernels.DTYPES)
+        monkeypatch.setattr(kernels, "covers", lambda x: x.dtype in kernels.dtypes)
         monkeypatch.setattr(packed_spikes, "_values_decide", lambda _: False)
         monkeypatch.setattr(leak_constraint, "_is_inside", lambda _: False)
         for module in (_checks, _levels):

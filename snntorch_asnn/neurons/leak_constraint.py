@@ -89,7 +89,7 @@ class _Clamp(torch.autograd.Function):
         (grad,) = grad_outputs
         if _is_inside(raw):
             return grad
-        takes_kernel = triton.takes(raw) and triton.is_real(raw) and not torch.is_grad_enabled()
+        takes_kernel = triton.covers(raw) and triton.is_real(raw) and not torch.is_grad_enabled()
         if not takes_kernel or triton.missing(raw.device.type):
             return _led_back(raw, grad)
         from snntorch_asnn.ops._leak_gradient.triton import gradient as triton_leaks

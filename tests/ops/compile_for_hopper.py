@@ -39,15 +39,15 @@ class Compiled:
 
 
 def launch(
-    steps: int, dtype: torch.dtype, feature_shape: tuple[int, ...], rule: Any, wants: list[bool]
+    steps: int, dtype: torch.dtype, feature_shape: tuple[int, ...], rule: str, wants: list[bool]
 ) -> None:
     """One sequence forward and backward, for nothing but its compilation."""
     from snntorch_asnn.ops._adaptive_leaky.triton import operators as triton_ops
 
     x, mem = torch.zeros(steps, 4, 8, 4, 4, dtype=dtype), torch.zeros(4, 8, 4, 4)
-    inputs = (x, mem, *torch.zeros(6, steps, *feature_shape))
-    _, state, checkpoints = triton_ops._forward(*inputs, *rule, False, True, True, True)
-    triton_ops._backward(*inputs, checkpoints, x, state, *rule, False, wants)
+    inputs = (x, mem, list(torch.zeros(6, steps, *feature_shape)))
+    _, state, checkpoints = triton_ops._forward(*inputs, rule, False, True, True, True)
+    triton_ops._backward(*inputs, [checkpoints], x, state, rule, False, wants)
 
 
 def main() -> None:
@@ -65,10 +65,10 @@ def main() -> None:
         kernels = (triton_kernels.forward_kernel, triton_kernels.backward_kernel)
         counts.append([len(kernel.device_caches[0][0]) for kernel in kernels])
 
-    everything = ("zero", "immediate", False, False, "atan", 2.0, True)
+    everything = "zero immediate False False atan 2.0 True"
     count(1, torch.bfloat16, (8, 1, 1), everything, [True] * 8)
-    count(2, torch.float32, (8, 4, 4), ("subtract", "exact", False, False, "sigmoid", 4.0, False), [True] * 8)
-    little = ("none", "delayed", True, False, "straight_through", 1.0, False)
+    count(2, torch.float32, (8, 4, 4), "subtract exact False False sigmoid 4.0 False", [True] * 8)
+    little = "none delayed True False straight_through 1.0 False"
     for steps in (33, 34, 48, 100, 1024):
         count(steps, torch.float32, (), little, [True, False, True, *[False] * 5])
     print(json.dumps(counts))

@@ -20,11 +20,11 @@ from torch._dynamo.backends.common import aot_autograd
 
 from snntorch_asnn import surrogate
 from snntorch_asnn.ops import adaptive_leaky
-from snntorch_asnn.ops._adaptive_leaky import engine as dispatch
-from snntorch_asnn.ops._adaptive_leaky import reference
+from snntorch_asnn.ops._adaptive_leaky import engine, reference
 from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops._adaptive_leaky.cpp import implementation as cpp
 from snntorch_asnn.ops._adaptive_leaky.cpp import kernels as cpp_kernels
+from snntorch_asnn.ops._adaptive_leaky.cpp.operators import forward as forward_operator
 from snntorch_asnn.ops._adaptive_leaky.rule import Rule
 from snntorch_asnn.ops._cpp import build as cpp_build
 
@@ -264,12 +264,12 @@ def test_other_memory_formats_are_not_copied(layout: str) -> None:
 def operator_arguments(learned: bool) -> tuple[Any, ...]:
     x = torch.randn(3, 2, 4, 6, requires_grad=True)
     given = [torch.rand(3, 4, 1).requires_grad_(learned) for _ in range(5)]
-    return x, torch.randn(2, 4, 6), *given, None, cpp_kernels.rule_macros(RULES[0]), 2.0, False
+    return x, torch.randn(2, 4, 6), given, RULES[0].key, False
 
 
 @pytest.mark.parametrize("learned", [True, False])
 def test_operator_is_registered_correctly(learned: bool) -> None:
-    torch.library.opcheck(cpp._forward_op, operator_arguments(learned))
+    torch.library.opcheck(forward_operator, operator_arguments(learned))
 
 
 def test_stays_whole_in_a_compiled_graph() -> None:
@@ -305,10 +305,10 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Any:
     cached = (
         cpp_build.find_compiler,
         cpp_build.library,
-        cpp.missing,
+        cpp_kernels.missing,
         cpp_kernels._forward_kernel,
         cpp_kernels.lack,
-        dispatch._warn_of_the_reference,
+        engine._warn_of_the_reference,
     )
     for function in cached:
         function.cache_clear()
@@ -319,14 +319,14 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.usefixtures("no_compiler")
 def test_says_what_it_misses() -> None:
-    with pytest.raises(RuntimeError, match=r"impl='cpp' cannot run here: it misses a C\+\+ compiler"):
+    with pytest.raises(RuntimeError, match=r"impl='cpp' needs a C\+\+ compiler"):
         adaptive_leaky(torch.zeros(2, 3), 0.9, impl="cpp")
 
 
 @pytest.mark.usefixtures("no_compiler")
 def test_auto_warns_once_and_runs_the_reference() -> None:
-    x = torch.randn(2, dispatch.SMALL)
-    with pytest.warns(UserWarning, match=r"this machine misses a C\+\+ compiler"):
+    x = torch.randn(2, engine.LEAST_TO_COMPILE_FOR)
+    with pytest.warns(UserWarning, match=r"slow reference loops: .* needs a C\+\+ compiler"):
         spikes, _ = adaptive_leaky(x, 0.9)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -356,9 +356,16 @@ def test_rules_hold_every_pair_of_reset_and_mechanism() -> None:
     )
 
 
+BRIEF = engine.GRAPH_FUSES_ELEMENTS
+
+
 @pytest.mark.parametrize(
     ("steps", "elements", "calls"),
-    [(4, dispatch.SHORT // 8, False), (4, dispatch.SHORT, True), (5, dispatch.SHORT // 8, True)],
+    [
+        (4, engine.GRAPH_FUSES_ELEMENTS // 8, False),
+        (4, engine.GRAPH_FUSES_ELEMENTS, True),
+        (5, engine.GRAPH_FUSES_ELEMENTS // 8, True),
+    ],
 )
 def test_a_graph_fuses_short_sequences_itself(steps: int, elements: int, calls: bool) -> None:
     torch.compiler.reset()

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from snntorch_asnn import surrogate
 from snntorch_asnn.ops import adaptive_leaky
-from snntorch_asnn.ops._adaptive_leaky import reference
+from snntorch_asnn.ops._adaptive_leaky import engine, reference
 from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops._adaptive_leaky.rule import Rule
 from snntorch_asnn.ops._adaptive_leaky.triton import implementation as kernels
@@ -58,6 +58,9 @@ def _poisoned() -> Iterator[None]:
     assert torch.empty(1).isnan().all()
     yield
     torch.use_deterministic_algorithms(False)
+
+
+run: Any = functools.partial(engine.run, impl="triton")
 
 
 class Case(NamedTuple):
@@ -113,7 +116,7 @@ def results(sequence: Callable[..., tuple[Tensor, Tensor]], given: Case) -> dict
 
 
 def assert_agrees(given: Case) -> None:
-    got, expected = results(kernels.sequence, given), results(reference.sequence, given)
+    got, expected = results(run, given), results(reference.sequence, given)
     assert got.keys() == expected.keys()
     for name, value in expected.items():
         if name in ("spikes", "state"):
@@ -215,7 +218,7 @@ def test_infinities_and_nan_pass_as_in_the_reference(reset: str, mechanism: Any)
     for spike_grad, detach in ((surrogate.triangular(1.5), True), (surrogate.atan(), False)):
         rule = Rule(spike_grad, mechanism, reset == "delayed", reset == "exact", detach)
         given = Case(x, mem, coefficients, rule, output_mem=False)
-        got, expected = results(kernels.sequence, given), results(reference.sequence, given)
+        got, expected = results(run, given), results(reference.sequence, given)
         # Autograd divides the reference's spikes by the scale: infinities cancel to NaN there.
         for name in expected.keys() - {"scale"}:
             torch.testing.assert_close(got[name], expected[name], rtol=1e-5, atol=1e-5, equal_nan=True)
@@ -247,7 +250,7 @@ def test_sums_over_several_tiles_of_a_program(
     leaves = [t.detach().requires_grad_() for t in wanted if t is not None]
     coefficients = given.coefficients._replace(gain=leaves[1], shift=leaves[2])
     found = []
-    for sequence in (kernels.sequence, reference.sequence):
+    for sequence in (run, reference.sequence):
         spikes, mem = sequence(leaves[0], given.mem, coefficients, given.rule, output_mem=False)
         weights = torch.arange(spikes.numel(), device=DEVICE).reshape(spikes.shape).cos()
         found.append(torch.autograd.grad((spikes * weights).sum() + mem.sin().sum(), leaves))
@@ -264,10 +267,10 @@ def test_sixteen_steps_at_a_time() -> None:
 def test_a_gradient_comes_without_saved_membranes_too() -> None:
     x = torch.randn(33, 3, device=DEVICE, requires_grad=True)
     ones = torch.ones(33, device=DEVICE)
-    options = ("subtract", "delayed", True, False, "atan", 2.0, False, False, True, True)
+    options = Rule().key, False, True, True
     grads = []
     for needs_grad in (True, False):
-        spikes, mem, kept = triton_ops.forward(x, None, *(ones * 0.9,) * 5, None, *options, needs_grad)
+        spikes, mem, kept = triton_ops.forward(x, None, [ones * 0.9] * 5, *options, needs_grad)
         assert (kept.numel() > 0) == needs_grad
         grads.append(torch.autograd.grad(spikes.sum() + mem.sum(), x)[0])
     assert torch.equal(*grads)
@@ -277,13 +280,13 @@ def test_a_gradient_comes_without_saved_membranes_too() -> None:
 def test_a_membrane_that_is_dropped_is_not_written(steps: int) -> None:
     given = case(torch.randn(steps, 3, 7, device=DEVICE))
     expected, _ = reference.sequence(*given[:4], output_mem=False)
-    spikes, mem = kernels.sequence(*given[:4], output_mem=False, keep_mem=False)
+    spikes, mem = run(*given[:4], output_mem=False, keep_mem=False)
     assert torch.equal(spikes, expected)
     assert mem.numel() == 0
     x = given.x.requires_grad_()
     both = [
         torch.autograd.grad(run(x, *given[1:4], output_mem=False, **options)[0].sum(), x)[0]
-        for run, options in ((kernels.sequence, {"keep_mem": False}), (reference.sequence, {}))
+        for run, options in ((run, {"keep_mem": False}), (reference.sequence, {}))
     ]
     torch.testing.assert_close(*both)
 
@@ -295,7 +298,7 @@ def test_spikes_that_are_dropped_are_not_written(steps: int, dtype: torch.dtype)
     leaves = [given.x.requires_grad_(), *(c.requires_grad_() for c in given.coefficients[:4])]
     found = []
     for options in ({"keep_spikes": False}, {}):
-        spikes, mem = kernels.sequence(*given[:4], output_mem=True, **options)
+        spikes, mem = run(*given[:4], output_mem=True, **options)
         assert spikes.numel() == (mem.numel() if not options else 0)
         found.append((mem, *torch.autograd.grad((mem * mem).sum(), leaves)))
     assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
@@ -309,7 +312,7 @@ def test_an_operator_that_drops_spikes_keeps_the_rules_of_the_dispatcher() -> No
 @pytest.mark.parametrize("feature_shape", [(), (5,)])
 def test_empty_batch(feature_shape: tuple[int, ...]) -> None:
     given = case(torch.zeros(3, 0, 5, device=DEVICE), feature_shape)
-    found = results(kernels.sequence, given)
+    found = results(run, given)
     assert found["spikes"].shape == (3, 0, 5)
     assert found["state"].shape == (0, 5)
     assert torch.equal(found["beta"], torch.zeros(3, *feature_shape, device=DEVICE))
@@ -325,7 +328,7 @@ def test_memory_formats_need_no_copy(layout: str, feature_shape: tuple[int, ...]
 
 def test_channels_last_input_gives_channels_last_spikes() -> None:
     given = case(images(2, "channels last"), (3, 1, 1))
-    found = results(kernels.sequence, given)
+    found = results(run, given)
     for name in ("spikes", "x"):
         assert found[name].flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
     assert found["state"].is_contiguous(memory_format=torch.channels_last)
@@ -359,7 +362,7 @@ def test_saves_nothing_but_the_input() -> None:
 
     coefficients = Coefficients(*torch.ones(5, 32, device=DEVICE))
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        kernels.sequence(x, None, coefficients, Rule(), output_mem=False)
+        run(x, None, coefficients, Rule(), output_mem=False)
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in saved}
     assert sum(storages.values()) < 1.05 * x.nbytes
 
@@ -371,9 +374,10 @@ def test_a_sequence_of_any_length_saves_a_membrane_every_so_often() -> None:
 
 def operator_arguments(x: Tensor, feature_shape: tuple[int, ...], *, shift: bool, output_mem: bool) -> Any:
     given = case(x, feature_shape, shift=shift)
-    tensors = (given.x, given.mem, *given.coefficients)
-    leaves = [None if t is None else t.detach().requires_grad_() for t in tensors]
-    return (*leaves, "subtract", "exact", True, False, "atan", 2.0, False, output_mem, True, True, True)
+    tensors = (given.x, given.mem, *given.coefficients.given)
+    x, mem, *coefficients = (None if t is None else t.detach().requires_grad_() for t in tensors)
+    rule = Rule(reset_delay=False, exact_reset=True)
+    return x, mem, coefficients, rule.key, output_mem, True, True, True
 
 
 @pytest.mark.parametrize(
@@ -385,18 +389,12 @@ def test_operators_keep_the_rules_of_the_dispatcher(
 ) -> None:
     arguments = operator_arguments(images(2, layout), feature_shape, shift=output_mem, output_mem=output_mem)
     torch.library.opcheck(triton_ops.forward, arguments)
-    *tensors, mechanism, reset, previous, current, kind, shape, closed, _, _, _, _ = arguments
+    x, start, coefficients, key, *_ = arguments
     spikes, mem, checkpoints = (t.detach() for t in triton_ops.forward(*arguments))
     for wants in ([True] * 8, [False, True] * 4):
-        wants[-1] = wants[-1] and tensors[7] is not None
-        backward_arguments = (
-            *(None if t is None else t.detach() for t in tensors),
-            checkpoints,
-            spikes,
-            mem,
-            *(mechanism, reset, previous, current, kind, shape, closed, output_mem),
-            wants,
-        )
+        wants[-1] = wants[-1] and len(coefficients) == 6
+        tensors = x.detach(), start.detach(), [c.detach() for c in coefficients]
+        backward_arguments = (*tensors, [checkpoints], spikes, mem, key, output_mem, wants)
         torch.library.opcheck(triton_ops.backward, backward_arguments)
 
 
@@ -408,7 +406,7 @@ def test_compiles_without_a_graph_break() -> None:
     def function(x: Tensor, beta: Tensor) -> Tensor:
         ones = torch.ones_like(beta)
         coefficients = Coefficients(beta * 2, ones, ones, ones, ones)
-        spikes, mem = kernels.sequence(x * 1.5, None, coefficients, rule, output_mem=True)
+        spikes, mem = run(x * 1.5, None, coefficients, rule, output_mem=True)
         return (spikes * mem.cos()).sum()
 
     backend = "inductor" if DEVICE == "cuda" else "aot_eager"
@@ -418,7 +416,10 @@ def test_compiles_without_a_graph_break() -> None:
     torch.testing.assert_close(torch.autograd.grad(got, (x, beta)), torch.autograd.grad(expected, (x, beta)))
 
 
-def test_transforms_run_the_loops_instead_unless_kernels_are_asked_for() -> None:
+def test_transforms_run_the_loops_instead_unless_kernels_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kernels, "covers", lambda _: True)
     x, ones = torch.randn(3, 4, device=DEVICE), torch.ones(3, device=DEVICE)
 
     def loss(beta: Tensor, sequence: Callable[..., tuple[Tensor, Tensor]]) -> Tensor:
@@ -428,18 +429,18 @@ def test_transforms_run_the_loops_instead_unless_kernels_are_asked_for() -> None
     beta = torch.rand(3, device=DEVICE)
     gradient = torch.func.grad(loss)
     expected = gradient(beta, reference.sequence)
-    relaxed = functools.partial(kernels.sequence, strict=False)
+    relaxed = functools.partial(engine.run, impl="auto")
     torch.testing.assert_close(gradient(beta, relaxed), expected)
     compiled = torch.compile(gradient, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(beta, relaxed), expected)
     with pytest.raises(RuntimeError, match=r"does not run under torch.func transforms"):
-        gradient(beta, kernels.sequence)
+        gradient(beta, run)
 
 
 def test_there_is_no_second_derivative() -> None:
     x = torch.randn(2, 3, device=DEVICE, requires_grad=True)
     beta = torch.full((2,), 0.5, device=DEVICE)
-    _, mem = kernels.sequence(x, None, Coefficients(*[beta] * 5), Rule(), output_mem=False)
+    _, mem = run(x, None, Coefficients(*[beta] * 5), Rule(), output_mem=False)
     (grad,) = torch.autograd.grad(mem.square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="backward"):
         grad.sum().backward()
@@ -448,7 +449,7 @@ def test_there_is_no_second_derivative() -> None:
 def test_inference_mode_saves_no_membranes() -> None:
     given = case(torch.randn(33, 2, device=DEVICE), mem=False)
     with torch.inference_mode():
-        spikes, mem = kernels.sequence(*given[:4], output_mem=False)
+        spikes, mem = run(*given[:4], output_mem=False)
     assert torch.equal(spikes, reference.sequence(*given[:4], output_mem=False)[0])
     assert mem.shape == (2,)
 
@@ -464,15 +465,13 @@ def test_the_public_function_takes_it() -> None:
 def test_what_cannot_run_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     ones = Coefficients(*torch.ones(5, 2, dtype=torch.float64, device=DEVICE))
     with pytest.raises(ValueError, match=r"takes x in float32, bfloat16, float16; got torch\.float64"):
-        kernels.sequence(
-            torch.zeros(2, 3, dtype=torch.float64, device=DEVICE), None, ones, Rule(), output_mem=False
-        )
+        run(torch.zeros(2, 3, dtype=torch.float64, device=DEVICE), None, ones, Rule(), output_mem=False)
     monkeypatch.setattr(kernels, "missing", kernels.missing.__wrapped__)
     monkeypatch.setattr(triton.knobs.runtime, "interpret", False)
-    with pytest.raises(RuntimeError, match="impl='triton' cannot run here: it misses a GPU: x is on 'cpu'"):
+    with pytest.raises(RuntimeError, match="impl='triton' needs a CUDA tensor; x is on 'cpu'"):
         adaptive_leaky(torch.zeros(2, 3), 0.9, impl="triton")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(RuntimeError, match="it misses the package triton"):
+    with pytest.raises(RuntimeError, match="impl='triton' needs the package triton"):
         adaptive_leaky(torch.zeros(2, 3), 0.9, impl="triton")
 
 
@@ -545,5 +544,5 @@ def test_one_kernel_for_any_number_of_steps() -> None:
 @cuda
 def test_gradients_are_deterministic_on_a_gpu() -> None:
     given = case(torch.randn(8, 64, 64, 16, 16, device=DEVICE), (64, 1, 1))
-    first, second = results(kernels.sequence, given), results(kernels.sequence, given)
+    first, second = results(run, given), results(run, given)
     assert all(torch.equal(value, second[name]) for name, value in first.items())

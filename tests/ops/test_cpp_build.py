@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from snntorch_asnn.ops import adaptive_leaky
-from snntorch_asnn.ops._adaptive_leaky import engine as dispatch
+from snntorch_asnn.ops._adaptive_leaky import engine
 from snntorch_asnn.ops._adaptive_leaky.cpp import kernels as cpp_kernels
 from snntorch_asnn.ops._cpp import build as cpp_build
 
@@ -172,7 +172,7 @@ def no_backward_kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             raise cpp_build.BuildError("a compiler that is still there")
         return build(source, *macros)
 
-    cached = cpp_kernels._backward_kernel, cpp_kernels.lack, dispatch._warn_of_the_reference
+    cached = cpp_kernels._backward_kernel, cpp_kernels.lack, engine._warn_of_the_reference
     for function in cached:
         function.cache_clear()
     monkeypatch.setattr(cpp_build, "library", refuse)
@@ -182,7 +182,7 @@ def no_backward_kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def learned(*what: str) -> dict[str, Any]:
-    x = torch.linspace(-1, 3, 4 * dispatch.SMALL).view(4, -1)
+    x = torch.linspace(-1, 3, 4 * engine.LEAST_TO_COMPILE_FOR).view(4, -1)
     beta, gain = torch.full((4,), 0.9), torch.ones(4)
     named = {"x": x, "beta": beta, "gain": gain}
     for name in what:
@@ -194,7 +194,7 @@ def learned(*what: str) -> dict[str, Any]:
 @pytest.mark.parametrize("what", [("x",), ("beta",), ("x", "beta", "gain")])
 def test_auto_runs_the_reference_where_the_backward_kernel_is_missing(what: tuple[str, ...]) -> None:
     arguments = learned(*what)
-    with pytest.warns(UserWarning, match="this machine misses a compiler that is still there"):
+    with pytest.warns(UserWarning, match="needs a compiler that is still there"):
         spikes, _ = adaptive_leaky(**arguments)
     spikes.sum().backward()
     wanted, _ = adaptive_leaky(**(again := learned(*what)), impl="reference")
@@ -207,7 +207,7 @@ def test_auto_runs_the_reference_where_the_backward_kernel_is_missing(what: tupl
 @pytest.mark.usefixtures("no_backward_kernel")
 @pytest.mark.parametrize("what", [("x",), ("beta",)])
 def test_cpp_says_so_before_the_forward_pass(what: tuple[str, ...]) -> None:
-    with pytest.raises(RuntimeError, match="impl='cpp' cannot run here: it misses a compiler that is still"):
+    with pytest.raises(RuntimeError, match="impl='cpp' needs a compiler that is still there"):
         adaptive_leaky(**learned(*what), impl="cpp")
 
 
@@ -245,14 +245,12 @@ def test_the_kernel_that_is_built_first_is_the_one_that_runs(
     monkeypatch.setattr(cpp_kernels, "lack", lambda *key: asked.append(key))
     monkeypatch.setattr(cpp_kernels, "forward", lambda *given: None)
 
-    def backward(
-        view: Any, x: Tensor, mem: Any, of: Any, rule: str, shape: Any, incoming: Any, *more: Any
-    ) -> Tensor:
-        asked.append((x.dtype, of.beta.dtype, rule, of.shift is not None, more[0]))
-        return x.new_zeros(more[0].bit_count(), view.steps, view.features)
+    def backward(view: Any, x: Tensor, mem: Any, of: Any, key: str, incoming: Any, *more: Any) -> Tensor:
+        asked.append((x.dtype, of[0].dtype, key, len(of) == 6, more[0]))
+        return x.new_zeros(sum(more[0]), view.steps, view.features)
 
     monkeypatch.setattr(cpp_kernels, "backward", backward)
     coefficients = Coefficients(*named, None)
-    spikes, _ = dispatch.run(x, None, coefficients, rule, output_mem=False, impl="cpp", affine=given)
+    spikes, _ = engine.run(x, None, coefficients, rule, output_mem=False, impl="cpp", affine=given)
     spikes.sum().backward()
     assert asked == [asked[0]] * 2

@@ -17,7 +17,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
 
 import snntorch_asnn
-from snntorch_asnn.ops._adaptive_leaky import engine as dispatch
+from snntorch_asnn.ops._adaptive_leaky import engine
 from snntorch_asnn.ops._adaptive_leaky.cpp import kernels as cpp_kernels
 from snntorch_asnn.ops._batch_moments import moments as batch_moments
 from snntorch_asnn.ops._cpp import build as cpp_build
@@ -48,7 +48,7 @@ _CACHED = (
     cpp_kernels._forward_kernel,
     cpp_kernels._backward_kernel,
     batch_moments._kernels,
-    dispatch._warn_of_the_reference,
+    engine._warn_of_the_reference,
 )
 """What remembers whether there is a compiler."""
 

@@ -31,6 +31,11 @@ class Coefficients(NamedTuple):
         """Shape of one step's coefficients, which broadcasts against the last dimensions of the input."""
         return self.beta.shape[1:]
 
+    @property
+    def given(self) -> tuple[Tensor, ...]:
+        """Those that there are, as operators take them: all, or all but the shift."""
+        return self[:5] if self.shift is None else self  # type: ignore[return-value]
+
     def of_step(self, t: int) -> Coefficients:
         """The coefficients of one step, ``[*feature_shape]``."""
         return self.map(lambda c: c[t])

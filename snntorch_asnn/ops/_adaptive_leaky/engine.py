@@ -1,33 +1,38 @@
-"""Which implementation runs a sequence."""
+"""The table of implementations, and which of them runs a sequence."""
 
 from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from snntorch_asnn._torch import leave_in_graph
-from snntorch_asnn.ops._adaptive_leaky import inductor as compiled
-from snntorch_asnn.ops._adaptive_leaky import reference
+from snntorch_asnn._torch import is_exporting, leave_in_graph, transforms_active
+from snntorch_asnn.ops._adaptive_leaky import inductor, reference
 from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops._adaptive_leaky.cpp import implementation as cpp
+from snntorch_asnn.ops._adaptive_leaky.implementation import Implementation, Unavailable
 from snntorch_asnn.ops._adaptive_leaky.rule import Rule
 from snntorch_asnn.ops._adaptive_leaky.triton import implementation as triton
 
-__all__ = ["Impl", "choose", "run", "run_step", "takes_steps"]
+__all__ = ["IMPLEMENTATIONS", "Impl", "choose", "run", "run_step", "takes_steps"]
 
-Impl = Literal["auto", "reference", "compile", "cpp", "triton"]
-Runnable = Literal["reference", "compile", "cpp", "triton"]
+IMPLEMENTATIONS: tuple[Implementation, ...] = (triton, cpp, inductor, reference)
+"""``impl="auto"`` takes the first that covers an input, or else the reference."""
 
-SMALL = 1 << 14
+Impl = Literal["auto", "triton", "cpp", "compile", "reference"]
+
+LEAST_TO_COMPILE_FOR = 1 << 14
 """Elements of a sequence on a CPU below which ``impl="auto"`` does not ask for anything to be compiled."""
 
-SHORT, FEW = 1 << 17, 4
-"""Elements and steps below which a surrounding graph fuses loops into its own kernels, on a CPU: calling a
-kernel from it takes longer than the neuron. With the steps grows the time that it takes to compile."""
+GRAPH_FUSES_ELEMENTS, GRAPH_FUSES_STEPS = 1 << 17, 4
+"""Below so many elements and up to so many steps, a surrounding graph fuses loops into its own kernels, on a
+CPU: calling a kernel from it takes longer than the neuron. Compile time grows with the steps."""
+
+_BY_NAME = {implementation.name: implementation for implementation in IMPLEMENTATIONS}
 
 
 def run(
@@ -50,33 +55,32 @@ def run(
     """
     chosen = choose(impl, x, rule)
     mem = None if mem is None else mem.to(coefficients.beta.dtype)
-    if not torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not triton.is_real(x):
+        coefficients = coefficients if affine is None else coefficients.after(*affine)
+        if chosen.in_graph is None:
+            return chosen.sequence(x, mem, coefficients, rule, output_mem=output_mem)
+        given = coefficients.given
+        tensors = (x, *given) if mem is None else (x, mem, *given)
+        needs_grad = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+        keeps = output_mem, keep_mem, keep_spikes, needs_grad
+        return _in_graph(x, mem, list(given), rule.key, *keeps, chosen.name, impl == "auto")
+    try:
         # Kernels read the memory, where a lazy negation (of an imaginary part, say) has not happened yet.
-        x, mem = x.resolve_neg(), None if mem is None else mem.resolve_neg()
-    if chosen == "cpp" and not torch.compiler.is_compiling():
-        lack = cpp.lack(x, mem, coefficients, rule, affine)
-        if lack is None:
-            return cpp.sequence(x, mem, coefficients, rule, output_mem=output_mem, affine=affine)
-        chosen = _instead_of_cpp(impl, lack)
-    if chosen == "triton":
-        strict = impl == "triton"
-        return triton.sequence(
-            x,
-            mem,
+        return chosen.sequence(
+            x.resolve_neg(),
+            None if mem is None else mem.resolve_neg(),
             coefficients,
             rule,
             output_mem=output_mem,
             keep_mem=keep_mem,
             keep_spikes=keep_spikes,
-            strict=strict,
             affine=affine,
         )
-    coefficients = coefficients if affine is None else coefficients.after(*affine)
-    if chosen == "reference":
-        return reference.sequence(x, mem, coefficients, rule, output_mem=output_mem)
-    if torch.compiler.is_compiling():
-        return _in_graph(x, mem, *coefficients, compiled.rule_key(rule), output_mem, impl)
-    return compiled.sequence(x, mem, coefficients, rule, output_mem=output_mem)
+    except Unavailable as error:
+        if impl != "auto":
+            raise RuntimeError(f"impl={impl!r} {error}") from None
+        _warn_of_the_reference(str(error))
+    return reference.sequence(x, mem, coefficients, rule, output_mem=output_mem, affine=affine)
 
 
 def takes_steps(impl: Impl, x: Tensor, rule: Rule) -> bool:
@@ -84,9 +88,9 @@ def takes_steps(impl: Impl, x: Tensor, rule: Rule) -> bool:
 
     On a GPU that chain is a dozen launches. A graph fuses it with its neighbours.
     """
-    if impl not in ("auto", "triton") or not triton.takes(x) or torch.compiler.is_compiling():
+    if impl not in ("auto", "triton") or not triton.covers(x) or torch.compiler.is_compiling():
         return False
-    return _fastest(x, rule) == "triton"
+    return _fastest(x, rule) is triton
 
 
 def run_step(
@@ -104,81 +108,59 @@ def run_step(
     return spikes[0], mem
 
 
-def choose(impl: Impl, x: Tensor, rule: Rule) -> Runnable:
+def choose(impl: Impl, x: Tensor, rule: Rule) -> Implementation:
     """The implementation that runs: the one asked for, or the fastest that can.
 
     Raises:
-        ValueError: if ``impl`` is unknown or does not cover the neuron's options.
+        ValueError: if ``impl`` is unknown, or covers neither the neuron's options nor the dtype of ``x``.
         RuntimeError: if the implementation asked for cannot run on this machine.
     """
-    if impl == "reference":
-        return "reference"
     if impl == "auto":
         return _fastest(x, rule)
-    if impl not in get_args(Impl):
+    if impl not in _BY_NAME:
         raise ValueError(f"impl must be one of {', '.join(map(repr, get_args(Impl)))}; got {impl!r}")
+    chosen = _BY_NAME[impl]
+    if chosen is reference:
+        return chosen
     if not rule.is_fusable:
         raise ValueError(
             f"impl={impl!r} needs spike_grad from snntorch_asnn.surrogate, and neither inhibition nor "
             "state_quant; use impl='auto' or 'reference'"
         )
-    if impl == "cpp" and not cpp.covers(x):
-        raise ValueError(
-            f"impl='cpp' takes float32, float64 and bfloat16 tensors on the CPU; got {x.dtype} on {x.device}"
-        )
+    if chosen.dtypes is not None and x.dtype not in chosen.dtypes:
+        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in chosen.dtypes)
+        raise ValueError(f"impl={impl!r} takes x in {names}; got {x.dtype}; use 'auto' or 'reference'")
     if not torch.compiler.is_compiling():
-        if lack := _missing(impl, x):
-            raise RuntimeError(f"impl={impl!r} cannot run here: it misses {lack}")
-        if _under_transform():
+        if lack := chosen.missing(x.device.type):
+            raise RuntimeError(f"impl={impl!r} needs {lack}")
+        if transforms_active():
             raise RuntimeError(f"impl={impl!r} does not run under torch.func transforms; use 'auto'")
-    return impl
+    return chosen
 
 
-def _missing(impl: Runnable, x: Tensor) -> str | None:
-    if impl == "cpp":
-        return cpp.missing()
-    return triton.missing(x.device.type) if impl == "triton" else compiled.missing(x.device.type)
-
-
-def _fastest(x: Tensor, rule: Rule) -> Runnable:
-    if not rule.is_fusable or x.numel() == 0 or x.is_meta:
-        return "reference"
-    on_gpu = triton.takes(x)
+def _fastest(x: Tensor, rule: Rule) -> Implementation:
+    if not rule.key or x.numel() == 0 or x.is_meta:
+        return reference
+    for first in IMPLEMENTATIONS:
+        if first.covers(x):
+            break
     if torch.compiler.is_compiling():
-        return "triton" if on_gpu else "compile"
+        return first
     # On a GPU launches count, not elements.
-    if (x.numel() < SMALL and not on_gpu) or _under_transform():
-        return "reference"
-    candidates: list[Runnable] = ["compile"]
-    if on_gpu:
-        candidates = ["triton", "compile"]
-    elif cpp.covers(x):
-        candidates = ["cpp"]
-    lacks = {impl: _missing(impl, x) for impl in candidates}
-    able = next((impl for impl, lack in lacks.items() if lack is None), None)
-    if able is None:
-        _warn_of_the_reference(str(lacks[candidates[-1]]))
-    return able or "reference"
-
-
-def _instead_of_cpp(impl: Impl, lack: str) -> Runnable:
-    """What runs where a kernel cannot be built; asked for by name, that is an error."""
-    if impl == "cpp":
-        raise RuntimeError(f"impl='cpp' cannot run here: it misses {lack}")
-    _warn_of_the_reference(lack)
-    return "reference"
+    if (x.numel() < LEAST_TO_COMPILE_FOR and first is not triton) or transforms_active():
+        return reference
+    lack = first.missing(x.device.type)
+    if lack is None:
+        return first
+    _warn_of_the_reference(f"needs {lack}")
+    return reference
 
 
 @functools.cache
-def _warn_of_the_reference(lack: str) -> None:
+def _warn_of_the_reference(reason: str) -> None:
     warnings.warn(
-        f"adaptive neurons run as slow reference loops, because this machine misses {lack}",
-        stacklevel=2,
+        f"adaptive neurons run as slow reference loops: their fast implementation {reason}", stacklevel=2
     )
-
-
-def _under_transform() -> bool:
-    return bool(torch._C._are_functorch_transforms_active())
 
 
 # Dynamo can ask neither whether a transform is active nor for a compiler; within its graph this function can.
@@ -186,27 +168,29 @@ def _under_transform() -> bool:
 def _in_graph(
     x: Tensor,
     mem: Tensor | None,
-    beta: Tensor,
-    gain: Tensor,
-    threshold: Tensor,
-    previous_threshold: Tensor,
-    scale: Tensor,
-    shift: Tensor | None,
-    key: compiled.RuleKey,
+    coefficients: Sequence[Tensor],
+    key: str,
     output_mem: bool,
-    impl: Impl,
+    keep_mem: bool,
+    keep_spikes: bool,
+    needs_grad: bool,
+    name: str,
+    is_auto: bool,
 ) -> tuple[Tensor, Tensor]:
-    coefficients = Coefficients(beta, gain, threshold, previous_threshold, scale, shift)
-    lack: str | None
-    if not cpp.covers(x):
-        lack = "a CPU"
-    # An exported program is to run where this package is not, and a transform has to see the arithmetic.
-    elif torch.compiler.is_exporting() or _under_transform():
-        lack = "a program that is neither exported nor under torch.func"
-    else:
-        lack = cpp.missing() or cpp.lack(x, mem, coefficients, compiled.rule_of(key))
-    if impl == "cpp" and lack:
-        raise RuntimeError(f"impl='cpp' cannot run here: it misses {lack}")
-    if impl == "compile" or lack or (impl == "auto" and x.shape[0] <= FEW and x.numel() < SHORT):
-        return compiled.sequence_in_graph(x, mem, coefficients, key, output_mem)
-    return cpp.sequence(x, mem, coefficients, compiled.rule_of(key), output_mem=output_mem)
+    chosen = _BY_NAME[name]
+    is_brief = x.shape[0] <= GRAPH_FUSES_STEPS and x.numel() < GRAPH_FUSES_ELEMENTS
+    # An exported program is to run where this package is not.
+    leaves_it = is_auto and (is_exporting() or (chosen is cpp and is_brief))
+    runs = inductor.in_graph if leaves_it or chosen.in_graph is None else chosen.in_graph
+    options = {
+        "output_mem": output_mem,
+        "keep_mem": keep_mem,
+        "keep_spikes": keep_spikes,
+        "needs_grad": needs_grad,
+    }
+    try:
+        return runs(x, mem, coefficients, key, **options)
+    except Unavailable as error:
+        if not is_auto:
+            raise RuntimeError(f"impl={name!r} {error}") from None
+    return inductor.in_graph(x, mem, coefficients, key, **options)

@@ -11,25 +11,40 @@ import functools
 import os
 import shutil
 import types
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from snntorch_asnn.ops._adaptive_leaky.adjoint import Moment, advance, retreat
+from snntorch_asnn.ops._adaptive_leaky.autograd import (
+    Affine,
+    Gradients,
+    Options,
+    by_coefficient,
+    gradients,
+    once,
+    run_fused,
+    save,
+    through_affine,
+)
 from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients
-from snntorch_asnn.ops._adaptive_leaky.layout import fold
-from snntorch_asnn.ops._adaptive_leaky.rule import ResetMechanism, Rule
-from snntorch_asnn.ops._first_derivative import first_derivative_only
-from snntorch_asnn.surrogate import Surrogate, of_constants
+from snntorch_asnn.ops._adaptive_leaky.layout import Folding, fold
+from snntorch_asnn.ops._adaptive_leaky.rule import Rule, rule_of
 
-__all__ = ["CHUNK", "RuleKey", "missing", "rule_key", "rule_of", "sequence", "sequence_in_graph"]
+__all__ = ["CHUNK", "covers", "dtypes", "in_graph", "missing", "name", "sequence"]
+
+name = "compile"
+dtypes = None
 
 CHUNK = 16
 """Most time steps in one compiled loop. A longer sequence keeps the membrane at every chunk's start."""
 
-RuleKey = tuple[ResetMechanism, bool, bool, bool | None, str]
+
+def covers(x: Tensor) -> bool:
+    """Whether loops can be made for such tensors: for all."""
+    return True
 
 
 @functools.cache
@@ -48,128 +63,187 @@ def missing(device_type: str) -> str | None:
 
 
 def sequence(
-    x: Tensor, mem: Tensor | None, coefficients: Coefficients, rule: Rule, *, output_mem: bool
+    x: Tensor,
+    mem: Tensor | None,
+    coefficients: Coefficients,
+    rule: Rule,
+    *,
+    output_mem: bool,
+    keep_mem: bool = True,
+    keep_spikes: bool = True,
+    affine: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """As :func:`..reference.sequence`, for a rule that is fusable."""
-    folding = fold(x, coefficients.feature_shape)
-    spikes, mem_out, *_ = _Sequence.apply(
-        folding.sequence(x),
-        None if mem is None else folding.state(mem),
-        *folding.coefficients(coefficients),
-        rule_key(rule),
-        output_mem,
-        True,
-    )
-    unfold = folding.unfold if output_mem else folding.unfold_state
-    return folding.unfold(spikes), unfold(mem_out)
+    """See :class:`~.implementation.Implementation`; nothing is left out of the results."""
+    options = Options(rule.key, output_mem, True, True, torch.is_grad_enabled())
+    return run_fused(_Loops(), x, mem, coefficients, affine, options)
 
 
-def rule_key(rule: Rule) -> RuleKey:
-    """A fusable rule as constants that a graph can hold."""
-    surrogate = rule.spike_grad
-    assert isinstance(surrogate, Surrogate)
-    return (
-        rule.reset_mechanism,
-        rule.reset_delay,
-        rule.exact_reset,
-        rule.detach_reset,
-        surrogate.constants,
-    )
-
-
-def rule_of(key: RuleKey) -> Rule:
-    """The rule that :func:`rule_key` made constants of."""
-    mechanism, delay, exact, detach, constants = key
-    return Rule(of_constants(constants), mechanism, delay, exact, detach)
-
-
-def sequence_in_graph(
-    x: Tensor, mem: Tensor | None, coefficients: Coefficients, key: RuleKey, output_mem: bool
+def in_graph(
+    x: Tensor,
+    mem: Tensor | None,
+    coefficients: Sequence[Tensor],
+    key: str,
+    *,
+    output_mem: bool,
+    keep_mem: bool = True,
+    keep_spikes: bool = True,
+    needs_grad: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """:func:`sequence` for a surrounding compiler, which fuses the loops itself in whatever memory format.
+    """The loops for a surrounding compiler, which fuses them itself in whatever memory format.
 
     Only for functions that stay in the graph: Dynamo's own tracing of an autograd.Function loses its
-    backward under torch.func.grad (see :func:`~snntorch_asnn.surrogate.leave_in_graph`).
+    backward under torch.func.grad (see :func:`~snntorch_asnn._torch.leave_in_graph`).
     """
-    spikes, mem_out, *_ = _Sequence.apply(x, mem, *coefficients, key, output_mem, False)
+    spikes, mem_out, *_ = _InGraph.apply(key, output_mem, x, mem, *coefficients)
     return spikes, mem_out
 
 
-class _Sequence(torch.autograd.Function):
-    """Saves the input, the parameters and the membrane at the start of each chunk; nothing else."""
+class _Loops:
+    """The loops compiled here and now, over ``[T, B, C, M]``; kept are the membranes at chunks' starts."""
+
+    tells_worth = False
+
+    def forward(
+        self,
+        x: Tensor,
+        mem: Tensor | None,
+        own: Coefficients,
+        affine: Affine,
+        options: Options,
+        wants: tuple[bool, ...] | None,
+    ) -> tuple[Tensor, Tensor, tuple[Tensor | None, ...], Any]:
+        whole = own if affine is None else own.after(*affine)
+        folding = fold(x, whole.feature_shape)
+        folded = _folded(folding, x, mem, whole)
+        spikes, mem_out, *starts = _forward_loops(*folded, options.key, options.output_mem, compile_here=True)
+        unfold = folding.unfold if options.output_mem else folding.unfold_state
+        return folding.unfold(spikes), unfold(mem_out), tuple(starts), (folding, options)
+
+    def backward(
+        self,
+        x: Tensor,
+        mem: Tensor | None,
+        own: Coefficients,
+        affine: Affine,
+        kept: Sequence[Tensor | None],
+        known: Any,
+        incoming: tuple[Tensor | None, Tensor | None],
+        wants: tuple[bool, ...],
+    ) -> tuple[Tensor | None, Tensor | None, Gradients, Tensor | None, Tensor | None]:
+        folding, options = known
+        whole = own if affine is None else own.after(*affine)
+        grad_spikes, grad_mem = incoming
+        if grad_spikes is not None:
+            grad_spikes = folding.sequence(grad_spikes)
+        if grad_mem is not None:
+            grad_mem = folding.sequence(grad_mem) if options.output_mem else folding.state(grad_mem)
+        folded = _folded(folding, x, mem, whole)
+        constants = options.key, options.output_mem, wants
+        grad_x, grad_start, rows = _backward_loops(
+            *folded, kept, grad_spikes, grad_mem, *constants, compile_here=True
+        )
+        features = whole.feature_shape
+        rows = (folding.unfold_parameter_gradient(row.squeeze(-1), features) for row in rows)
+        of = by_coefficient(rows, wants[2:])
+        start = folding.unfold_state(grad_start) if wants[1] else None
+        if affine is None:
+            return folding.unfold(grad_x), start, of, None, None
+        return folding.unfold(grad_x), start, *through_affine(of, own, affine)
+
+
+def _folded(
+    folding: Folding, x: Tensor, mem: Tensor | None, whole: Coefficients
+) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+    state = None if mem is None else folding.state(mem)
+    return folding.sequence(x), state, [folding.parameter(c) for c in whole.given]
+
+
+class _InGraph(torch.autograd.Function):
+    """The loops as operations of a graph, also under the transforms of :mod:`torch.func`."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(
-        x: Tensor,
-        mem: Tensor | None,
-        beta: Tensor,
-        gain: Tensor,
-        threshold: Tensor,
-        previous_threshold: Tensor,
-        scale: Tensor,
-        shift: Tensor | None,
-        key: RuleKey,
-        output_mem: bool,
-        compile_here: bool,
+        key: str, output_mem: bool, x: Tensor, mem: Tensor | None, *coefficients: Tensor
     ) -> tuple[Tensor, ...]:
-        coefficients = (beta, gain, threshold, previous_threshold, scale, shift)
-        mem = _bare(mem)
-        spikes: list[Tensor] = []
-        membranes: list[Tensor] = []
-        starts: list[Tensor] = []
-        for chunk in _chunks(x.shape[0]):
-            if spikes and mem is not None:
-                starts.append(mem)
-            arguments = (_part(x, chunk), mem, *(_part(c, chunk) for c in coefficients))
-            variant = _variant(arguments) if compile_here else None
-            spikes_chunk, mem_chunk = _loop(_forward, key, output_mem, variant)(*arguments)
-            spikes.append(spikes_chunk)
-            membranes.append(mem_chunk)
-            mem = mem_chunk[-1] if output_mem else mem_chunk
-        assert mem is not None
-        return _joined(spikes), _joined(membranes) if output_mem else mem, *starts
+        return _forward_loops(x, mem, coefficients, key, output_mem, compile_here=False)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        x, mem, *coefficients, ctx.key, ctx.output_mem, ctx.compile_here = inputs
-        _, _, *starts = output
-        ctx.mark_non_differentiable(*starts)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, mem, *coefficients, *starts)
+        key, output_mem, x, mem, *coefficients = inputs
+        save(ctx, (x, mem, coefficients, key, output_mem), output)
+        ctx.mark_non_differentiable(*output[2:])
 
     @staticmethod
-    @first_derivative_only("impl='compile'", "impl='reference'")
+    @once
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Any, ...]:
-        grad_spikes, grad_mem, *_ = grad_outputs
-        x, start, *rest = ctx.saved_tensors
-        count = len(Coefficients._fields)
-        coefficients, starts = rest[:count], [start, *rest[count:]]
-        wanted = tuple(ctx.needs_input_grad[2 : 2 + count])
-        grad_last, grad_trace = (None, grad_mem) if ctx.output_mem else (grad_mem, None)
-        by_chunk: list[list[Tensor]] = []
-        for chunk, start in reversed(list(zip(_chunks(x.shape[0]), starts, strict=True))):
-            carries = chunk.start > 0 or ctx.needs_input_grad[1]
-            arguments = (
-                _part(x, chunk),
-                _bare(start),
-                *(_part(c, chunk) for c in coefficients),
-                _part(grad_spikes, chunk),
-                _part(grad_trace, chunk),
-                _bare(grad_last),
-            )
-            variant = _variant(arguments) if ctx.compile_here else None
-            grad_last, *grads = _loop(_backward, ctx.key, (carries, wanted), variant)(*arguments)
-            by_chunk.append(grads)
-        grad_x, *grads = (_joined(list(pieces)) for pieces in zip(*reversed(by_chunk), strict=True))
-        remaining = iter(grads)
-        return (
-            grad_x,
-            grad_last,
-            *(next(remaining) if want else None for want in wanted),
-            *(None, None, None),
+        _, _, needs_x, needs_mem, *needs = ctx.needs_input_grad
+        backward = functools.partial(_backward_loops, compile_here=False)
+        grad_x, grad_mem, of = gradients(backward, ctx, (needs_x, needs_mem, needs), *grad_outputs[:2])
+        return None, None, grad_x, grad_mem, *of
+
+
+def _forward_loops(
+    x: Tensor,
+    mem: Tensor | None,
+    coefficients: Sequence[Tensor],
+    key: str,
+    output_mem: bool,
+    *,
+    compile_here: bool,
+) -> tuple[Tensor, ...]:
+    """Spikes, membrane, and the membrane at the start of each chunk but the first."""
+    mem = _bare(mem)
+    spikes: list[Tensor] = []
+    membranes: list[Tensor] = []
+    starts: list[Tensor] = []
+    for chunk in _chunks(x.shape[0]):
+        if spikes and mem is not None:
+            starts.append(mem)
+        arguments = (_part(x, chunk), mem, *(_part(c, chunk) for c in coefficients))
+        variant = _variant(arguments) if compile_here else None
+        spikes_chunk, mem_chunk = _loop(_forward, key, output_mem, variant)(*arguments)
+        spikes.append(spikes_chunk)
+        membranes.append(mem_chunk)
+        mem = mem_chunk[-1] if output_mem else mem_chunk
+    assert mem is not None
+    return _joined(spikes), _joined(membranes) if output_mem else mem, *starts
+
+
+def _backward_loops(
+    x: Tensor,
+    mem: Tensor | None,
+    coefficients: Sequence[Tensor],
+    starts: Sequence[Tensor | None],
+    grad_spikes: Tensor | None,
+    grad_mem: Tensor | None,
+    key: str,
+    output_mem: bool,
+    wants: Sequence[bool],
+    *,
+    compile_here: bool,
+) -> tuple[Tensor, Tensor, Iterable[Tensor]]:
+    """Gradients of input and first membrane, and ``[T, *features]`` of each coefficient that is wanted."""
+    _, wants_mem, *wanted = wants
+    grad_last, grad_trace = (None, grad_mem) if output_mem else (grad_mem, None)
+    by_chunk: list[list[Tensor]] = []
+    for chunk, start in reversed(list(zip(_chunks(x.shape[0]), (mem, *starts), strict=True))):
+        carries = chunk.start > 0 or wants_mem
+        arguments = (
+            _part(x, chunk),
+            _bare(start),
+            *(_part(c, chunk) for c in coefficients),
+            _part(grad_spikes, chunk),
+            _part(grad_trace, chunk),
+            _bare(grad_last),
         )
+        variant = _variant(arguments) if compile_here else None
+        option = carries, tuple(wanted[: len(coefficients)])
+        grad_last, *grads = _loop(_backward, key, option, variant)(*arguments)
+        by_chunk.append(grads)
+    grad_x, *grads = (_joined(list(pieces)) for pieces in zip(*reversed(by_chunk), strict=True))
+    return grad_x, cast(Tensor, grad_last), grads
 
 
 def _chunks(num_steps: int) -> Iterator[slice]:
@@ -242,13 +316,13 @@ def _backward(
                         grad.current,
                     ),
                     wanted,
-                    strict=True,
+                    strict=False,  # a shift may be left out
                 )
                 if want
             ]
         )
-    by_coefficient = (torch.stack(steps[::-1]) for steps in zip(*grads, strict=True))
-    return grad_mem if carries else None, torch.stack(grads_x[::-1]), *by_coefficient
+    rows = (torch.stack(steps[::-1]) for steps in zip(*grads, strict=True))
+    return grad_mem if carries else None, torch.stack(grads_x[::-1]), *rows
 
 
 Variant = tuple[Any, ...]
@@ -263,9 +337,7 @@ def _variant(tensors: Sequence[Tensor | None]) -> Variant:
 
 
 @functools.cache
-def _loop(
-    function: Callable[..., Any], key: RuleKey, option: Any, variant: Variant | None
-) -> Callable[..., Any]:
+def _loop(function: Callable[..., Any], key: str, option: Any, variant: Variant | None) -> Callable[..., Any]:
     """``function`` for one rule and option; compiled apart from every other variant, unless that is None."""
     rule = rule_of(key)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Size, Tensor
 
@@ -28,10 +28,11 @@ class Folding:
     expanded_features: tuple[int, ...]
     folded: tuple[int, int, int]
 
-    @property
-    def is_in_order(self) -> bool:
-        """Whether dimensions lie in memory as they are numbered."""
-        return self.order == tuple(range(len(self.order)))
+    is_in_order: bool = field(init=False)
+    """Whether dimensions lie in memory as they are numbered."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_in_order", self.order == tuple(range(len(self.order))))
 
     def sequence(self, x: Tensor) -> Tensor:
         """``[T, ...]`` to ``[T, B, C, M]``; a view wherever ``x`` is dense."""

@@ -20,7 +20,33 @@ from torch import Tensor
 from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops._adaptive_leaky.rule import Rule
 
-__all__ = ["exact_step", "late_reset", "previous_spikes", "sequence", "settle", "step"]
+__all__ = [
+    "covers",
+    "dtypes",
+    "exact_step",
+    "in_graph",
+    "late_reset",
+    "missing",
+    "name",
+    "previous_spikes",
+    "sequence",
+    "settle",
+    "step",
+]
+
+name = "reference"
+dtypes = None
+in_graph = None
+
+
+def covers(x: Tensor) -> bool:
+    """Whether it takes tensors such as ``x``: it takes all."""
+    return True
+
+
+def missing(device_type: str) -> str | None:
+    """What it needs and this machine lacks: nothing."""
+    return None
 
 
 def step(
@@ -106,12 +132,21 @@ def _fire(mem: Tensor, threshold: Tensor, scale: Tensor, rule: Rule) -> Tensor:
 
 
 def sequence(
-    x: Tensor, mem: Tensor | None, coefficients: Coefficients, rule: Rule, *, output_mem: bool
+    x: Tensor,
+    mem: Tensor | None,
+    coefficients: Coefficients,
+    rule: Rule,
+    *,
+    output_mem: bool,
+    keep_mem: bool = True,
+    keep_spikes: bool = True,
+    affine: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """All steps of ``x`` ``[T, B, ...]``; spikes come back in ``x``'s dtype.
 
     The second result is the membrane after the last step ``[B, ...]``, or after every step ``[T, B, ...]``.
     """
+    coefficients = coefficients if affine is None else coefficients.after(*affine)
     state_dtype = coefficients.beta.dtype
     mem = torch.zeros_like(x[0], dtype=state_dtype) if mem is None else mem
     spikes: list[Tensor] = []

@@ -5,24 +5,24 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 from torch import Tensor
 
-from snntorch_asnn.surrogate import Surrogate, atan
+from snntorch_asnn.surrogate import Surrogate, atan, of_constants
 
-__all__ = ["ResetMechanism", "Rule", "RuleOptions", "SpikeFunction"]
+__all__ = ["Reset", "ResetMechanism", "Rule", "RuleOptions", "SpikeFunction", "options_of", "rule_of"]
 
 ResetMechanism = Literal["subtract", "zero", "none"]
+Reset = Literal["delayed", "exact", "immediate"]
 SpikeFunction = Callable[[Tensor], Tensor]
 
 
 class RuleOptions(NamedTuple):
-    """A rule that is fusable, as the constants that kernels are built for."""
+    """A rule that fused implementations cover, as the constants that kernels are built for."""
 
     mechanism: str
     reset: str
-    """``"delayed"``, ``"exact"`` or ``"immediate"``."""
     cuts_previous_reset: bool
     cuts_current_reset: bool
     surrogate: str
@@ -58,6 +58,8 @@ class Rule:
     detach_reset: bool | None = None
     inhibition: bool = False
     state_quant: Callable[[Tensor], Tensor] | None = None
+    key: str = field(init=False, compare=False, repr=False)
+    """The rule as text, which operators and graphs take as one constant; empty unless it is fusable."""
 
     def __post_init__(self) -> None:
         if not callable(self.spike_grad):
@@ -75,6 +77,16 @@ class Rule:
             raise TypeError(f"state_quant must be callable, False or None; got {self.state_quant!r}")
         if self.exact_reset and self.reset_delay:
             raise ValueError("exact_reset=True needs reset_delay=False: a delayed reset is exact already")
+        key = ""
+        if isinstance(self.spike_grad, Surrogate) and not self.inhibition and self.state_quant is None:
+            cuts = f"{self.cuts_previous_reset} {self.cuts_current_reset}"
+            key = f"{self.reset_mechanism} {self.reset} {cuts} {self.spike_grad.constants}"
+        object.__setattr__(self, "key", key)
+
+    @property
+    def reset(self) -> Reset:
+        """When a spike resets the membrane."""
+        return "delayed" if self.reset_delay else "exact" if self.exact_reset else "immediate"
 
     @property
     def cuts_previous_reset(self) -> bool:
@@ -89,25 +101,31 @@ class Rule:
     @property
     def is_fusable(self) -> bool:
         """Whether the fused implementations cover this rule; the reference covers all."""
-        return isinstance(self.spike_grad, Surrogate) and not self.inhibition and self.state_quant is None
+        return self.key != ""
 
     @functools.cached_property
     def without_reset(self) -> Rule:
         """The same for a state that is never reset, such as a synaptic current."""
         return replace(self, reset_mechanism="none", exact_reset=False)
 
-    @functools.cached_property
-    def options(self) -> RuleOptions:
-        """The rule as the constants of kernels, if it is fusable."""
-        surrogate = self.spike_grad
-        assert isinstance(surrogate, Surrogate)
-        reset = "delayed" if self.reset_delay else "exact" if self.exact_reset else "immediate"
-        return RuleOptions(
-            self.reset_mechanism,
-            reset,
-            self.cuts_previous_reset,
-            self.cuts_current_reset,
-            surrogate.kind,
-            surrogate.shape,
-            surrogate.fires_at_threshold,
-        )
+
+@functools.cache
+def options_of(key: str) -> RuleOptions:
+    """The constants in a :attr:`Rule.key`."""
+    mechanism, reset, cuts_previous, cuts_current, surrogate, shape, fires_at_threshold = key.split()
+    cuts = cuts_previous == "True", cuts_current == "True"
+    return RuleOptions(mechanism, reset, *cuts, surrogate, float(shape), fires_at_threshold == "True")
+
+
+@functools.cache
+def rule_of(key: str) -> Rule:
+    """The rule whose :attr:`Rule.key` this is."""
+    options = options_of(key)
+    detach = options.cuts_current_reset or (None if options.cuts_previous_reset else False)
+    return Rule(
+        of_constants(key.split(maxsplit=4)[4]),
+        cast(ResetMechanism, options.mechanism),
+        options.reset == "delayed",
+        options.reset == "exact",
+        detach,
+    )

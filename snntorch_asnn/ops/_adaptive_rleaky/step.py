@@ -42,7 +42,7 @@ def run_step(
         state = mem.dtype
         return step(x.to(state), lambda: feedback().to(state), mem, rule=rule, **parameters)
     fed = feedback()
-    if fed.shape != x.shape or fed.dtype not in triton.DTYPES:
+    if fed.shape != x.shape or fed.dtype not in triton.dtypes:
         return step(x.to(mem.dtype), lambda: fed.to(mem.dtype), mem, rule=rule, **parameters)
     from snntorch_asnn.ops._adaptive_rleaky.triton import step as triton_recurrent
 

@@ -130,7 +130,7 @@ def _implementation(x: Tensor) -> tuple[Callable[..., tuple[Tensor, Tensor]], Ca
 
 def gpu_kernels(x: Tensor) -> ModuleType | None:
     """The Triton kernels, if they take ``x``. Traced graphs have operators of PyTorch instead."""
-    is_theirs = x.is_cuda and x.dtype in triton.DTYPES and x.numel() and _is_real(x)
+    is_theirs = x.is_cuda and x.dtype in triton.dtypes and x.numel() and _is_real(x)
     if not is_theirs or torch.compiler.is_compiling() or triton.missing("cuda") is not None:
         return None
     from snntorch_asnn.ops._batch_moments.triton import moments as batch_moments_triton

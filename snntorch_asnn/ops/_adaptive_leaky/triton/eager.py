@@ -8,30 +8,36 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Size, Tensor
 
-from snntorch_asnn.ops._adaptive_leaky.affine import back_through_affine
-from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients, summed_to
+from snntorch_asnn.ops._adaptive_leaky.autograd import (
+    Affine,
+    Gradients,
+    Options,
+    by_coefficient,
+    run_fused,
+    through_affine,
+)
+from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops._adaptive_leaky.layout import Folding
-from snntorch_asnn.ops._adaptive_leaky.rule import Rule, RuleOptions
+from snntorch_asnn.ops._adaptive_leaky.rule import Rule, options_of
 from snntorch_asnn.ops._adaptive_leaky.triton.affine import merged_gradients, merged_table
 from snntorch_asnn.ops._adaptive_leaky.triton.kernels import backward_kernel, forward_kernel
 from snntorch_asnn.ops._adaptive_leaky.triton.operators import (
     Incoming,
     backward_launch,
-    by_coefficient,
     dense_samples,
     folding_of,
     forward_launch,
     kept_membranes,
+    sums_by_coefficient,
 )
 from snntorch_asnn.ops._adaptive_leaky.triton.operators import varying as varying_of
-from snntorch_asnn.ops._first_derivative import first_derivative_only
-from snntorch_asnn.ops._spike_origin import Worth
 from snntorch_asnn.ops._triton.launch import Prepared
 
 __all__ = ["View", "sequence", "varying_in"]
@@ -40,7 +46,6 @@ _SHARE = 64
 """The table of coefficients is kept for the backward pass where the input is so many times its size."""
 
 _GAIN, _SHIFT = Coefficients._fields.index("gain"), Coefficients._fields.index("shift")
-_SCALE = 2 + Coefficients._fields.index("scale")
 
 
 def sequence(
@@ -54,15 +59,12 @@ def sequence(
     keep_spikes: bool = True,
     affine: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """As :func:`..reference.sequence`, for a rule that is fusable, outside of graphs and transforms.
+    """See :class:`~..implementation.Implementation`; a result that is not kept is empty.
 
-    With ``affine`` it is that of ``coefficients.after(*affine)``. Without ``keep_spikes`` the first result
-    is empty, without ``keep_mem`` the second.
+    For real tensors, outside of graphs and transforms.
     """
-    factor, offset = affine or (None, None)
-    constants = rule.options, output_mem, keep_mem, keep_spikes, torch.is_grad_enabled()
-    spikes, mem_out = _Sequence.apply(x, mem, *coefficients, factor, offset, *constants)
-    return spikes, mem_out
+    options = Options(rule.key, output_mem, keep_mem, keep_spikes, torch.is_grad_enabled())
+    return run_fused(_KERNELS, x, mem, coefficients, affine, options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,19 +138,19 @@ class View:
             return torch.empty(0, dtype=torch.float32, device=device)
         return self.empty_sequence(torch.float32, device) if output_mem else self.empty_state(device)
 
-    def table(self, coefficients: Coefficients) -> Tensor:
+    def table(self, coefficients: Sequence[Tensor]) -> Tensor:
         """The coefficients ``[T, 5 or 6, C]``, ``C`` left out where it is 1."""
         steps, channels = self.shape[0], self.folding.folded[1]
         if self.features.numel() == channels and self.is_by_channel:
             shape = (steps,) if channels == 1 else (steps, channels)
-            flat = [c if c.shape == shape else c.reshape(shape) for c in coefficients if c is not None]
+            flat = [c if c.shape == shape else c.reshape(shape) for c in coefficients]
             return torch.stack(flat, dim=1)
-        given = [self.folding.parameter(c).squeeze(2) for c in coefficients if c is not None]
+        given = [self.folding.parameter(c).squeeze(2) for c in coefficients]
         return torch.stack(given, dim=1)
 
     def totals(self, sums: Tensor) -> Tensor:
         """Of ``sums`` ``[programs, T, rows, columns]``, the rows' totals ``[rows, T, C]``."""
-        sums = by_coefficient(sums, self.folding)
+        sums = sums_by_coefficient(sums, self.folding)
         _, steps, rows, channels, _ = sums.shape
         totals = sums.new_empty(rows, steps, channels)
         torch.sum(sums, (0, 4), out=totals.transpose(0, 1))
@@ -166,7 +168,7 @@ class View:
 def _forward_of(
     view: View,
     dtype: torch.dtype,
-    rule: RuleOptions,
+    key: str,
     has_mem: bool,
     has_shift: bool,
     varying: int,
@@ -180,7 +182,7 @@ def _forward_of(
         view.folding.folded,
         view.strides,
         dtype.itemsize,
-        rule,
+        options_of(key),
         has_mem=has_mem,
         has_shift=has_shift,
         varying=varying,
@@ -196,7 +198,7 @@ def _forward_of(
 def _backward_of(
     view: View,
     dtype: torch.dtype,
-    rule: RuleOptions,
+    key: str,
     incoming: Incoming,
     wants: tuple[bool, ...],
     has_mem: bool,
@@ -209,7 +211,7 @@ def _backward_of(
         view.folding.folded,
         view.strides,
         dtype.itemsize,
-        rule,
+        options_of(key),
         incoming,
         wants,
         has_mem=has_mem,
@@ -220,101 +222,102 @@ def _backward_of(
     return Prepared(backward_kernel, how), partials
 
 
-class _Sequence(torch.autograd.Function):
-    """One step of autograd, whatever is done to the coefficients before the kernels read them.
+class _Known(NamedTuple):
+    """What the backward pass has to know of the forward pass, but for its tensors."""
 
-    A ``setup_context`` would have PyTorch inspect the signature of ``forward`` at every call.
-    """
+    view: View
+    key: str
+    output_mem: bool
+    varying: int
+    has_shift: bool
 
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        x, mem, *given, factor, offset, rule, output_mem, keep_mem, keep_spikes, grad_enabled = inputs
-        own = Coefficients(*given)
-        features = own.feature_shape if factor is None else own.features_after(factor)
+
+class _Kernels:
+    """The kernels on tensors of any shape and memory format."""
+
+    tells_worth = True
+
+    def forward(
+        self,
+        x: Tensor,
+        mem: Tensor | None,
+        own: Coefficients,
+        affine: Affine,
+        options: Options,
+        wants: tuple[bool, ...] | None,
+    ) -> tuple[Tensor, Tensor, tuple[Tensor | None, ...], Any]:
+        key, output_mem, keep_mem, keep_spikes, _ = options
+        features = own.beta.shape[1:] if affine is None else own.features_after(affine[0])
         view = View.of(x.shape, x.stride(), features)
-        table = _table(view, own, factor, offset)
-        varying = varying_in(view, own, factor)
-        needs_grad = grad_enabled and any(ctx.needs_input_grad)
+        table = _table(view, own, affine)
+        varying = varying_in(view, own, affine)
+        has_shift = affine is not None or own.shift is not None
+        needs_grad = wants is not None
         spikes = view.empty_sequence(x.dtype, x.device) if keep_spikes else x.new_empty(0)
         mem_out = view.empty_mem(x.device, output_mem, keep_mem)
         kept = kept_membranes(x.shape[0], needs_grad)
         checkpoints = x.new_empty((kept, *view.folding.folded), dtype=torch.float32) if kept else None
         if x.numel():
             seen = view.sequence(x)
-            has_shift = factor is not None or own.shift is not None
-            options = mem is not None, has_shift, varying, output_mem, keep_mem, keep_spikes, needs_grad
-            launch = _forward_of(view, x.dtype, rule, *options)
+            has = mem is not None, has_shift
+            launch = _forward_of(
+                view, x.dtype, key, *has, varying, output_mem, keep_mem, keep_spikes, needs_grad
+            )
             state = seen if mem is None else view.state(mem)
             launch(seen, state, table, spikes, mem_out, seen if checkpoints is None else checkpoints)
-        ctx.set_materialize_grads(False)
-        ctx.view, ctx.rule, ctx.output_mem, ctx.varying = view, rule, output_mem, varying
-        is_number = own.scale.numel() == 1 or not any(own.scale.stride())
-        if is_number and not ctx.needs_input_grad[_SCALE]:
-            ctx.spike_worth = Worth(own.scale.detach(), x.dtype)
         is_small = table.numel() * _SHARE <= x.numel()
-        # Gain, factor and offset are needed for each other's gradients; the rest only to make a new table.
-        needed = given if factor is not None or not is_small else (None,) * len(given)
-        ctx.shapes = [None if c is None else c.shape for c in given]
-        ctx.save_for_backward(x, mem, *needed, factor, offset, table if is_small else None, checkpoints)
-        return spikes, mem_out
+        known = _Known(view, key, output_mem, varying, has_shift)
+        return spikes, mem_out, (table if is_small else None, checkpoints), known
 
-    @staticmethod
-    @first_derivative_only("impl='triton', whose backward pass is a kernel,", "impl='reference'")
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
-        x, mem, *given, factor, offset, table, checkpoints = ctx.saved_tensors
-        own, view = Coefficients(*given), ctx.view
-        wants = list(ctx.needs_input_grad[:8])
-        if factor is not None:
-            wants[2 + _GAIN] |= ctx.needs_input_grad[8]
-            wants[2 + _SHIFT] |= wants[2 + _GAIN] or ctx.needs_input_grad[9]
-        table = _table(view, own, factor, offset) if table is None else table
-        grad_x, grad_mem, totals = _launch_backward(
-            ctx, x, mem, table, checkpoints, grad_outputs, tuple(wants), factor is not None
-        )
-        if factor is not None and totals is not None and view.is_by_channel:
-            merged = merged_gradients(totals, wants[2:], own, factor, offset)
+    def backward(
+        self,
+        x: Tensor,
+        mem: Tensor | None,
+        own: Coefficients,
+        affine: Affine,
+        kept: Sequence[Tensor | None],
+        known: Any,
+        incoming: tuple[Tensor | None, Tensor | None],
+        wants: tuple[bool, ...],
+    ) -> tuple[Tensor | None, Tensor | None, Gradients, Tensor | None, Tensor | None]:
+        table, checkpoints = kept
+        view: View = known.view
+        table = _table(view, own, affine) if table is None else table
+        grad_x, grad_mem, totals = _launch_backward(known, x, mem, table, checkpoints, incoming, wants)
+        if affine is not None and totals is not None and view.is_by_channel:
+            merged = merged_gradients(totals, wants[2:], own, *affine)
             if merged is not None:
-                of_own, of_factor, of_offset = merged
-                return grad_x, grad_mem, *of_own, of_factor, of_offset, *(None,) * 5
-        remaining = iter(() if totals is None else view.gradients(totals))
-        of = [next(remaining) if want else None for want in wants[2:]]
-        if factor is None:
-            return grad_x, grad_mem, *of, *(None,) * 7
-        of[_GAIN], *of_affine = back_through_affine(of[_GAIN], of[_SHIFT], own.gain, factor, offset)
-        of = [
-            None if grad is None or shape is None else summed_to(grad, shape)
-            for grad, shape in zip(of, ctx.shapes, strict=True)
-        ]
-        return grad_x, grad_mem, *of, *of_affine, *(None,) * 5
+                return grad_x, grad_mem, *merged
+        of = by_coefficient(() if totals is None else view.gradients(totals), wants[2:])
+        if affine is None:
+            return grad_x, grad_mem, of, None, None
+        return grad_x, grad_mem, *through_affine(of, own, affine)
+
+
+_KERNELS = _Kernels()
 
 
 def _launch_backward(
-    ctx: Any,
+    known: _Known,
     x: Tensor,
     mem: Tensor | None,
     table: Tensor,
     checkpoints: Tensor | None,
-    grad_outputs: tuple[Tensor | None, Tensor | None],
+    grads: tuple[Tensor | None, Tensor | None],
     wants: tuple[bool, ...],
-    has_affine: bool,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of the input, of the first membrane, and ``[rows, T, C]`` of the coefficients with one."""
-    view: View = ctx.view
-    grad_spikes, grad_mem_out = (g if g is None else g.resolve_neg() for g in grad_outputs)
+    view, key, output_mem, varying, has_shift = known
+    grad_spikes, grad_mem_out = grads
     spikes_strides = None
     if grad_spikes is not None:
         grad_spikes, spikes_strides = view.gradient(grad_spikes)
-    incoming = Incoming(
-        spikes_strides,
-        grad_mem_out is not None and not ctx.output_mem,
-        grad_mem_out is not None and ctx.output_mem,
-    )
+    has_grad_mem = grad_mem_out is not None
+    incoming = Incoming(spikes_strides, has_grad_mem and not output_mem, has_grad_mem and output_mem)
     if grad_mem_out is not None:
-        grad_mem_out = view.dense(grad_mem_out) if ctx.output_mem else view.state(grad_mem_out)
-    has_shift = has_affine or ctx.shapes[_SHIFT] is not None
-    has_checkpoints = checkpoints is not None
-    options = x.dtype, ctx.rule, incoming, wants, mem is not None, has_shift, ctx.varying, has_checkpoints
-    launch, partials = _backward_of(view, *options)
+        grad_mem_out = view.dense(grad_mem_out) if output_mem else view.state(grad_mem_out)
+    has = mem is not None, has_shift, varying, checkpoints is not None
+    launch, partials = _backward_of(view, x.dtype, key, incoming, wants, *has)
     grad_x = view.empty_sequence(x.dtype, x.device) if wants[0] else None
     grad_mem = view.empty_state(x.device) if wants[1] else None
     sums = x.new_empty(partials, dtype=torch.float32) if any(wants[2:]) else None
@@ -326,17 +329,17 @@ def _launch_backward(
     return grad_x, grad_mem, None if sums is None else view.totals(sums)
 
 
-def _table(view: View, own: Coefficients, factor: Tensor | None, offset: Tensor | None) -> Tensor:
-    if factor is None or offset is None:
-        return view.table(own)
+def _table(view: View, own: Coefficients, affine: Affine) -> Tensor:
+    if affine is None:
+        return view.table(own.given)
     channels = view.folding.folded[1]
-    table = merged_table(own, factor, offset, channels) if view.is_by_channel else None
-    return view.table(own.multiplied(factor, offset)) if table is None else table
+    table = merged_table(own, *affine, channels) if view.is_by_channel else None
+    return view.table(own.multiplied(*affine).given) if table is None else table
 
 
-def varying_in(view: View, own: Coefficients, factor: Tensor | None = None) -> int:
+def varying_in(view: View, own: Coefficients, affine: Affine = None) -> int:
     """As :func:`.operators.varying`, of what the table holds."""
     if view.folding.folded[1] == 1:
         return 0
-    bits = varying_of(own)
-    return bits | (1 << _GAIN | 1 << _SHIFT if factor is not None and varying_of((factor,)) else 0)
+    bits = varying_of(own.given)
+    return bits | (1 << _GAIN | 1 << _SHIFT if affine is not None and varying_of(affine[:1]) else 0)

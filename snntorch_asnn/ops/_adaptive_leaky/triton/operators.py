@@ -15,8 +15,9 @@ import triton
 from torch import Tensor
 from torch.library import custom_op, triton_op
 
+from snntorch_asnn.ops._adaptive_leaky import autograd
 from snntorch_asnn.ops._adaptive_leaky.layout import Folding, fold
-from snntorch_asnn.ops._adaptive_leaky.rule import RuleOptions
+from snntorch_asnn.ops._adaptive_leaky.rule import RuleOptions, options_of
 from snntorch_asnn.ops._adaptive_leaky.triton.kernels import backward_kernel, forward_kernel
 from snntorch_asnn.ops._adaptive_leaky.triton.tiles import (
     SEGMENT,
@@ -33,12 +34,12 @@ __all__ = [
     "Incoming",
     "backward",
     "backward_launch",
-    "by_coefficient",
     "dense_samples",
     "folding_of",
     "forward",
     "forward_launch",
     "kept_membranes",
+    "sums_by_coefficient",
     "varying",
 ]
 
@@ -81,9 +82,9 @@ def dense_samples(folded: Tensor) -> Tensor:
     return folded if dense else folded.contiguous()
 
 
-def _table(folding: Folding, coefficients: Sequence[Tensor | None]) -> Tensor:
+def _table(folding: Folding, coefficients: Sequence[Tensor]) -> Tensor:
     """The coefficients ``[T, 5 or 6, C]``."""
-    return torch.stack([folding.parameter(c).squeeze(2) for c in coefficients if c is not None], dim=1)
+    return torch.stack([folding.parameter(c).squeeze(2) for c in coefficients], dim=1)
 
 
 def _interval(num_steps: int) -> int:
@@ -93,12 +94,11 @@ def _interval(num_steps: int) -> int:
     return max(16, _padded(math.isqrt(num_steps - 1) + 1, SEGMENT))
 
 
-def varying(coefficients: Sequence[Tensor | None]) -> int:
+def varying(coefficients: Sequence[Tensor]) -> int:
     """A bit for each coefficient that is not the same for all neurons of a step, at least by its strides."""
     bits = 0
     for i, coefficient in enumerate(coefficients):
-        if coefficient is not None:
-            bits |= (coefficient.numel() != coefficient.shape[0] and any(coefficient.stride()[1:])) << i
+        bits |= (coefficient.numel() != coefficient.shape[0] and any(coefficient.stride()[1:])) << i
     return bits
 
 
@@ -184,46 +184,26 @@ def forward_launch(
 def _forward(
     x: Tensor,
     mem: Tensor | None,
-    beta: Tensor,
-    gain: Tensor,
-    threshold: Tensor,
-    previous_threshold: Tensor,
-    scale: Tensor,
-    shift: Tensor | None,
-    reset_mechanism: str,
-    reset: str,
-    cuts_previous_reset: bool,
-    cuts_current_reset: bool,
-    surrogate: str,
-    surrogate_shape: float,
-    fires_at_threshold: bool,
+    coefficients: Sequence[Tensor],
+    key: str,
     output_mem: bool,
     keep_mem: bool,
     keep_spikes: bool,
     needs_grad: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    folding = folding_of(x, beta.shape[1:])
+    folding = folding_of(x, coefficients[0].shape[1:])
     spikes, mem_out, checkpoints = _outputs(x, folding, output_mem, keep_mem, keep_spikes, needs_grad)
     if x.numel():
         folded = dense_samples(folding.sequence(x))
-        rule = RuleOptions(
-            reset_mechanism,
-            reset,
-            cuts_previous_reset,
-            cuts_current_reset,
-            surrogate,
-            surrogate_shape,
-            fires_at_threshold,
-        )
         how = forward_launch(
             x.shape[0],
             folding.folded,
             folded.stride()[:2],
             x.element_size(),
-            rule,
+            options_of(key),
             has_mem=mem is not None,
-            has_shift=shift is not None,
-            varying=varying((beta, gain, threshold, previous_threshold, scale, shift)),
+            has_shift=len(coefficients) > 5,
+            varying=varying(coefficients),
             output_mem=output_mem,
             keep_mem=keep_mem,
             keep_spikes=keep_spikes,
@@ -233,7 +213,7 @@ def _forward(
             wrap_triton(forward_kernel)[how.grid](
                 folded,
                 folded if mem is None else folding.state(mem).contiguous(),
-                _table(folding, (beta, gain, threshold, previous_threshold, scale, shift)),
+                _table(folding, coefficients),
                 spikes,
                 mem_out,
                 checkpoints,
@@ -243,7 +223,7 @@ def _forward(
     return *_unfolded(folding, spikes, mem_out, output_mem, keep_mem, keep_spikes), checkpoints
 
 
-def by_coefficient(sums: Tensor, folding: Folding) -> Tensor:
+def sums_by_coefficient(sums: Tensor, folding: Folding) -> Tensor:
     """Partial sums ``[programs, T, rows, columns]`` as ``[programs, T, rows, C, columns of one]``."""
     return sums.reshape(*sums.shape[:3], folding.folded[1], sums.shape[3] // folding.folded[1])
 
@@ -336,41 +316,23 @@ def backward_launch(
 def _backward(
     x: Tensor,
     mem: Tensor | None,
-    beta: Tensor,
-    gain: Tensor,
-    threshold: Tensor,
-    previous_threshold: Tensor,
-    scale: Tensor,
-    shift: Tensor | None,
-    checkpoints: Tensor,
+    coefficients: Sequence[Tensor],
+    kept: Sequence[Tensor],
     grad_spikes: Tensor | None,
     grad_mem_out: Tensor | None,
-    reset_mechanism: str,
-    reset: str,
-    cuts_previous_reset: bool,
-    cuts_current_reset: bool,
-    surrogate: str,
-    surrogate_shape: float,
-    fires_at_threshold: bool,
+    key: str,
     output_mem: bool,
     wants: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of ``x``, of ``mem`` (each empty where not wanted), and ``[rows, *beta.shape]`` of the rest.
 
-    ``wants`` says for x, mem and each coefficient whether its gradient is wanted; those have a row.
+    ``wants`` says for x, mem and each coefficient whether its gradient is wanted; those have a row. ``kept``
+    are the membranes that the forward pass has saved.
     """
+    (checkpoints,), beta = kept, coefficients[0]
     folding = folding_of(x, beta.shape[1:])
     folded = dense_samples(folding.sequence(x))
     ds = None if grad_spikes is None else dense_samples(folding.sequence(grad_spikes))
-    rule = RuleOptions(
-        reset_mechanism,
-        reset,
-        cuts_previous_reset,
-        cuts_current_reset,
-        surrogate,
-        surrogate_shape,
-        fires_at_threshold,
-    )
     has_grad_mem = grad_mem_out is not None
     incoming = Incoming(
         None if ds is None else ds.stride()[:2], has_grad_mem and not output_mem, has_grad_mem and output_mem
@@ -380,12 +342,12 @@ def _backward(
         folding.folded,
         folded.stride()[:2],
         x.element_size(),
-        rule,
+        options_of(key),
         incoming,
         wants,
         has_mem=mem is not None,
-        has_shift=shift is not None,
-        varying=varying((beta, gain, threshold, previous_threshold, scale, shift)),
+        has_shift=len(coefficients) > 5,
+        varying=varying(coefficients),
         has_checkpoints=checkpoints.numel() > 0,
     )
     grad_x = x.new_empty((x.shape[0], *folding.folded) if wants[0] else (0,))
@@ -401,7 +363,7 @@ def _backward(
             wrap_triton(backward_kernel)[how.grid](
                 folded,
                 folded if mem is None else folding.state(mem).contiguous(),
-                _table(folding, (beta, gain, threshold, previous_threshold, scale, shift)),
+                _table(folding, coefficients),
                 checkpoints,
                 folded if ds is None else ds,
                 folded if grad_mem_out is None else grad_mem_out,
@@ -411,7 +373,7 @@ def _backward(
                 *how.numbers,
                 **how.constants,
             )
-    totals = by_coefficient(sums, folding).sum((0, -1)).movedim(1, 0)
+    totals = sums_by_coefficient(sums, folding).sum((0, -1)).movedim(1, 0)
     grads = folding.unfold_parameter_gradient(totals, beta.shape[1:])
     return (
         folding.unfold(grad_x) if wants[0] else grad_x,
@@ -420,15 +382,23 @@ def _backward(
     )
 
 
-def _forward_shapes(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    x, beta, output_mem, keep_mem, keep_spikes, needs_grad = arguments[0], arguments[2], *arguments[-4:]
-    folding = folding_of(x, beta.shape[1:])
+def _forward_shapes(
+    x: Tensor,
+    mem: Tensor | None,
+    coefficients: Sequence[Tensor],
+    key: str,
+    output_mem: bool,
+    keep_mem: bool,
+    keep_spikes: bool,
+    needs_grad: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    folding = folding_of(x, coefficients[0].shape[1:])
     spikes, mem_out, checkpoints = _outputs(x, folding, output_mem, keep_mem, keep_spikes, needs_grad)
     return *_unfolded(folding, spikes, mem_out, output_mem, keep_mem, keep_spikes), checkpoints
 
 
 def _backward_shapes(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    x, beta, wants = arguments[0], arguments[2], arguments[-1]
+    x, beta, wants = arguments[0], arguments[2][0], arguments[-1]
     folding = folding_of(x, beta.shape[1:])
     grad_x, grad_mem = x.new_empty(0), x.new_empty(0, dtype=torch.float32)
     if wants[0]:
@@ -449,34 +419,4 @@ def _operator(name: str, function: Callable[..., Any], shapes: Callable[..., Any
 
 forward = _operator("snntorch_asnn::adaptive_leaky", _forward, _forward_shapes)
 backward = _operator("snntorch_asnn::adaptive_leaky_backward", _backward, _backward_shapes)
-
-_TENSORS = 8  # x, mem and the coefficients
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *_, checkpoints = output
-    ctx.options = inputs[_TENSORS:-3]
-    ctx.save_for_backward(*inputs[:_TENSORS], checkpoints)
-    ctx.set_materialize_grads(False)
-
-
-def _differentiate(
-    ctx: Any, grad_spikes: Tensor | None, grad_mem_out: Tensor | None, _: Tensor | None
-) -> tuple[Tensor | None, ...]:
-    wants = ctx.needs_input_grad[:_TENSORS]
-    # An output that was dropped is empty, and so is its gradient.
-    grad_spikes, grad_mem_out = (g if g is None or g.numel() else None for g in (grad_spikes, grad_mem_out))
-    grad_spikes, grad_mem_out = (g if g is None else g.resolve_neg() for g in (grad_spikes, grad_mem_out))
-    grad_x, grad_mem, rows = backward(
-        *ctx.saved_tensors, grad_spikes, grad_mem_out, *ctx.options, list(wants)
-    )
-    remaining = iter(rows.unbind(0))
-    return (
-        grad_x if wants[0] else None,
-        grad_mem if wants[1] else None,
-        *(next(remaining) if want else None for want in wants[2:]),
-        *(None for _ in (*ctx.options, "keep_mem", "keep_spikes", "needs_grad")),
-    )
-
-
-forward.register_autograd(_differentiate, setup_context=_setup_context)
+autograd.register("snntorch_asnn::adaptive_leaky", backward)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients
-from snntorch_asnn.ops._adaptive_leaky.rule import Rule, RuleOptions
+from snntorch_asnn.ops._adaptive_leaky.rule import Rule, RuleOptions, options_of
 from snntorch_asnn.ops._adaptive_leaky.triton.eager import View, varying_in
 from snntorch_asnn.ops._adaptive_leaky.triton.operators import PTX
 from snntorch_asnn.ops._adaptive_leaky.triton.tiles import (
@@ -46,7 +46,7 @@ def step(
         coefficients: ``[1, *features]`` each, without ``shift``.
         rule: one that is fusable.
     """
-    spikes, after = _Step.apply(x, feedback, mem, *coefficients[:5], rule.options)
+    spikes, after = _Step.apply(x, feedback, mem, *coefficients[:5], options_of(rule.key))
     return spikes, after
 
 
@@ -58,7 +58,7 @@ class _Step(torch.autograd.Function):
         x = x.resolve_neg()[None]
         view = View.of(x.shape, x.stride(), own.feature_shape)
         feedback, mem = view.state(feedback.resolve_neg()), view.state(mem.resolve_neg())
-        table, varying = view.table(own), varying_in(view, own)
+        table, varying = view.table(own.given), varying_in(view, own)
         spikes, after = view.empty_state(x.device, x.dtype), view.empty_state(x.device)
         launch = _forward_of(view, x.dtype, feedback.dtype, rule, varying)
         launch(view.sequence(x), feedback, mem, table, spikes, after)
