@@ -26,7 +26,7 @@ from snntorch_asnn.surrogate import atan
 
 __all__ = ["RULE_OPTIONS", "NeuronArguments", "complete_options", "heaviside"]
 
-RULE_OPTIONS = tuple(option.name for option in fields(Rule))
+RULE_OPTIONS = tuple(option.name for option in fields(Rule) if option.init)
 """Names of the arguments that make up a neuron's :class:`Rule`."""
 
 _OTHER_NAMES = {
