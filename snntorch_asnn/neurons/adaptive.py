@@ -30,9 +30,9 @@ from snntorch_asnn.neurons.snntorch_checkpoints import spread_checkpoint
 from snntorch_asnn.neurons.spec import NeuronSpec
 from snntorch_asnn.neurons.stateful import Stateful, as_dtype
 from snntorch_asnn.neurons.time_parameters import check_time_comes_first, resize_parameter
-from snntorch_asnn.ops._adaptive_leaky.api import check_input, fits
 from snntorch_asnn.ops._adaptive_leaky.engine import Impl
 from snntorch_asnn.ops._adaptive_leaky.rule import Rule
+from snntorch_asnn.ops._arguments import check_input, fits
 
 __all__ = ["AdaptiveNeuron"]
 

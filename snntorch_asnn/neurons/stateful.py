@@ -13,7 +13,7 @@ from snntorch_asnn.neurons.lost_state import check_recomputation, checked_step, 
 from snntorch_asnn.neurons.membrane_steps import MembraneSteps
 from snntorch_asnn.neurons.run_state import RunState, State, StepIndex
 from snntorch_asnn.neurons.time_indexed import TimeIndexed
-from snntorch_asnn.ops._adaptive_leaky.api import check_input, check_mem
+from snntorch_asnn.ops._arguments import check_input, check_mem
 
 __all__ = ["Stateful", "as_dtype", "state_property"]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from snntorch_asnn._arguments import check_choice
 from snntorch_asnn._torch import is_exporting, leave_in_graph, transforms_active
 from snntorch_asnn.ops._adaptive_leaky import inductor, reference
 from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients
@@ -18,7 +19,7 @@ from snntorch_asnn.ops._adaptive_leaky.implementation import Implementation, Una
 from snntorch_asnn.ops._adaptive_leaky.rule import Rule
 from snntorch_asnn.ops._adaptive_leaky.triton import implementation as triton
 
-__all__ = ["IMPLEMENTATIONS", "Impl", "choose", "run", "run_step", "takes_steps"]
+__all__ = ["IMPLEMENTATIONS", "Impl", "check_impl", "choose", "run", "run_step", "takes_steps"]
 
 IMPLEMENTATIONS: tuple[Implementation, ...] = (triton, cpp, inductor, reference)
 """``impl="auto"`` takes the first that covers an input, or else the reference."""
@@ -108,6 +109,17 @@ def run_step(
     return spikes[0], mem
 
 
+def check_impl(impl: Impl, only_loop: str | None = None) -> None:
+    """Refuse an unknown ``impl``, or any that is fused for options that only a loop over the steps covers.
+
+    Raises:
+        ValueError: with ``only_loop``, the options in words.
+    """
+    check_choice("impl", impl, Impl)
+    if only_loop is not None and impl not in ("auto", "reference"):
+        raise ValueError(f"impl={impl!r} does not cover {only_loop}; use 'auto' or 'reference'")
+
+
 def choose(impl: Impl, x: Tensor, rule: Rule) -> Implementation:
     """The implementation that runs: the one asked for, or the fastest that can.
 
@@ -117,8 +129,7 @@ def choose(impl: Impl, x: Tensor, rule: Rule) -> Implementation:
     """
     if impl == "auto":
         return _fastest(x, rule)
-    if impl not in _BY_NAME:
-        raise ValueError(f"impl must be one of {', '.join(map(repr, get_args(Impl)))}; got {impl!r}")
+    check_impl(impl)
     chosen = _BY_NAME[impl]
     if chosen is reference:
         return chosen

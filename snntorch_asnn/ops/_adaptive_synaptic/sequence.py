@@ -21,7 +21,12 @@ from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops._adaptive_leaky.engine import Impl, run
 from snntorch_asnn.ops._adaptive_leaky.rule import Rule
 
-__all__ = ["run_step", "sequence", "step"]
+__all__ = ["is_two_runs", "run_step", "sequence", "step"]
+
+
+def is_two_runs(rule: Rule) -> bool:
+    """Whether a sequence is one run of the leaky op for the current and one for the membrane."""
+    return rule.state_quant is None and (rule.exact_reset or rule.reset_mechanism != "zero")
 
 
 def step(
