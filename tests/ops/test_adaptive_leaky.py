@@ -448,3 +448,9 @@ def test_the_gradient_of_a_learned_scale_is_the_references(
     spikes, _ = adaptive_leaky(x, 0.8, impl="reference", **reset)
     summed = (shape[0], *(1,) * (3 - len(shape)), *shape[1:]) if shape else ()
     torch.testing.assert_close(found[2], (spikes * weights).sum_to_size(summed).view(shape))
+
+
+def test_a_number_is_as_exact_as_the_input() -> None:
+    x = torch.ones(2, 1, dtype=torch.float64)
+    _, mem = adaptive_leaky(x, 0.7, threshold=10.0)
+    assert mem.item() == 0.7 + 1

@@ -19,11 +19,6 @@ RESETS = [
     for mechanism in ("subtract", "zero", "none")
     for delay in (True, False)
 ]
-STATES = {
-    ops.adaptive_synaptic: ("syn", "mem"),
-    ops.adaptive_rleaky: ("mem",),
-    ops.adaptive_lapicque: ("mem",),
-}
 OPS = {
     "synaptic": (ops.adaptive_synaptic, {"alpha": 0.7, "beta": 0.9}, {}),
     "rleaky": (ops.adaptive_rleaky, {"beta": 0.9}, {"feedback": 0.3}),
@@ -88,7 +83,7 @@ def test_lapicque_is_snntorchs_with_its_unit_of_time(mechanism: Any, impl: Any) 
         spk, mem = neuron(x_t, mem)
         steps.append((spk, mem))
     expected = tuple(map(torch.stack, zip(*steps, strict=True)))
-    # snnTorch multiplies the input by R and then by 1 / RC, which is exact for these numbers up to one rounding.
+    # snnTorch's own order of operations.
     drive = x * neuron.R * (1 / (neuron.R * neuron.C)) * neuron.time_step
     leak = 1 - neuron.time_step / (neuron.R * neuron.C)
     options: dict[str, Any] = {"reset_mechanism": mechanism, "output_mem": True, "impl": impl}
@@ -185,7 +180,8 @@ def test_a_sequence_goes_on_from_the_states_that_it_returned(name: str) -> None:
     x = current(steps=7)
     whole = op(x, **leaks, **options)
     first = op(x[:3], **leaks, **options)
-    states: dict[str, Tensor] = dict(zip(STATES[op], first[1:], strict=True))
+    names = {"synaptic": ("syn", "mem"), "rleaky": ("mem",), "lapicque": ("mem",)}[name]
+    states: dict[str, Tensor] = dict(zip(names, first[1:], strict=True))
     if name == "rleaky":
         states["spk"] = first[0][-1]
     rest = op(x[3:], **leaks, **options, **states)
@@ -215,11 +211,9 @@ def test_one_step_of_a_strided_input(name: str) -> None:
 def test_feedback_is_a_number_a_tensor_or_a_module() -> None:
     x = current().detach()
     diagonal = nn.Linear(4, 4, bias=False)
-    nn.init.eye_(diagonal.weight).mul_(0.3) if False else diagonal.weight.data.copy_(0.3 * torch.eye(4))
-    found = [
-        ops.adaptive_rleaky(x, 0.9, feedback=feedback)[0]
-        for feedback in (0.3, torch.full((4,), 0.3), diagonal)
-    ]
+    diagonal.weight.data.copy_(0.3 * torch.eye(4))
+    kinds = 0.3, torch.full((4,), 0.3), diagonal
+    found = [ops.adaptive_rleaky(x, 0.9, feedback=feedback)[0] for feedback in kinds]
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
 

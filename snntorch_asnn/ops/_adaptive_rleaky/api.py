@@ -118,14 +118,13 @@ def adaptive_rleaky(
 
 def _feed(feedback: Feedback, x: Tensor) -> Callable[[Tensor], Tensor]:
     """The feedback as a function of the spikes."""
-    is_number = isinstance(feedback, (int, float)) and not isinstance(feedback, bool)
-    if isinstance(feedback, Tensor) or is_number:
-        shape = tuple(torch.as_tensor(feedback).shape)
+    if isinstance(feedback, (int, float, Tensor)) and not isinstance(feedback, bool):
+        weight, shape = feedback, tuple(torch.as_tensor(feedback).shape)
         if not fits(shape, x.shape[1:]):
             raise ValueError(
                 f"feedback must broadcast against one step's input, {tuple(x.shape[1:])}; got shape {shape}"
             )
-        return lambda spikes: spikes * feedback
+        return lambda spikes: spikes * weight
     if not callable(feedback):
         raise TypeError(f"feedback must be a number, a tensor or a function; got {feedback!r}")
     return feedback
