@@ -23,7 +23,7 @@ EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
 @pytest.fixture(autouse=True)
 def _kernels_for_all_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SMALL", 1)
+    monkeypatch.setattr(module, "LEAST_TO_COMPILE_FOR", 1)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 import snntorch_asnn as asnn
 from snntorch_asnn.models import create_model
-from snntorch_asnn.ops._packed_spikes.pack import MANY, SMALL, Packed, Packer, unpack
+from snntorch_asnn.ops._packed_spikes.pack import LEAST_TO_PACK, MOST_REMEMBERED, Packed, Packer, unpack
 
 BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
@@ -53,7 +53,7 @@ def gradients(net: nn.Module, x: Tensor, *, packed: bool) -> list[Tensor]:
 @given(extra=st.integers(0, 17), rate=st.sampled_from([0.0, 0.2, 1.0]), seed=st.integers(0, 99))
 def test_any_number_of_spikes_comes_back(dtype: torch.dtype, extra: int, rate: float, seed: int) -> None:
     torch.manual_seed(seed)
-    assert is_packed((torch.rand(SMALL + extra) < rate).to(dtype))
+    assert is_packed((torch.rand(LEAST_TO_PACK + extra) < rate).to(dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -68,20 +68,27 @@ def test_keeps_shape_and_memory_format(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("value", [0.5, -1.0, 2.0, -0.0, float("nan"), float("inf"), 1e-30, 1 + 2**-7])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("place", [0, SMALL // 2, 2 * SMALL - 1])
+@pytest.mark.parametrize("place", [0, LEAST_TO_PACK // 2, 2 * LEAST_TO_PACK - 1])
 def test_one_other_value_is_enough(value: float, dtype: torch.dtype, place: int) -> None:
-    x = spikes(2 * SMALL, dtype=dtype)
+    x = spikes(2 * LEAST_TO_PACK, dtype=dtype)
     x[place] = value
     # What a dtype rounds to a spike is one, such as 1e-30 in float16.
     assert is_packed(x) == (x[place].item() in (0, 1) and not x[place].signbit())
 
 
 def test_leaves_alone_what_it_cannot_pack() -> None:
-    x = spikes(4, SMALL)
+    x = spikes(4, LEAST_TO_PACK)
     packer = Packer()
-    for other in (x[:, ::2], x[:1].expand(4, SMALL), x[0, : SMALL - 1], x.bool(), x.long(), x.to_sparse()):
+    for other in (
+        x[:, ::2],
+        x[:1].expand(4, LEAST_TO_PACK),
+        x[0, : LEAST_TO_PACK - 1],
+        x.bool(),
+        x.long(),
+        x.to_sparse(),
+    ):
         assert unpack(packer.pack(other)) is other
-    assert is_packed(torch.zeros(SMALL))
+    assert is_packed(torch.zeros(LEAST_TO_PACK))
 
 
 def test_views_of_one_memory_are_packed_once() -> None:
@@ -99,13 +106,13 @@ def test_views_of_one_memory_are_packed_once() -> None:
 def test_memory_that_is_used_again_is_packed_again() -> None:
     packer = Packer()
     for _ in range(20):
-        x = spikes(SMALL * 64)
+        x = spikes(LEAST_TO_PACK * 64)
         assert torch.equal(unpack(packer.pack(x)), x)
         del x
 
 
 def test_keeps_nothing_alive() -> None:
-    x, packer = spikes(2 * SMALL), Packer()
+    x, packer = spikes(2 * LEAST_TO_PACK), Packer()
     kept = packer.pack(x)
     bits, original = weakref.ref(kept.bits), weakref.ref(x)
     del kept, x
@@ -116,11 +123,11 @@ def test_keeps_nothing_alive() -> None:
 
 def test_knows_few_of_the_freed() -> None:
     packer = Packer()
-    many = [spikes(SMALL) for _ in range(MANY + 20)]
+    many = [spikes(LEAST_TO_PACK) for _ in range(MOST_REMEMBERED + 20)]
     for x in many:
         packer.pack(x)
-    packer.pack(spikes(SMALL))
-    assert len(packer._known) <= MANY
+    packer.pack(spikes(LEAST_TO_PACK))
+    assert len(packer._known) <= MOST_REMEMBERED
 
 
 def neuron(num_steps: int, threshold: float) -> asnn.AdaptiveLeaky:

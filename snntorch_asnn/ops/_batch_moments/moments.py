@@ -33,7 +33,7 @@ from snntorch_asnn.ops._first_derivative import first_derivative_only
 
 __all__ = ["Moments", "NormState", "batch_moments", "gpu_kernels"]
 
-SMALL = 1 << 14
+LEAST_TO_COMPILE_FOR = 1 << 14
 """Elements below which the C++ kernel is not worth being compiled."""
 
 _SOURCE = Path(__file__).with_name("batch_moments.cpp")
@@ -218,7 +218,7 @@ def _kernels(dtype: torch.dtype) -> _Kernels | None:
 
 
 def _is_for_kernels(x: Tensor) -> bool:
-    is_large = x.device.type == "cpu" and x.dtype in cpp_build.INPUTS and x.numel() >= SMALL
+    is_large = x.device.type == "cpu" and x.dtype in cpp_build.INPUTS and x.numel() >= LEAST_TO_COMPILE_FOR
     return is_large and _is_real(x)
 
 

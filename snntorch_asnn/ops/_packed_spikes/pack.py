@@ -16,10 +16,13 @@ from snntorch_asnn.ops._spike_origin import spike_worth
 
 __all__ = ["Kept", "Packed", "Packer", "pack_spikes", "unpack"]
 
-SMALL = 1 << 12
-"""Elements below which packing saves nothing worth its time, and of a sample that is looked at first."""
+LEAST_TO_PACK = 1 << 12
+"""Elements below which packing takes more time than its memory is worth."""
 
-MANY = 256
+_SAMPLE = 1 << 12
+"""Elements that are looked at first: they tell most tensors that hold no spikes."""
+
+MOST_REMEMBERED = 256
 """Entries above which those of freed bits are dropped."""
 
 _MAGIC = 0x0102040810204080
@@ -131,7 +134,7 @@ class Packer:
         return None if owner is None or bits is None or owner.expired() else bits()
 
     def _remember(self, tensor: Tensor, bits: Tensor) -> None:
-        if len(self._known) > MANY:
+        if len(self._known) > MOST_REMEMBERED:
             self._known = {region: entry for region, entry in self._known.items() if entry[1]() is not None}
         self._known[_region(tensor)] = StorageWeakRef(tensor.untyped_storage()), weakref.ref(bits)
 
@@ -176,7 +179,7 @@ def _may_be_spikes(tensor: Tensor) -> bool:
         tensor.layout == torch.strided
         and tensor.is_floating_point()
         and tensor.element_size() in _BITS_OF
-        and tensor.numel() >= SMALL
+        and tensor.numel() >= LEAST_TO_PACK
         and _is_dense(tensor)
     )
 
@@ -208,7 +211,7 @@ def _pack_bits(tensor: Tensor) -> Tensor | None:
     flat = _in_memory(tensor)
     one = _bits_of_one(tensor.dtype)
     # Most of what is not spikes is told by a few elements.
-    if not _holds(flat[:SMALL], flat[:SMALL] == one):
+    if not _holds(flat[:_SAMPLE], flat[:_SAMPLE] == one):
         return None
     ones = flat.new_empty(-(-flat.numel() // 8) * 8, dtype=torch.bool)
     ones[flat.numel() :] = False
