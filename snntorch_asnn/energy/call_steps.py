@@ -48,9 +48,6 @@ def layer_calls(calls: Sequence[Call], num_steps: int, batch: int) -> list[Layer
         for key, indices in layers.items()
         if len(indices) % num_steps == 0 and not any(_is_whole(calls[i], num_steps, batch) for i in indices)
     }
-    for key in loops:
-        for index in layers[key]:
-            steps[index] = 1
     reached = _reached(calls, steps, loops)
     groups: list[list[TimedCall]] = []
     for key, indices in layers.items():

@@ -497,3 +497,15 @@ def test_a_migrated_loop_trains_as_it_did(caplog: pytest.LogCaptureFixture) -> N
     asnn.adapt(Looped(), num_steps=STEPS, sequence=True)
     (record,) = caplog.records
     assert record.getMessage().startswith("conv.1: a loop over time normalised each step by itself")
+
+
+def test_norms_beside_layers_over_time_are_named_too(caplog: pytest.LogCaptureFixture) -> None:
+    def layer() -> list[nn.Module]:
+        return [nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)]
+
+    net = nn.Sequential()
+    net.conv = TimeFolded(*layer())
+    net.conv2 = nn.Sequential(*layer())  # its name begins like that of a layer over time
+    net.lif = snn.Leaky(0.9)
+    asnn.adapt(net, num_steps=STEPS, sequence=True)
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["conv2.1"]
