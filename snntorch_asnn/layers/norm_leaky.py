@@ -32,7 +32,8 @@ from snntorch_asnn.layers.norm_over_time import (
 from snntorch_asnn.layers.over_time import OverTime
 from snntorch_asnn.layers.step_norm import begin_norm_over_time
 from snntorch_asnn.neurons import AdaptiveLeaky
-from snntorch_asnn.ops._batch_moments.moments import NormState, gpu_kernels
+from snntorch_asnn.ops._batch_moments.moments import gpu_kernels
+from snntorch_asnn.ops._batch_moments.norm_state import NormState
 from snntorch_asnn.ops._first_derivative import first_derivative_only
 
 __all__ = ["BatchNorm", "NormLeaky", "affine_of", "normed_spikes"]

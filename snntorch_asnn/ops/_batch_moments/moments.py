@@ -31,7 +31,7 @@ from snntorch_asnn.ops._adaptive_leaky.triton import implementation as triton
 from snntorch_asnn.ops._cpp import build as cpp_build
 from snntorch_asnn.ops._first_derivative import first_derivative_only
 
-__all__ = ["Moments", "NormState", "batch_moments", "gpu_kernels"]
+__all__ = ["Moments", "batch_moments", "gpu_kernels"]
 
 LEAST_TO_COMPILE_FOR = 1 << 14
 """Elements below which the C++ kernel is not worth being compiled."""
@@ -52,19 +52,6 @@ class Moments(NamedTuple):
     """Mean squared deviation, without Bessel's correction, of the same shape."""
     elements: float | Tensor
     """Number of elements behind each of them, over all processes."""
-
-
-class NormState(NamedTuple):
-    """What a batch norm brings along to the statistics of a batch."""
-
-    weight: Tensor | None
-    bias: Tensor | None
-    running: tuple[Tensor, Tensor] | None
-    """Averages of mean and variance that are to move, ``[C]`` or ``[T, C]``."""
-    tracked: Tensor | None
-    """Number of batches up to this one, for averages over all of them; None for exponential ones."""
-    momentum: float
-    eps: float
 
 
 def batch_moments(

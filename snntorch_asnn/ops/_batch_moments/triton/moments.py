@@ -17,7 +17,7 @@ import triton
 from torch import Size, Tensor
 
 from snntorch_asnn.ops._adaptive_leaky.layout import Folding, dense_inside, fold, is_dense_inside
-from snntorch_asnn.ops._batch_moments.moments import NormState
+from snntorch_asnn.ops._batch_moments.norm_state import NormState
 from snntorch_asnn.ops._batch_moments.triton.kernels import add_kernel, moments_kernel, partial_moments_kernel
 from snntorch_asnn.ops._first_derivative import first_derivative_only
 from snntorch_asnn.ops._triton.launch import Launch, Prepared
