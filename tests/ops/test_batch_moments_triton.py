@@ -17,7 +17,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if lack := kernels.missing(DEVICE):
     pytest.skip(f"misses {lack}", allow_module_level=True)
 
-from snntorch_asnn.ops._batch_moments.moments import NormState  # noqa: E402
+from snntorch_asnn.ops._batch_moments.norm_state import NormState  # noqa: E402
 from snntorch_asnn.ops._batch_moments.triton import moments as module  # noqa: E402
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
