@@ -19,7 +19,7 @@ import snntorch_asnn
 from snntorch_asnn import train
 from snntorch_asnn.cli import main
 from snntorch_asnn.cli.app import _fail
-from snntorch_asnn.cli.progress import TerminalReporter
+from snntorch_asnn.cli.terminal import TerminalReporter
 from snntorch_asnn.train.files import readable_name, write_text
 
 TINY = ["--train-subset", "100", "--epochs", "2", "--device", "cpu", "--threads", "1", "--no-tensorboard"]

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from snntorch_asnn import energy, train
 from snntorch_asnn.cli.interrupt import interruptible
-from snntorch_asnn.cli.progress import (
+from snntorch_asnn.cli.terminal import (
     TerminalReporter,
     by_step,
     comparison,

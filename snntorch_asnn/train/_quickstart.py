@@ -33,7 +33,7 @@ def quickstart(
     One seed on a set this small shows that everything works, not which network is better.
 
     Args:
-        out: Folder for the two run folders and ``codes.png``; they replace those of an earlier quickstart.
+        out: Folder for the two run folders and ``codes.png``; an earlier quickstart is replaced.
         epochs: Passes over the 1,293 training images.
         seed: Seed of both runs.
         reporter: Receives the progress of both runs.

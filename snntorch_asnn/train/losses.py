@@ -180,7 +180,7 @@ def step_wise(
 
 
 def distillation(outputs: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
-    r"""Divergence of the softened probabilities from those of a teacher.
+    r"""Kullback-Leibler divergence of the softened probabilities from the teacher's.
 
     .. math:: L = \tau^2\, \mathrm{KL}\big(\operatorname{softmax}(z / \tau) \,\|\,
         \operatorname{softmax}(o / \tau)\big)
@@ -210,7 +210,7 @@ def distillation(outputs: Tensor, teacher: Tensor, *, temperature: float = 4.0) 
         raise ValueError(f"temperature must be above 0; got {temperature}")
     if outputs.shape != teacher.shape or outputs.ndim != 2:
         raise ValueError(
-            f"teacher must give logits like those of the outputs, [B, C]; got shapes {tuple(teacher.shape)}"
+            f"teacher must have the shape [B, C] of outputs; got shapes {tuple(teacher.shape)}"
             f" and {tuple(outputs.shape)}"
         )
     log_p = F.log_softmax(_at_least_float32(outputs) / temperature, dim=1)

@@ -205,7 +205,7 @@ class RunFolder:
             The state, None if there is neither file; and the reason why ``last.pt`` was not used, if so.
 
         Raises:
-            ValueError: There are files, but none can be read.
+            ValueError: Both files are damaged, or the only one.
         """
         reasons: list[str] = []
         for file in (self.last, self.previous):

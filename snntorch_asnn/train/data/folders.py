@@ -93,7 +93,7 @@ def find_classes(folder: Path) -> list[str]:
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """Return the picture files below a folder, sorted, without hidden ones and those in hidden folders."""
+    """Return the picture files below a folder, sorted, without hidden files and folders."""
     found: list[Path] = []
     for place, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if _is_visible(name)]

@@ -102,7 +102,7 @@ def _completed(part: Tensor, other: Tensor, labels: Tensor) -> tuple[Tensor, Ten
 
 @contextmanager
 def readable(name: str, root: Path, hint: str = "") -> Iterator[None]:
-    """Turn failures to find, download or read files into one error that says what to do."""
+    """Turn failures to find, download or read files into one error that tells the user how to go on."""
     try:
         yield
     except (RuntimeError, OSError, EOFError) as error:

@@ -76,12 +76,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; ``figures`` are SVG elements, everything else is plain text."""
+    """A part of the page; ``figures`` are SVG elements or None, everything else is plain text."""
 
     key: str
     title: str
     note: str = ""
-    figures: Sequence[str] = ()
+    figures: Sequence[str | None] = ()
     tables: Sequence[Table] = ()
     code: str = ""
 
@@ -271,13 +271,12 @@ def _confusion(run: RunFiles) -> Iterator[Section]:
 
 def _neurons(run: RunFiles) -> Iterator[Section]:
     drawn = [figures.time_parameters(run.model), figures.scale(run.model)] if run.model is not None else []
-    learned = [figure for figure in drawn if figure is not None]
-    if learned:
+    if any(figure is not None for figure in drawn):
         note = (
             "Means over the features of a layer. The leak of step 0 keeps its initial value: there is no"
             " membrane before it."
         )
-        yield Section("neurons", "Learned time parameters", note, learned, _leaks_at_bounds(run.model))
+        yield Section("neurons", "Learned time parameters", note, drawn, _leaks_at_bounds(run.model))
     rates = figures.firing_rates((run.result or {}).get("firing_rates", {}))
     if rates is not None:
         yield Section("rates", "Firing rates", "Spikes per neuron, on the test images.", [rates])
