@@ -22,7 +22,7 @@ __all__ = ["Sharing", "adapt"]
 Net = TypeVar("Net", bound=nn.Module)
 
 Sharing = Literal["layer", "channel", "neuron"]
-"""Which neurons share one step's parameters: all of a layer, all of a channel, or none."""
+"""Neurons that share one step's parameters: the whole layer, each channel, or no two neurons."""
 
 
 def adapt(
@@ -67,7 +67,7 @@ def adapt(
             ``"sigmoid"``, outputs stay the same up to rounding.
         sequence: let the neurons take whole ``[T, B, ...]`` sequences; the network must then be called with
             sequences. Batch norms that a loop over time ran are logged at WARNING: over a sequence,
-            ``layers.TimeFolded(..., norm_over_time="sequential")`` computes what the loop did.
+            ``layers.TimeFolded(..., norm_over_time="sequential")`` gives the results of the loop.
         sample: an input of the network, a tuple for several arguments. A copy of the network is run on it
             once to find the shape of each neuron's input. Only ``"channel"`` and ``"neuron"`` need it.
         feature_shape: deprecated name of ``sharing``.

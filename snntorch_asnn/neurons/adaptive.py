@@ -212,7 +212,7 @@ class AdaptiveNeuron(Stateful, SpikingNeuron):
         dtype = torch.promote_types(x.dtype, torch.float32)
         rows = self._indices(position, steps)
         values = {name: as_dtype(getattr(self, name), dtype) for name in self.time_parameters}
-        # Before rows are taken, so that a leak of several steps is led back by the sum of their gradients.
+        # The whole leak is constrained, so that the sum of its gradients leads it back where steps share it.
         values |= self._constrained(values)
         parameters = {name: self._rows(value, rows, steps) for name, value in values.items()}
         threshold = parameters["threshold"]
@@ -223,7 +223,7 @@ class AdaptiveNeuron(Stateful, SpikingNeuron):
         run = self.spec.sequence or type(self).loop
         spikes, after = run(self, x, before, arguments, self._rule(), **options)
         if self.init_hidden:
-            # Copies, since snnTorch detaches the state in place, which no view allows.
+            # snnTorch detaches the state in place, which fails for a view, so the state is copied.
             last = tuple((state[-1] if self.output else state).clone() for state in after)
             self._keep(last, position, steps)
         return self._result(as_dtype(spikes, x.dtype), after)
@@ -254,20 +254,22 @@ class AdaptiveNeuron(Stateful, SpikingNeuron):
     def _result(self, spikes: Tensor, state: State) -> Tensor | tuple[Tensor, ...]:
         if self.init_hidden and not self.output:
             return spikes
+        if self.returned_states == self.states:
+            return spikes, *state
         by_name = dict(zip(self.states, state, strict=True))
         return spikes, *(by_name[name] for name in self.returned_states)
 
     def _check_features(self, shape: torch.Size) -> None:
         if not fits(self.feature_shape, shape):
             raise ValueError(
-                f"input_ has the shape {tuple(shape)} at each step, against which "
-                f"feature_shape={self.feature_shape} does not broadcast"
+                f"feature_shape={self.feature_shape} does not broadcast with input_, which has the shape "
+                f"{tuple(shape)} at each step"
             )
         if self.inhibition and len(shape) != 2:
             raise ValueError(f"input_ must be [B, N] at each step with inhibition=True; got {tuple(shape)}")
 
     def _previous_threshold(self, position: StepIndex, threshold: Tensor) -> Tensor:
-        """Threshold of the spike that a delayed reset answers; ``threshold`` where it does not vary."""
+        """Threshold of the step before, whose spikes cause a delayed reset; ``threshold`` if constant."""
         if self.exact_reset or self.threshold.ndim == 0:
             return threshold
         return self._row_before("threshold", position).to(threshold.dtype)
@@ -281,7 +283,7 @@ class AdaptiveNeuron(Stateful, SpikingNeuron):
         return self._known_rule[1]
 
     def resize_steps(self, num_steps: int) -> Self:
-        """Resample the time parameters, so that a neuron trained at T steps runs at another number.
+        """Resample the time parameters, so that a neuron trained at T steps runs at another number of steps.
 
         They are interpolated linearly in time; the first and the last step keep their values. Parameters
         become new objects, so build the optimizer afterwards. A new sequence starts.
@@ -310,7 +312,7 @@ class AdaptiveNeuron(Stateful, SpikingNeuron):
         return self
 
     def extra_repr(self) -> str:
-        """What ``print(net)`` shows of the neuron."""
+        """The options that ``print(net)`` shows."""
         shown = [f"num_steps={self.num_steps}", f"feature_shape={self.feature_shape}"]
         shown += [f"reset_mechanism={self.reset_mechanism!r}", f"reset_delay={self.reset_delay}"]
         shown += [
@@ -327,7 +329,7 @@ def _make_rule(options: Sequence[Any]) -> Rule:
 def _refuse_outputs(x: object) -> None:
     if isinstance(x, tuple):
         raise TypeError(
-            "input_ must be a tensor; got a tuple, as neurons return that do not hide their state; in "
-            "nn.Sequential wrap such a neuron in snntorch_asnn.layers.OverTime, or build it with "
+            "input_ must be a tensor; got a tuple, which is the output of a neuron without init_hidden=True; "
+            "in nn.Sequential wrap that neuron in snntorch_asnn.layers.OverTime, or build it with "
             "init_hidden=True"
         )

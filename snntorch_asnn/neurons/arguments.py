@@ -40,6 +40,7 @@ _OTHER_NAMES = {
 """Names that other packages, or other functions of this one, give to an argument."""
 
 _OF_SOME_NEURONS = {*SNNTORCH_ARGUMENTS, *ResetOptions.__annotations__, "graded_spikes_factor"}
+"""Arguments that only some adaptive neurons have, besides those that all have."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ def complete_options(
         others: names of its other arguments.
 
     Raises:
-        TypeError: if an option is unknown, missing or no bool where it must be one.
-        ValueError: if an option is none of its choices.
+        TypeError: if an option is unknown or missing, or is not a bool where it must be one.
+        ValueError: if the value of an option is not one of its choices.
     """
     for name in given:
         if name in options:

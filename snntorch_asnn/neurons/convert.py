@@ -138,7 +138,7 @@ def why_adaptive(neuron: AdaptiveNeuron) -> str | None:
 
 
 def own_surrogate(spike_grad: SpikeFunction) -> SpikeFunction:
-    """This package's surrogate that equals ``spike_grad`` to the bit; itself if there is none."""
+    """This package's surrogate that equals ``spike_grad`` to the bit, or else ``spike_grad`` itself."""
     if not isinstance(spike_grad, FunctionType) or spike_grad.__module__ != snntorch_surrogate.__name__:
         return spike_grad
     factory = _OWN_SURROGATES.get(spike_grad.__qualname__.partition(".")[0])

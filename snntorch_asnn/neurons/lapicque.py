@@ -58,7 +58,7 @@ def _sequence(
 
 
 class AdaptiveLapicque(AdaptiveNeuron, snn.Lapicque):
-    r"""A neuron given by its resistance and capacitance, with a leak and a gain for every time step.
+    r"""A neuron defined by its resistance and capacitance, with a leak and a gain for every time step.
 
     .. math::
 
@@ -66,12 +66,11 @@ class AdaptiveLapicque(AdaptiveNeuron, snn.Lapicque):
         \beta[t] = 1 - \frac{\Delta t}{R C} \text{ at the start}
 
     with the delayed reset of :class:`AdaptiveLeaky`. ``AdaptiveLapicque(beta, R, C, num_steps=T)`` starts as
-    an exact :class:`snntorch.Lapicque`, to the bit; its state and its time step are handled as
-    :class:`AdaptiveLeaky` handles them. snnTorch's reset to zero drops the input that arrives in the step of
-    the reset, and so does this one.
+    an exact :class:`snntorch.Lapicque`, to the bit. State and time step behave as in :class:`AdaptiveLeaky`.
+    Like snnTorch's, the reset to zero drops the input that arrives in the step of the reset.
 
-    The argument ``beta`` is snnTorch's, :math:`e^{-\Delta t/RC}`, which only fixes the missing one of
-    :math:`R` and :math:`C`. The attribute ``beta`` is what the membrane is multiplied with, per step.
+    The argument ``beta`` is snnTorch's :math:`e^{-\Delta t/RC}`, from which :math:`R` or :math:`C` follows
+    if one of them is missing. The attribute ``beta`` is the factor of the membrane at each step.
 
     Args:
         beta: :math:`e^{-\Delta t/RC}`, dimensionless, a number; False where R and C are given.

@@ -55,14 +55,14 @@ def _over_time(value: Tensor, x: Tensor) -> Tensor:
     """A factor or offset of ``x`` ``[T, B, ...]`` as ``[T, *features]``, or ``[1, *features]`` for all steps.
 
     Raises:
-        ValueError: if its shape fits neither.
+        ValueError: if its shape fits neither case.
     """
     if value.ndim < x.ndim:
         return value[None]
     if value.ndim > x.ndim or value.shape[:2] != (len(x), 1):
         raise ValueError(
-            f"affine must broadcast against one step's input, {tuple(x.shape[1:])}, or have the shape "
-            f"{(len(x), 1)} and more with one pair for each step; got {tuple(value.shape)}"
+            f"affine must broadcast against one step's input, {tuple(x.shape[1:])}, or start with the sizes "
+            f"{(len(x), 1)} to have one pair for each step; got shape {tuple(value.shape)}"
         )
     return value.squeeze(1)
 
@@ -80,14 +80,15 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
             u[t] & \text{none}
         \end{cases}
 
-    with ``exact_reset=True``; by default the reset follows :class:`snntorch.Leaky`, one step later. A
-    drop-in replacement: ``AdaptiveLeaky(beta, num_steps=T)`` starts as an exact ``snn.Leaky(beta)``, to the
-    bit, and training moves each step's leak :math:`\beta[t]` and gain :math:`g[t]` on its own.
+    with ``exact_reset=True``; by default the reset comes one step later, as in :class:`snntorch.Leaky`. The
+    neuron is a drop-in replacement: ``AdaptiveLeaky(beta, num_steps=T)`` starts as an exact
+    ``snn.Leaky(beta)``, to the bit, and training changes the leak :math:`\beta[t]` and the gain
+    :math:`g[t]` of each step.
 
-    The current time step belongs to the state. It starts again with :func:`snntorch_asnn.reset`,
-    :func:`snntorch.utils.reset`, :meth:`reset_mem`, ``snn.Leaky.reset_hidden()`` and with an assignment to
-    ``mem``; it survives ``detach_hidden()``, copies, pickling and moves between devices. Like the membrane
-    it is not part of ``state_dict()``.
+    The current time step belongs to the state. It returns to 0 with :func:`snntorch_asnn.reset`,
+    :func:`snntorch.utils.reset`, :meth:`reset_mem`, ``snn.Leaky.reset_hidden()`` and an assignment to
+    ``mem``. It is kept by ``detach_hidden()``, copies, pickling and moves between devices. Like the
+    membrane, it is not part of ``state_dict()``.
 
     Args:
         beta: leak, dimensionless: a number, one per feature (as snnTorch takes it), ``(T,)``, or
@@ -104,9 +105,9 @@ class AdaptiveLeaky(AdaptiveNeuron, snn.Leaky):
         step. Spikes have the dtype of the input; the membrane is float32 for half precision input.
 
     Raises:
-        ValueError: if an argument's value or shape does not fit, a parameter is not finite, or a step past
-            ``num_steps`` is asked for.
-        TypeError: if an argument is of the wrong type, or ``mem`` is passed although ``init_hidden``.
+        ValueError: if an argument's value or shape does not fit, a parameter is not finite, or an input comes
+            after step ``num_steps``.
+        TypeError: if an argument is unknown or of the wrong type, or ``mem`` is passed with ``init_hidden``.
 
     Source: Adaptive Spiking Neural Networks with Hybrid Coding, arXiv 2408.12407.
 

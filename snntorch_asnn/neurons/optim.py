@@ -71,7 +71,7 @@ def optim_groups(
         _check_rate(name, value)
     learned = [parameter for parameter in net.parameters() if parameter.requires_grad]
     if not learned:
-        raise ValueError("net must have parameters with requires_grad=True; it has none")
+        raise ValueError("net must have parameters with requires_grad=True; it has no such parameter")
     timed, decaying = _timed(net), _decaying(net)
     weights, others, time = [], [], []
     for parameter in learned:

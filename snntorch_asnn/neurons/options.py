@@ -1,7 +1,7 @@
 """Arguments that all adaptive neurons share: name, type, default and meaning of each in one place.
 
 A new option needs an entry here and the code that reads it. Constructors, checks, signatures, docstrings and
-the attributes of the neurons follow from the entry.
+attributes of the neurons follow from the entry.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from snntorch_asnn.ops._adaptive_leaky.engine import Impl
 __all__ = ["SNNTORCH_ARGUMENTS", "AdaptiveOptions", "Option", "Quantiser", "ResetOptions"]
 
 Quantiser = Callable[[Tensor], Tensor] | Literal[False] | None
-"""A function that quantises states; False, as in snnTorch, or None for none."""
+"""A function that quantises states, or False or None for no quantisation."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class AdaptiveOptions(TypedDict, total=False):
     on_overrun: Annotated[
         Overrun,
         Option(
-            'what a step past ``num_steps`` does: ``"raise"`` an error, ``"hold"`` the last step\'s '
+            'behaviour at a step past ``num_steps``: ``"raise"`` an error, ``"hold"`` the last step\'s '
             'parameters, or ``"cycle"`` back to the first step\'s.',
             "raise",
         ),

@@ -37,7 +37,7 @@ def _step(
 
 
 class AdaptiveRLeaky(AdaptiveNeuron, snn.RLeaky):
-    r"""A leaky neuron whose spikes come back to it, with a leak and a gain for every time step.
+    r"""A leaky neuron that receives its own spikes, with a leak and a gain for every time step.
 
     .. math::
 
@@ -45,9 +45,9 @@ class AdaptiveRLeaky(AdaptiveNeuron, snn.RLeaky):
 
     with spikes and reset as in :class:`AdaptiveLeaky`; :math:`V` is a linear layer, a convolution, or one
     weight per neuron, the same at every step. ``AdaptiveRLeaky(beta, ..., num_steps=T)`` starts as an exact
-    :class:`snntorch.RLeaky`, to the bit; its state and its time step are handled as :class:`AdaptiveLeaky`
-    handles them. snnTorch's reset to zero drops the input that arrives in the step of the reset, and so
-    does this one unless ``exact_reset``. Every step needs the spikes of the step before, so a sequence runs
+    :class:`snntorch.RLeaky`, to the bit. State and time step behave as in :class:`AdaptiveLeaky`. snnTorch's
+    reset to zero drops the input that arrives in the step of the reset; this neuron does the same unless
+    ``exact_reset`` is set. Every step needs the spikes of the step before, so a sequence runs
     as a loop.
 
     Args:

@@ -25,7 +25,7 @@ def spread_checkpoint(
         neuron: the adaptive neuron that loads the entries.
         leaks: names of its leaks.
         state_dict: the entries.
-        prefix: what stands before the neuron's names in ``state_dict``.
+        prefix: prefix of the neuron's names in ``state_dict``.
         version: version of this package's entries; None for snnTorch's.
 
     Returns:

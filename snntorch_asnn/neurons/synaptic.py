@@ -65,9 +65,9 @@ class AdaptiveSynaptic(AdaptiveNeuron, snn.Synaptic):
         u[t] &= \beta[t]\, v[t-1] + i[t]
 
     with spikes and reset as in :class:`AdaptiveLeaky`. ``AdaptiveSynaptic(alpha, beta, num_steps=T)`` starts
-    as an exact :class:`snntorch.Synaptic`, to the bit; its state and its time step are handled as
-    :class:`AdaptiveLeaky` handles them. snnTorch's reset to zero drops the current that arrives in the step
-    of the reset, and so does this one unless ``exact_reset``.
+    as an exact :class:`snntorch.Synaptic`, to the bit. State and time step behave as in
+    :class:`AdaptiveLeaky`. snnTorch's reset to zero drops the current that arrives in the step of the reset;
+    this neuron does the same unless ``exact_reset`` is set.
 
     Args:
         alpha: leak of the synaptic current, dimensionless: a number, one per feature, ``(T,)``, or
