@@ -1,4 +1,4 @@
-"""Anytime inference: stop each image as soon as the network is sure of it."""
+"""Anytime inference: stop computing an image as soon as the network is confident."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Criterion = Literal["confidence", "entropy"]
 
 
 class AnytimeResult(NamedTuple):
-    """What :func:`anytime` found."""
+    """Result of :func:`anytime`."""
 
     logits: Tensor
     """Mean of the logits over the steps that each image ran, ``[B, classes]``."""
     steps: Tensor
-    """Number of those steps, ``[B]``."""
+    """Number of steps that each image ran, ``[B]``."""
 
 
 @torch.no_grad()
@@ -40,28 +40,30 @@ def anytime(
     num_steps: int | None = None,
     encode: Callable[[Tensor], Tensor] | None = None,
 ) -> AnytimeResult:
-    r"""Classify images with as few steps as each one needs.
+    r"""Classify images with as few steps as each image needs.
 
-    After every step, images whose readout so far is sure enough leave the batch, so that the next step
-    computes a smaller one. An image that runs all steps gets the logits of ``model(images)``. The model and
-    the states of its neurons are left as they are. A single logit is that of one class against another:
-    its probabilities are :math:`\sigma(o)` and :math:`1 - \sigma(o)`.
+    After every step, images with a confident readout leave the batch, so the next step computes a smaller
+    batch. An image that runs all steps gets the logits of ``model(images)``. The model and the states of its
+    neurons do not change.
+
+    A single logit :math:`o` decides between two classes with probabilities :math:`\sigma(o)` and
+    :math:`1 - \sigma(o)`.
 
     Args:
-        model: In evaluation mode: one of :mod:`snntorch_asnn.models`, or any network that maps one step's
-            input ``[B, ...]`` to that step's logits ``[B, classes]``, or to a tuple that starts with them,
-            and whose neurons hide their state (``init_hidden=True``).
-        images: What the model takes, ``[B, ...]``.
-        threshold: Stop at a confidence of at least, or an entropy of at most this.
-        criterion: ``"confidence"``, the highest probability, in (0, 1], or ``"entropy"`` of the
-            probabilities, in nats, from 0 to ln(classes), or ln(2) for a single logit.
-        num_steps: The most steps to run. None for all that a model of the zoo has; required for others.
-        encode: From images to the inputs of all steps ``[T, B, ...]``; None shows the images in every step.
-            A model of the zoo brings its own.
+        model: Network in evaluation mode: a model of :mod:`snntorch_asnn.models`, or a network that maps the
+            input of one step ``[B, ...]`` to logits ``[B, classes]``, or to a tuple that starts with them.
+            Neurons of such a network must hide their state (``init_hidden=True``).
+        images: Input of the model, ``[B, ...]``.
+        threshold: Smallest confidence, or largest entropy, at which an image stops.
+        criterion: ``"confidence"`` is the highest probability, in (0, 1]. ``"entropy"`` is the entropy of the
+            probabilities in nats, from 0 to ln(classes), or to ln(2) for a single logit.
+        num_steps: Maximum number of steps. None means all steps of a model of the zoo; other models need it.
+        encode: Function from images to the inputs of all steps ``[T, B, ...]``. None shows the images at
+            every step. It must be None for a model of the zoo, which has its own encoding.
 
     Raises:
         TypeError: ``model`` is not a module.
-        ValueError: It is in training mode or has neurons that cannot run step by step, or another
+        ValueError: ``model`` is in training mode or has neurons that cannot run step by step, or another
             argument's value does not fit.
 
     Example::
@@ -79,7 +81,7 @@ def anytime(
         raise ValueError(f"threshold must be {wanted} for criterion={criterion!r}; got {threshold!r}")
     model = uncompiled(model)
     if model.training:
-        raise ValueError("model must be in evaluation mode; call model.eval()")
+        raise ValueError("model must be in evaluation mode; got training mode; call model.eval()")
     steps_of_model, planes = _steps_of(model, images, num_steps, encode)
     active = torch.arange(planes.shape[1], device=images.device)
     steps = torch.zeros_like(active)
@@ -117,14 +119,14 @@ class _Steps(Protocol):
     """A network that runs one step at a time."""
 
     def __call__(self, x: Tensor, /) -> Tensor:
-        """Logits of the next step, ``[B, classes]``."""
+        """Return the logits of the next step, ``[B, classes]``."""
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with some samples of the batch only."""
+        """Continue with some samples of the batch only."""
 
 
 class _NetSteps(Stepping):
-    """Any other network, which is called with one step's input: a copy of it, with states of its own."""
+    """Run a copy of a network outside of the zoo step by step, with its own states."""
 
     def __init__(self, net: nn.Module) -> None:
         self.net = private_copy(net)
@@ -132,7 +134,8 @@ class _NetSteps(Stepping):
         for name, neuron in neurons_alone(self.net):
             if not neuron.init_hidden or takes_sequence(neuron):
                 raise ValueError(
-                    f"model: {name} must hide its state (init_hidden=True) and take one step at a time"
+                    f"layer {name!r} of the model must hide its state (init_hidden=True) and take one step "
+                    f"at a time; got {type(neuron).__name__} with init_hidden={neuron.init_hidden}"
                 )
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -151,20 +154,24 @@ class _NetSteps(Stepping):
 def _steps_of(
     model: nn.Module, images: Tensor, num_steps: int | None, encode: Callable[[Tensor], Tensor] | None
 ) -> tuple[AbstractContextManager[_Steps], Tensor]:
-    """What runs the model step by step, and the inputs of all steps, ``[T, B, ...]``."""
+    """Return a stepping of the model, and the inputs of all steps ``[T, B, ...]``."""
     if num_steps is not None:
         num_steps = check_count("num_steps", num_steps)
     if isinstance(model, SpikingModel):
         if encode is not None:
-            raise ValueError("encode must be None: a model of the zoo has its own encoding")
+            raise ValueError("encode must be None, because a model of the zoo has its own encoding")
         if num_steps is not None and num_steps > model.num_steps:
-            raise ValueError(f"num_steps must be at most the model's, {model.num_steps}; got {num_steps}")
+            raise ValueError(
+                f"num_steps must be at most {model.num_steps}, the model's number of steps; got {num_steps}"
+            )
         return model.stepping(), model.encode(images)[:num_steps]
     if encode is None:
         if num_steps is None:
-            raise ValueError("num_steps must be given for a model that is not of the zoo")
+            raise ValueError("num_steps must be given for a model outside of the zoo; got None")
         return _NetSteps(model), images.expand(num_steps, *images.shape)
     planes = encode(images)
     if num_steps is not None and num_steps > len(planes):
-        raise ValueError(f"num_steps must be at most what encode gives, {len(planes)}; got {num_steps}")
+        raise ValueError(
+            f"num_steps must be at most {len(planes)}, the number of steps from encode; got {num_steps}"
+        )
     return _NetSteps(model), planes[:num_steps]

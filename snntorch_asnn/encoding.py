@@ -1,4 +1,4 @@
-"""The spike codes as a module: normalise, squash into [0, 1], encode."""
+"""Spike codes as a module that normalises, squashes into [0, 1] and encodes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Encoder", "Moment", "Moments"]
 
 Moment: TypeAlias = float | Sequence[float] | Tensor
 Moments: TypeAlias = tuple[Moment, Moment]
-"""Mean and standard deviation: one number, one for each channel, or what broadcasts against the data."""
+"""Mean and standard deviation: a number, one per channel, or a tensor that broadcasts against the data."""
 
 
 def __getattr__(name: str) -> type[Encoder]:
@@ -30,7 +30,7 @@ def __getattr__(name: str) -> type[Encoder]:
     return Encoder
 
 
-_ROUNDING = 4  # units of the last place of 1, that normalising and undoing it can be off
+_ROUNDING = 4  # Largest error of normalising and undoing it, in units of the machine epsilon.
 
 
 def _clamp(data: Tensor) -> Tensor:
@@ -47,52 +47,53 @@ _SQUASHES: Mapping[str, Callable[[Tensor], Tensor] | None] = {
 class Encoder(nn.Module):
     r"""Turn images into a sequence: normalise, squash into [0, 1], encode.
 
-    With its defaults it is :func:`snntorch_asnn.spikegen.hybrid` as a module, for images in [0, 1].
-    Analog steps take any finite value, and spikes are made of pixels in [0, 1]. So there are two ways
+    With its defaults, it is :func:`snntorch_asnn.spikegen.hybrid` as a module, for images in [0, 1].
+    Analog steps show any finite value, and spikes are made from pixels in [0, 1]. So there are two ways
     to train on normalised images, with the mean and standard deviation of each channel:
 
     - ``normalize=(mean, std)``: images are in [0, 1]. Analog steps show
-      ``(data - mean) / std``, and spikes are made of ``data``.
-    - ``unnormalize=(mean, std)``: images are normalised already. Analog steps show them, and spikes
-      are made of ``data * std + mean``. Values that rounding has moved off k / 255 are put back there,
-      so that 8-bit images give the spikes that they gave before.
+      ``(data - mean) / std``, and spikes are made from ``data``.
+    - ``unnormalize=(mean, std)``: images are already normalised. Analog steps show them, and spikes
+      are made from ``data * std + mean``. Values that differ from k / 255 by rounding only are set to
+      k / 255, so 8-bit images give the same spikes as before they were normalised.
 
-    Where a ``squash`` follows, the whole code sees squashed data instead:
+    With a ``squash``, the whole code sees squashed data instead:
 
     .. math:: x = \mathrm{code}(\mathrm{squash}(\mathrm{normalize}(\mathrm{data})), T)
 
-    With ``normalize="layer", levels="quantile"`` it is the encoder that the ASNN code advises: on
-    normally distributed data each spike plane then carries 1/T of the pixels.
+    The ASNN code recommends ``normalize="layer", levels="quantile"``. For normally distributed data,
+    each spike plane then holds 1/T of the pixels.
 
     Args:
-        num_steps: Number of steps T, the number of steps of the sequence.
+        num_steps: Number of steps T.
         code: A name in :data:`snntorch_asnn.spikegen.CODES`, or a callable
-            ``(data, num_steps, **options) -> [T, *data.shape]``. To be normalised, a callable must take
-            ``analog``, what its analog steps show, or say in the default of an argument
-            ``direct_steps`` how many of its first steps are analog.
-        normalize: ``None``; ``"layer"``; or ``(mean, std)``, numbers, tensors that broadcast
-            against the data, or one number per channel of ``[..., C, H, W]``; kept as buffers.
-        unnormalize: ``None`` or ``(mean, std)``, those with which the data were normalised.
-        shape: With ``normalize="layer"``: the trailing dimensions, normalised by a
-            :class:`torch.nn.LayerNorm` with learnable weight and bias. ``None`` normalises each
-            sample over all dimensions but the first, without parameters.
-        squash: ``"sigmoid"``, ``"clamp"``, ``"none"``, or ``"auto"``: sigmoid with
-            ``normalize="layer"``, else none.
-        levels: ``"uniform"``, ``"quantile"``, or a tensor, which is kept as a buffer, in its
-            own dtype also after ``half()``. ``None`` leaves the code its default.
-        check: Whether the code reads the values of data on the CPU, and raises where spikes would be
-            made of values outside [0, 1].
-        **options: What else the code takes, such as ``direct_steps`` or ``last``.
+            ``(data, num_steps, **options) -> [T, *data.shape]``. With ``normalize=(mean, std)``, a callable
+            needs an argument ``analog``, the image for its analog steps, or an argument ``direct_steps``,
+            whose default is the number of analog steps at its start.
+        normalize: ``None``, ``"layer"`` or ``(mean, std)``. Mean and standard deviation are numbers,
+            tensors that broadcast against the data, or one number per channel of ``[..., C, H, W]``. They
+            are buffers.
+        unnormalize: ``None``, or the ``(mean, std)`` with which the data were normalised.
+        shape: Trailing dimensions for ``normalize="layer"``, normalised by a :class:`torch.nn.LayerNorm`
+            with learnable weight and bias. ``None`` normalises each sample over all dimensions but the
+            first, without parameters.
+        squash: ``"sigmoid"``, ``"clamp"``, ``"none"`` or ``"auto"``, which is ``"sigmoid"`` with
+            ``normalize="layer"`` and ``"none"`` otherwise.
+        levels: ``"uniform"``, ``"quantile"`` or a tensor. A tensor becomes a buffer, which keeps its dtype
+            after ``half()``. ``None`` takes the default of the code.
+        check: Whether the code reads data on a CPU, and raises ValueError if spikes would be made from
+            values outside [0, 1].
+        **options: Further arguments of the code, such as ``direct_steps`` or ``last``.
 
     Shape:
-        ``[B, ...]`` to ``[T, B, ...]``, dtype and device kept.
+        Input ``[B, ...]``, output ``[T, B, ...]`` with the same dtype and device.
 
     Attributes:
         num_steps: Number of steps T.
-        direct_steps: Number of analog steps of a hybrid code, 0 for every other code.
+        direct_steps: Number of analog steps of a hybrid code; 0 for other codes.
 
     Raises:
-        TypeError: An argument is of the wrong type, or the code does not take an option.
+        TypeError: An argument has a wrong type, or the code does not take an option.
         ValueError: A name is unknown, or a value does not fit.
 
     Example::
@@ -163,7 +164,7 @@ class Encoder(nn.Module):
         return torch.cat((analog.expand(steps, *analog.shape), planes[steps:])) if steps else planes
 
     def _pixels_and_analog(self, data: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return what spikes are made of, and what analog steps show, None for the same."""
+        """Return the image for spikes and the image for analog steps; None if both are the same."""
         if self.unnormalize is not None:
             return self.unnormalize.undo(data), data
         if self.normalize is None:
@@ -188,7 +189,7 @@ class Encoder(nn.Module):
         return self.code(data, self.num_steps, **self._code_options(), **options)
 
     def _try_code(self, num_steps: int) -> None:
-        """Refuse wrong options of a known code now rather than at the first image."""
+        """Refuse wrong options of a known code at construction, and not at the first image."""
         if self.code in CODES.values():
             self.code(torch.empty(0, device="cpu"), num_steps, **self._code_options())
 
@@ -197,39 +198,40 @@ class Encoder(nn.Module):
         if self.unnormalize is not None:
             for name, used in (("normalize", self.normalize is not None), ("squash", self.squash != "none")):
                 if used:
-                    raise ValueError(f"{name} must be left out with unnormalize; got both")
+                    raise ValueError(f"{name} must not be given together with unnormalize; got both")
         known = self._takes_analog or self.direct_steps or self.code in CODES.values()
         if self._shows_normalised and not (known or _unwrapped(self.code) in CODES.values()):
             raise ValueError(
-                "code must take analog, what its analog steps show, or direct_steps, their number, to be"
-                f" used with normalize=(mean, std); got {self.code!r}"
+                "code must have an argument analog (the image for analog steps) or direct_steps (their "
+                f"number) with normalize=(mean, std); got {self.code!r}"
             )
 
     def resize_steps(self, num_steps: int) -> Self:
-        """Encode into another number of steps.
+        """Change the number of steps.
 
         Args:
-            num_steps: The new T.
+            num_steps: New number of steps T.
 
         Returns:
             The encoder itself.
 
         Raises:
-            TypeError: ``num_steps`` is no integer.
-            ValueError: ``num_steps`` is below 1 or not possible with the code, or ``levels`` are a tensor,
-                which holds levels for the steps that there are.
+            TypeError: ``num_steps`` is not an integer.
+            ValueError: ``num_steps`` is below 1 or does not fit the code, or ``levels`` are a tensor, which
+                fits only the current number of steps.
         """
         num_steps = check_count("num_steps", num_steps)
         if isinstance(self.levels, Tensor) and num_steps != self.num_steps:
             raise ValueError(
-                f"num_steps must stay {self.num_steps}: levels are a tensor for that; got {num_steps}"
+                f"num_steps must be {self.num_steps}, because levels are a tensor for {self.num_steps} "
+                f"steps; got {num_steps}"
             )
         self._try_code(num_steps)
         self.num_steps = num_steps
         return self
 
     def extra_repr(self) -> str:
-        """Show what is no submodule."""
+        """Show the settings."""
         name = getattr(self.code, "__name__", repr(self.code))
         levels = self.levels.tolist() if isinstance(self.levels, Tensor) else self.levels
         fields = {"squash": self.squash, **self.options, "levels": levels, "check": self.check}
@@ -245,17 +247,20 @@ class Encoder(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         after = self.levels
         if isinstance(before, Tensor) and isinstance(after, Tensor) and before.dtype != after.dtype:
-            # half() and the like would move levels, or merge neighbours.
+            # Rounding to a lower precision would move levels, or merge neighbours.
             self.levels = before.to(after.device)
         return self
 
 
 class _LayerNorm(nn.LayerNorm):
-    """LayerNorm that names the argument it does not fit."""
+    """LayerNorm whose error names the argument that does not fit."""
 
     def forward(self, data: Tensor) -> Tensor:
         if data.shape[-len(self.normalized_shape) :] != self.normalized_shape:
-            raise ValueError(f"data of shape {tuple(data.shape)} do not end in shape={self.normalized_shape}")
+            raise ValueError(
+                f"data must end in the dimensions shape={self.normalized_shape}; "
+                f"got shape {tuple(data.shape)}"
+            )
         return super().forward(data)
 
 
@@ -264,14 +269,14 @@ class _SampleNorm(nn.Module):
 
     def forward(self, data: Tensor) -> Tensor:
         if data.ndim < 2:
-            raise ValueError(f"data must have shape [B, ...]; got {tuple(data.shape)}")
+            raise ValueError(f"data must be [B, ...]; got shape {tuple(data.shape)}")
         return functional.layer_norm(data, data.shape[1:])
 
 
 class _Standardize(nn.Module):
-    """Subtract given means and divide by given standard deviations, or undo that.
+    """Subtract given means and divide by given standard deviations, or undo this.
 
-    The moments keep their dtype after ``half()`` and the like, which would move them.
+    The moments keep their dtype after ``half()``, because rounding would change them.
     """
 
     mean: Tensor
@@ -280,19 +285,19 @@ class _Standardize(nn.Module):
     def __init__(self, mean: Moment, std: Moment, argument: str) -> None:
         super().__init__()
         self.argument = argument
-        self.register_buffer("mean", _as_moment(mean, f"{argument}: mean"))
-        self.register_buffer("std", _as_moment(std, f"{argument}: std"))
+        self.register_buffer("mean", _as_moment(mean, f"mean in {argument}"))
+        self.register_buffer("std", _as_moment(std, f"std in {argument}"))
         if not self.std.is_meta and not bool((self.std > 0).all()):
-            raise ValueError(f"{argument}: std must be positive; got {std}")
+            raise ValueError(f"std in {argument} must be positive; got {std}")
 
     def forward(self, data: Tensor) -> Tensor:
         self._check_shape(data)
         return ((data - self.mean) / self.std).to(data.dtype)
 
     def undo(self, data: Tensor) -> Tensor:
-        """Return the pixels that ``data`` were before, without gradient, at least in float32.
+        """Return the pixels before normalisation, without gradient and at least in float32.
 
-        Rounding has moved them; where it can have been off a multiple of 1/255, they are put back on it.
+        Pixels that differ from a multiple of 1/255 by rounding only are set to it.
         """
         self._check_shape(data)
         pixels = data.detach() * self.std + self.mean
@@ -305,8 +310,8 @@ class _Standardize(nn.Module):
         for name, moment in (("mean", self.mean), ("std", self.std)):
             if not _broadcasts(moment.shape, data.shape):
                 raise ValueError(
-                    f"data of shape {tuple(data.shape)} do not fit {name} of shape "
-                    f"{tuple(moment.shape)} in {self.argument}"
+                    f"data must have a shape that fits {name} of shape {tuple(moment.shape)} in "
+                    f"{self.argument}; got shape {tuple(data.shape)}"
                 )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _Standardize:
@@ -324,12 +329,14 @@ def _as_moment(value: object, name: str) -> Tensor:
         value = value.tolist()
     if isinstance(value, str) or not isinstance(value, Tensor | float | int | Sequence):
         raise TypeError(
-            f"{name} must be a number, a sequence of them or a Tensor; got {type(value).__name__}"
+            f"{name} must be a number, a sequence of numbers or a tensor; got {type(value).__name__}"
         )
     try:
         moment = torch.as_tensor(value).detach().clone()
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be a number, a sequence of them or a Tensor; got {value!r}") from error
+        raise TypeError(
+            f"{name} must be a number, a sequence of numbers or a tensor; got {value!r}"
+        ) from error
     moment = moment if moment.is_floating_point() else moment.to(torch.get_default_dtype())
     if not moment.is_meta and not bool(moment.isfinite().all()):
         raise ValueError(f"{name} must be finite; got {value}")
@@ -352,7 +359,7 @@ def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
 def _make_normalize(normalize: object, shape: Sequence[int] | None) -> nn.Module | None:
     is_layer = isinstance(normalize, str) and normalize == "layer"
     if shape is not None and not is_layer:
-        raise ValueError(f"shape must be None unless normalize is 'layer'; got {shape}")
+        raise ValueError(f"shape must be None unless normalize='layer'; got {shape}")
     if normalize is None:
         return None
     if is_layer:
@@ -371,7 +378,7 @@ def _refuse_unknown(parameters: Mapping[str, inspect.Parameter], options: Mappin
         if name not in parameters:
             known = list(parameters)[2:]
             raise TypeError(
-                f"{name} is no option of this code, which takes: {', '.join(known) or 'none'}"
+                f"the code takes no option {name!r}; it takes {', '.join(known) or 'no options'}"
                 f"{did_you_mean(name, known)}"
             )
 

@@ -168,8 +168,16 @@ class Stateless(nn.Module):
         ({"num_steps": None}, ValueError, "num_steps must be given"),
         ({"num_steps": 0}, ValueError, "num_steps must be at least 1"),
         ({"model": by_step().train()}, ValueError, "evaluation mode"),
-        ({"model": by_step(lambda: snn.Leaky(0.9))}, ValueError, "1 must hide its state"),
-        ({"encode": lambda x: x[None]}, ValueError, "num_steps must be at most what encode gives"),
+        (
+            {"model": by_step(lambda: snn.Leaky(0.9))},
+            ValueError,
+            "layer '1' of the model must hide its state",
+        ),
+        (
+            {"encode": lambda x: x[None]},
+            ValueError,
+            "num_steps must be at most ., the number of steps from encode",
+        ),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -181,7 +189,7 @@ def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], mess
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_steps": 9}, "num_steps must be at most the model's, 2"),
+        ({"num_steps": 9}, "num_steps must be at most 2, the model's number of steps"),
         ({"encode": lambda x: x}, "encode must be None"),
     ],
 )

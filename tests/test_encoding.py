@@ -106,9 +106,9 @@ def test_squash() -> None:
     assert torch.equal(clamped, spikegen.hybrid(data.clamp(0, 1), 3))
     squashed = Encoder(3, squash="sigmoid")(data)
     assert torch.equal(squashed, spikegen.hybrid(data.sigmoid(), 3))
-    with pytest.raises(ValueError, match=r"data must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"data must be in \[0, 1\]"):
         Encoder(3)(data)
-    with pytest.raises(ValueError, match=r"data must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"data must be in \[0, 1\]"):
         Encoder(3, normalize="layer", squash="none")(data)
     assert torch.equal(Encoder(3, check=False)(data)[0], data)
 
@@ -221,23 +221,27 @@ def test_vmap_without_checks(images: Tensor) -> None:
         ({"normalize": "batch"}, ValueError, "normalize must be None, 'layer' or"),
         ({"normalize": (0.5,)}, ValueError, "normalize must be None, 'layer' or"),
         ({"normalize": 0.5}, ValueError, "normalize must be None, 'layer' or"),
-        ({"normalize": (0.5, 0.0)}, ValueError, "normalize: std must be positive"),
-        ({"normalize": (0.5, [0.1, -1.0])}, ValueError, "normalize: std must be positive"),
-        ({"normalize": (float("nan"), 1.0)}, ValueError, "normalize: mean must be finite"),
-        ({"normalize": (None, 1.0)}, TypeError, "normalize: mean must be a number"),
-        ({"normalize": ("0.5", 1.0)}, TypeError, "normalize: mean must be a number"),
-        ({"normalize": ((0.1, (0.2, 0.3)), 1.0)}, TypeError, "normalize: mean must be a number"),
+        ({"normalize": (0.5, 0.0)}, ValueError, "std in normalize must be positive"),
+        ({"normalize": (0.5, [0.1, -1.0])}, ValueError, "std in normalize must be positive"),
+        ({"normalize": (float("nan"), 1.0)}, ValueError, "mean in normalize must be finite"),
+        ({"normalize": (None, 1.0)}, TypeError, "mean in normalize must be a number"),
+        ({"normalize": ("0.5", 1.0)}, TypeError, "mean in normalize must be a number"),
+        ({"normalize": ((0.1, (0.2, 0.3)), 1.0)}, TypeError, "mean in normalize must be a number"),
         ({"unnormalize": "layer"}, ValueError, r"unnormalize must be None or \(mean, std\); got 'layer'"),
-        ({"unnormalize": (0.5, 0)}, ValueError, "unnormalize: std must be positive"),
-        ({"unnormalize": (0.5, float("inf"))}, ValueError, "unnormalize: std must be finite"),
+        ({"unnormalize": (0.5, 0)}, ValueError, "std in unnormalize must be positive"),
+        ({"unnormalize": (0.5, float("inf"))}, ValueError, "std in unnormalize must be finite"),
         (
             {"normalize": (0.5, 1.0), "unnormalize": (0.5, 1.0)},
             ValueError,
-            "normalize must be left out with unnormalize; got both",
+            "normalize must not be given together with unnormalize; got both",
         ),
-        ({"unnormalize": (0.5, 1.0), "squash": "clamp"}, ValueError, "squash must be left out with unnorm"),
-        ({"code": repeated, "normalize": (0.5, 1.0)}, ValueError, "code must take analog, what its"),
-        ({"shape": (3, 8, 8)}, ValueError, "shape must be None unless normalize is 'layer'"),
+        (
+            {"unnormalize": (0.5, 1.0), "squash": "clamp"},
+            ValueError,
+            "squash must not be given together with unnorm",
+        ),
+        ({"code": repeated, "normalize": (0.5, 1.0)}, ValueError, "code must have an argument analog"),
+        ({"shape": (3, 8, 8)}, ValueError, "shape must be None unless normalize='layer'"),
         ({"normalize": "layer", "shape": 5}, TypeError, "shape must be a sequence of integers; got 5"),
         ({"normalize": "layer", "shape": (3, 0)}, ValueError, r"shape must hold positive .* got \(3, 0\)"),
         ({"squash": "tanh"}, ValueError, "squash must be one of .none., .clamp., .sigmoid.; got 'tanh'"),
@@ -246,8 +250,8 @@ def test_vmap_without_checks(images: Tensor) -> None:
         ({"levels": torch.tensor([0.5])}, ValueError, r"levels must have shape \(3,\)"),
         ({"levels": torch.tensor([0.2, 0.5, 0.6])}, ValueError, "levels must be strictly decreas"),
         ({"direct_steps": 5}, ValueError, r"direct_steps must be in 1\.\.4; got 5"),
-        ({"last": "all"}, TypeError, "last is no option of this code, which takes: direct_steps"),
-        ({"code": "direct", "levels": "quantile"}, TypeError, "levels is no option of this code"),
+        ({"last": "all"}, TypeError, "the code takes no option 'last'; it takes direct_steps"),
+        ({"code": "direct", "levels": "quantile"}, TypeError, "the code takes no option 'levels'"),
     ],
 )
 def test_wrong_settings(options: dict[str, object], error: type[Exception], message: str) -> None:
@@ -263,20 +267,20 @@ def test_unchecked_encoders_still_check_their_settings() -> None:
 @pytest.mark.parametrize(
     ("options", "data", "error", "message"),
     [
-        ({}, torch.ones(2, 3, dtype=torch.uint8), TypeError, "data must be floating point"),
+        ({}, torch.ones(2, 3, dtype=torch.uint8), TypeError, "data must have a floating point dtype"),
         ({}, [0.5], TypeError, "data must be a torch.Tensor; got list"),
         (
             {"normalize": "layer", "shape": (3, 8, 8)},
             torch.rand(2, 1, 8, 8),
             ValueError,
-            r"data of shape \(2, 1, 8, 8\) do not end in shape=\(3, 8, 8\)",
+            r"data must end in the dimensions shape=\(3, 8, 8\); got shape \(2, 1, 8, 8\)",
         ),
-        ({"normalize": "layer"}, torch.rand(2), ValueError, r"data must have shape \[B, ...\]"),
+        ({"normalize": "layer"}, torch.rand(2), ValueError, r"data must be \[B, ...\]"),
         (
             {"normalize": ([0.1, 0.2, 0.3], 1.0)},
             torch.rand(2, 1, 8, 8),
             ValueError,
-            r"data of shape \(2, 1, 8, 8\) do not fit mean of shape \(3, 1, 1\) in normalize",
+            r"data must have a shape that fits mean of shape \(3, 1, 1\) in normalize; got shape \(2, 1",
         ),
     ],
 )

@@ -180,7 +180,7 @@ def test_normalised_images_are_refused_with_both_ways_out(
 
 @hybrid_codes
 def test_pixels_of_8_bits_are_told_apart_from_normalised_ones(name: str) -> None:
-    with pytest.raises(ValueError, match="got values from 0 to 255; for pixels of 8 bits divide by 255"):
+    with pytest.raises(ValueError, match="got values from 0 to 255; divide 8-bit pixels by 255"):
         spikegen.CODES[name](torch.arange(256.0), 4)
 
 
@@ -208,11 +208,11 @@ def test_analog_steps_take_any_finite_value(encode: Any, images: Tensor) -> None
 @hybrid_codes
 def test_the_analog_image_of_a_code_is_checked(name: str) -> None:
     code, image = spikegen.CODES[name], torch.rand(2, 5)
-    with pytest.raises(ValueError, match=r"analog must have the shape of data, \(2, 5\); got \(5,\)"):
+    with pytest.raises(ValueError, match=r"analog must have the shape of data, \(2, 5\); got shape \(5,\)"):
         code(image, 4, analog=image[0])
     with pytest.raises(ValueError, match="analog must be finite; got NaN"):
         code(image, 4, analog=image * math.nan)
-    with pytest.raises(TypeError, match="analog must be floating point"):
+    with pytest.raises(TypeError, match="analog must have a floating point dtype"):
         code(image, 4, analog=image.long())
 
 

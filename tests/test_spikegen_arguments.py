@@ -46,7 +46,7 @@ def test_hybrid_binary_beyond_16_bits() -> None:
 @codes
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool, torch.complex64])
 def test_data_that_are_not_floating_point(name: str, dtype: torch.dtype) -> None:
-    with pytest.raises(TypeError, match=rf"data must be floating point; got {dtype}.*float\(\) /"):
+    with pytest.raises(TypeError, match=rf"data must have a floating point dtype; got {dtype}.*float\(\) /"):
         spikegen.CODES[name](torch.ones(2, dtype=dtype), 4)
 
 
@@ -64,7 +64,7 @@ def test_data_outside_the_range(name: str, wrong: float, dtype: torch.dtype) -> 
     if name == "direct" and math.isfinite(wrong):
         assert torch.equal(spikegen.direct(data, 4), data.expand(4, 2))
         return
-    wanted = "be finite" if name == "direct" else r"lie in \[0, 1\]"
+    wanted = "be finite" if name == "direct" else r"be in \[0, 1\]"
     with pytest.raises(ValueError, match=rf"data must {wanted}; got (values from|NaN)"):
         spikegen.CODES[name](data, 4)
 
@@ -76,13 +76,13 @@ def test_data_outside_the_range(name: str, wrong: float, dtype: torch.dtype) -> 
         ("unform", ValueError, "levels must be one of .*did you mean 'uniform'"),
         (None, TypeError, "levels must be one of 'uniform', 'quantile', or a tensor; got NoneType"),
         ([0.5, 0.2], TypeError, "levels must be .*; got list"),
-        (torch.tensor([2, 1]), TypeError, "levels must be floating point; got torch.int64"),
+        (torch.tensor([2, 1]), TypeError, "levels must have a floating point dtype; got torch.int64"),
         (
             torch.rand(9),
             ValueError,
-            r"levels must have shape \(\d+,\) to make \d+ bins; got \(9,\)",
+            r"levels must have shape \(\d+,\) for \d+ bins; got shape \(9,\)",
         ),
-        (torch.tensor(0.5), ValueError, r"levels must have shape .* got \(\)"),
+        (torch.tensor(0.5), ValueError, r"levels must have shape .* got shape \(\)"),
     ],
 )
 def test_wrong_levels(name: str, levels: object, error: type[Exception], message: str) -> None:
@@ -95,9 +95,9 @@ def test_wrong_levels(name: str, levels: object, error: type[Exception], message
     [
         ([0.2, 0.5], "strictly decreasing"),
         ([0.5, 0.5], "strictly decreasing"),
-        ([1.1, 0.5], r"levels must lie in \[0, 1\]"),
-        ([0.5, -0.1], r"levels must lie in \[0, 1\]"),
-        ([0.5, math.nan], r"levels must lie in \[0, 1\]; got NaN"),
+        ([1.1, 0.5], r"levels must be in \[0, 1\]"),
+        ([0.5, -0.1], r"levels must be in \[0, 1\]"),
+        ([0.5, math.nan], r"levels must be in \[0, 1\]; got NaN"),
     ],
 )
 def test_levels_that_make_no_bins(values: list[float], message: str) -> None:
@@ -143,8 +143,8 @@ def test_period_out_of_range(period: int) -> None:
     [
         (torch.tensor([0.0, 0.0, 0.0, 1.0]), "data must not repeat values so often"),
         (torch.tensor([0.5]), "data must have at least num_steps=3 values; got 1"),
-        (torch.tensor([0.1, 0.2, 1.5]), r"data must lie in \[0, 1\]"),
-        (torch.tensor([0.1, 0.2, math.nan]), r"data must lie in \[0, 1\]; got NaN"),
+        (torch.tensor([0.1, 0.2, 1.5]), r"data must be in \[0, 1\]"),
+        (torch.tensor([0.1, 0.2, math.nan]), r"data must be in \[0, 1\]; got NaN"),
     ],
 )
 def test_data_that_have_no_quantile_levels(data: Tensor, message: str) -> None:
@@ -153,7 +153,7 @@ def test_data_that_have_no_quantile_levels(data: Tensor, message: str) -> None:
 
 
 def test_quantile_levels_of_integers() -> None:
-    with pytest.raises(TypeError, match="data must be floating point"):
+    with pytest.raises(TypeError, match="data must have a floating point dtype"):
         spikegen.quantile_levels(3, data=torch.arange(10))
 
 
@@ -175,12 +175,12 @@ def test_own_code() -> None:
     [
         (torch.eye(3), {"code": "temproal"}, ValueError, "did you mean 'temporal'"),
         (torch.eye(3), {"code": spikegen.hybrid}, TypeError, "code must be one of .*; got"),
-        (torch.eye(3).int(), {"code": "hybrid"}, TypeError, "spikes must be floating point"),
-        (torch.tensor(1.0), {"code": "hybrid"}, ValueError, r"spikes must have shape \[T, ...\]"),
-        (torch.ones(0, 2), {"code": "hybrid"}, ValueError, r"spikes must have shape \[T, ...\]"),
+        (torch.eye(3).int(), {"code": "hybrid"}, TypeError, "spikes must have a floating point dtype"),
+        (torch.tensor(1.0), {"code": "hybrid"}, ValueError, r"spikes must be \[T, ...\]"),
+        (torch.ones(0, 2), {"code": "hybrid"}, ValueError, r"spikes must be \[T, ...\]"),
         (torch.eye(3) / 2, {"code": "temporal"}, ValueError, "spikes must be 0 or 1"),
         (torch.eye(3) * math.nan, {"code": "phase"}, ValueError, "spikes must be 0 or 1"),
-        (torch.zeros(3, 1), {"code": "binary_temporal"}, ValueError, "spikes must hold a spike"),
+        (torch.zeros(3, 1), {"code": "binary_temporal"}, ValueError, "spikes must hold at least one spike"),
         (torch.ones(17, 1), {"code": "bit_plane"}, ValueError, r"spikes.* in 1\.\.16; got 17"),
         (torch.eye(3), {"code": "temporal", "period": 2}, ValueError, "period must be None"),
         (torch.eye(3), {"code": "phase", "period": 4}, ValueError, r"period must be in 1\.\.3"),

@@ -1,22 +1,23 @@
 r"""Spike codes: pure functions from pixels to spikes, time first.
 
-Every code takes ``data`` :math:`p \in [0, 1]` of any shape and floating dtype and returns
-``[num_steps, *data.shape]`` in the same dtype on the same device. Below, :math:`H(x)` is 1
-where :math:`x \ge 0` and 0 elsewhere, and steps count from 0. With ``levels="uniform"`` the
-levels of ``n`` bins are :math:`\theta_i = 1 - i/n`, with ``"quantile"`` those of
-:func:`quantile_levels`; a tensor holds ``n - 1`` levels of your own, strictly decreasing.
+Every code takes ``data`` :math:`p \in [0, 1]` of any shape and floating dtype, and returns
+``[num_steps, *data.shape]`` in the same dtype on the same device. In the equations, :math:`H(x)` is 1
+for :math:`x \ge 0` and 0 otherwise, and steps count from 0.
+
+The argument ``levels`` cuts [0, 1] into ``n`` bins. ``"uniform"`` means :math:`\theta_i = 1 - i/n`, and
+``"quantile"`` means :func:`quantile_levels`. A tensor holds ``n - 1`` own levels, strictly decreasing.
 
 Shared behaviour:
 
-- Spikes are comparisons and pass no gradient; an analog step passes it to ``data`` unchanged.
-- Comparisons run in float32 (float64 for float64 data), whatever the dtype of the data.
-- Spikes are made of pixels in [0, 1]. Analog steps show any finite value; ``analog`` gives them
+- Spikes are comparisons and pass no gradient. An analog step passes the gradient to ``data`` unchanged.
+- Comparisons run in float32, or in float64 for float64 data.
+- Spikes are made from pixels in [0, 1]. Analog steps show any finite value; with ``analog``, they show
   another image than ``data``, such as ``data`` normalised.
-- ``check=True`` reads the values of tensors on the CPU, and raises ValueError outside these ranges
-  or for NaN. ``check=False`` treats values below 0 and NaN as 0 and values above 1 as 1 in spikes,
-  and shows them as they are in analog steps; tensors elsewhere and ``torch.compile`` imply it, and
-  ``torch.func.vmap`` needs it.
-- Wrong types raise TypeError, wrong values ValueError, each naming the argument.
+- ``check=True`` reads the values of tensors on the CPU, and raises ValueError for NaN and for values
+  outside these ranges. With ``check=False``, spikes treat NaN and values below 0 as 0 and values above 1
+  as 1, and analog steps show all values unchanged. Tensors on other devices and ``torch.compile`` are
+  never checked, and ``torch.func.vmap`` needs ``check=False``.
+- Wrong types raise TypeError, and wrong values raise ValueError. The message names the argument.
 """
 
 from snntorch_asnn.spikegen._bits import binary_temporal, bit_plane, phase

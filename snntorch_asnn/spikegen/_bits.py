@@ -9,13 +9,13 @@ from snntorch_asnn._arguments import check_count
 from snntorch_asnn.spikegen._checks import check_data, pixels_of
 from snntorch_asnn.spikegen._levels import Levels, levels_for
 
-MAX_BITS = 16  # the depth of the deepest images; float32 still tells all values apart
-_MAX_PERIOD = 24  # the significant bits of float32
-_MAX_COMPARED = 16  # with so few levels, comparing with each beats a search, and fuses
+MAX_BITS = 16  # Bit depth of the deepest images, which float32 represents exactly.
+_MAX_PERIOD = 24  # Significant bits of float32.
+_MAX_COMPARED = 16  # Up to this many levels, comparing with each is faster than a search, and fuses.
 
 
 def significances(num_steps: int, device: torch.device) -> Tensor:
-    """Return 0, 1, ..., num_steps - 1 as the int32 shifts of a word's bits."""
+    """Return the int32 shifts 0, 1, ..., num_steps - 1 of a word's bits."""
     return torch.arange(num_steps, dtype=torch.int32, device=device)
 
 
@@ -29,7 +29,7 @@ def _count_reached(pixels: Tensor, levels: Tensor) -> Tensor:
         for level in levels.unbind():
             reached = reached + (pixels >= level)
         return reached
-    pixels = pixels.contiguous()  # bucketize warns of other layouts
+    pixels = pixels.contiguous()  # bucketize warns about other layouts.
     return torch.bucketize(pixels, levels.flip(0), right=True, out_int32=True)
 
 
@@ -41,22 +41,21 @@ def binary_temporal(
     .. math:: s_t = \lfloor k / 2^t \rfloor \bmod 2, \qquad
         k = 1 + \sum_{i=1}^{2^T-2} (1 - H(p - \theta_i))
 
-    The :math:`2^T - 1` bins are numbered from the brightest, 1, to the darkest,
-    :math:`2^T - 1`; the least significant bit comes first. 4 steps carry the 15 bins for which
-    :func:`temporal` needs 15 steps, and every pixel fires at least once.
+    The bins are numbered from 1 for the brightest to :math:`2^T - 1` for the darkest, and the least
+    significant bit comes first. So 4 steps encode 15 bins, for which :func:`temporal` needs 15 steps.
+    Every pixel fires at least once.
 
     Args:
         data: Pixels in [0, 1], any shape.
         num_steps: Number of steps T, in 1..16.
         levels: ``"uniform"``, ``"quantile"`` or a tensor ``[2**T - 2]``.
-        check: Whether to read the values and raise outside [0, 1].
+        check: Whether to raise ValueError for values outside [0, 1].
 
     Returns:
         Spikes ``[num_steps, *data.shape]`` in {0, 1}, without gradient.
 
     Raises:
-        ValueError: ``num_steps`` is not in 1..16, ``data`` leaves [0, 1], or ``levels`` is none
-            of the above.
+        ValueError: ``num_steps`` is not in 1..16, ``data`` is outside [0, 1], or ``levels`` does not fit.
 
     Source: the input "embedding" of the ASNN reference code, arXiv 2408.12407.
 
@@ -77,24 +76,24 @@ def binary_temporal(
 
 
 def phase(data: Tensor, num_steps: int, *, period: int | None = None, check: bool = True) -> Tensor:
-    r"""Phase code: a spike in phase k of a period weighs :math:`2^{-(1+k)}`.
+    r"""Phase code: a spike in phase k of a period has weight :math:`2^{-(1+k)}`.
 
     .. math:: s_t = \lfloor n / 2^{K-1-k} \rfloor \bmod 2, \quad k = t \bmod K, \qquad
         n = \min(\lfloor 2^K p \rfloor, 2^K - 1)
 
-    which is the greedy choice of spikes from the heaviest phase on, repeated every K steps.
+    Spikes are chosen greedily from the phase with the largest weight on, and repeat every K steps.
 
     Args:
         data: Pixels in [0, 1], any shape.
         num_steps: Number of steps T, at least 1.
-        period: K in 1..min(T, 24), by default T.
-        check: Whether to read the values and raise outside [0, 1].
+        period: Period K in 1..min(T, 24). None means T.
+        check: Whether to raise ValueError for values outside [0, 1].
 
     Returns:
         Spikes ``[num_steps, *data.shape]`` in {0, 1}, without gradient.
 
     Raises:
-        ValueError: ``num_steps`` is below 1, ``period`` is not as above, or ``data`` leaves [0, 1].
+        ValueError: ``num_steps`` is below 1, ``period`` is out of range, or ``data`` is outside [0, 1].
 
     Source: Kim et al., "Deep neural networks with weighted spikes", Neurocomputing 2018.
 
@@ -116,7 +115,7 @@ def phase(data: Tensor, num_steps: int, *, period: int | None = None, check: boo
 
 
 def check_period(period: int | None, num_steps: int) -> int:
-    """Return the period that is meant, or raise."""
+    """Return the period, which is ``num_steps`` for None; refuse a period out of range."""
     period = num_steps if period is None else period
     return check_count("period", period, most=min(num_steps, _MAX_PERIOD))
 
@@ -126,18 +125,18 @@ def bit_plane(data: Tensor, num_steps: int, *, check: bool = True) -> Tensor:
 
     .. math:: s_t = \lfloor m / 2^{T-1-t} \rfloor \bmod 2, \qquad m = \mathrm{round}((2^T - 1) p)
 
-    With T = 8 and p = pixel / 255, m is the pixel, in half precision too.
+    With T = 8 and p = pixel / 255, m is the 8-bit pixel, also in half precision.
 
     Args:
         data: Pixels in [0, 1], any shape.
-        num_steps: Number of steps T, the number of bits, in 1..16.
-        check: Whether to read the values and raise outside [0, 1].
+        num_steps: Number of steps T, which is the number of bits, in 1..16.
+        check: Whether to raise ValueError for values outside [0, 1].
 
     Returns:
         Spikes ``[num_steps, *data.shape]`` in {0, 1}, without gradient.
 
     Raises:
-        ValueError: ``num_steps`` is not in 1..16, or ``data`` leaves [0, 1].
+        ValueError: ``num_steps`` is not in 1..16, or ``data`` is outside [0, 1].
 
     Example::
 

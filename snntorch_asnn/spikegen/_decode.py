@@ -1,4 +1,4 @@
-"""From spikes back to the image."""
+"""Decode spikes back to the image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _bin_middles(spikes: Tensor, levels: Levels, num_bins: int, check: bool) -> 
 
 
 def _silent_steps(spikes: Tensor) -> Tensor:
-    """Count the steps before the first spike; all but the last where there is none."""
+    """Count the steps before the first spike; T - 1 if there is no spike."""
     return (spikes[:-1] == 0).to(torch.int32).cumprod(0).sum(0)
 
 
@@ -52,7 +52,7 @@ def _binary_temporal(spikes: Tensor, levels: Levels, period: int | None, check: 
     check_count("spikes.shape[0]", num_steps, most=MAX_BITS)
     words = _read_word(spikes, significances(num_steps, spikes.device))
     if check and not bool((words > 0).all()):
-        raise ValueError("spikes must hold a spike for every pixel; got a pixel without")
+        raise ValueError("spikes must hold at least one spike per pixel; got a pixel without a spike")
     return _bin_middles(spikes, levels, 2**num_steps - 1, check)[(words - 1).clamp(min=0)]
 
 
@@ -73,7 +73,7 @@ def _bit_plane(spikes: Tensor, levels: Levels, period: int | None, check: bool) 
 
 _Decoder: TypeAlias = Callable[[Tensor, Levels, int | None, bool], Tensor]
 
-# None: the first step is the image.
+# None means that the first step is the image.
 _DECODERS: Mapping[str, _Decoder | None] = MappingProxyType(
     {
         "direct": None,
@@ -99,8 +99,8 @@ def decode(
 ) -> Tensor:
     r"""Reconstruct the image from its code, as far as the code allows.
 
-    An analog first step is the image itself: ``direct`` and the hybrid codes decode exactly.
-    A spike code keeps the bin of a pixel, which decodes to the middle of the bin:
+    An analog first step is the image itself, so ``direct`` and the hybrid codes decode exactly. A spike code
+    stores the bin of a pixel, which decodes to the middle of the bin:
 
     ================================ ===================================================
     code                             largest error :math:`|\hat p - p|`
@@ -112,22 +112,22 @@ def decode(
     ``bit_plane``                    :math:`1/(2(2^T - 1))`; 0 for T-bit images
     ================================ ===================================================
 
-    and the rounding to ``spikes.dtype``.
+    Rounding to ``spikes.dtype`` adds to the error.
 
     Args:
-        spikes: ``[T, ...]`` as the code returns them. Of several spikes of a pixel,
-            ``temporal`` and ``latency`` read the first, of none the last bin.
+        spikes: Spikes ``[T, ...]`` as the code returns them. ``temporal`` and ``latency`` read the first
+            spike of each pixel, and a pixel without a spike is in the last bin.
         code: A key of :data:`CODES`.
-        levels: The levels that the code was given.
-        period: The period that :func:`phase` was given.
-        check: Whether to read the spikes and raise where they are neither 0 nor 1, or no word
-            of the code.
+        levels: The ``levels`` of the code.
+        period: The ``period`` of :func:`phase`.
+        check: Whether to raise ValueError for spikes other than 0 and 1, and for words that the code does
+            not have.
 
     Returns:
         The image ``[...]``, in the dtype of ``spikes``.
 
     Raises:
-        TypeError: An argument is of the wrong type.
+        TypeError: An argument has a wrong type.
         ValueError: ``code`` is unknown, or another argument does not fit it.
 
     Example::
@@ -141,9 +141,9 @@ def decode(
     decoder = look_up("code", code, _DECODERS)
     check_floating(spikes, "spikes")
     if spikes.ndim == 0 or spikes.shape[0] == 0:
-        raise ValueError(f"spikes must have shape [T, ...], T >= 1; got {tuple(spikes.shape)}")
+        raise ValueError(f"spikes must be [T, ...] with T >= 1; got shape {tuple(spikes.shape)}")
     if period is not None and code != "phase":
-        raise ValueError(f"period must be None unless code is 'phase'; got {period!r}")
+        raise ValueError(f"period must be None unless code='phase'; got {period!r}")
     if decoder is None:
         return spikes[0]
     check = check and not (torch.compiler.is_compiling() or spikes.is_meta)

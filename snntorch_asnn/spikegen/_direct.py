@@ -16,11 +16,11 @@ def direct(data: Tensor, num_steps: int, *, check: bool = True) -> Tensor:
     Args:
         data: The image, normalised or not, any shape.
         num_steps: Number of steps T, at least 1.
-        check: Whether to read the values and raise where one is infinite or NaN.
+        check: Whether to raise ValueError for NaN and infinite values.
 
     Returns:
-        ``[num_steps, *data.shape]``, a view that repeats ``data`` without a copy, so clone it
-        before writing into it. Gradients flow to ``data``.
+        ``[num_steps, *data.shape]``, a view of ``data``; clone it before writing to it. Gradients flow to
+        ``data``.
 
     Raises:
         ValueError: ``num_steps`` is below 1, or ``data`` is not finite.

@@ -29,24 +29,23 @@ def hybrid(
     .. math:: x_t = p, \quad t < d; \qquad
         x_t = H(p - \theta_{t-d+1}) - H(p - \theta_{t-d}), \quad t \ge d, \quad \theta_0 = \infty
 
-    with d direct steps and the T - d levels of T - d + 1 bins. With d = 1 this is the ASNN
-    reference code's "mix time": pixels below 1/T never spike.
+    with d direct steps and the T - d levels of T - d + 1 bins. With d = 1, this is "mix time" of the ASNN
+    reference code, in which pixels below 1/T never spike.
 
     Args:
         data: Pixels in [0, 1], any shape.
         num_steps: Number of steps T, direct steps included.
-        direct_steps: D in 1..T. With d = T there are no spikes.
+        direct_steps: Number of direct steps d in 1..T. With d = T, there are no spikes.
         levels: ``"uniform"``, ``"quantile"`` or a tensor ``[T - d]``.
-        analog: What the direct steps show, finite, of the shape of ``data``; ``data`` itself if None.
-        check: Whether to read the values and raise outside [0, 1].
+        analog: Image that the direct steps show, finite and with the shape of ``data``. None shows ``data``.
+        check: Whether to raise ValueError for values outside [0, 1].
 
     Returns:
-        ``[num_steps, *data.shape]``, analog in the first d steps, through which gradients flow
-        to ``data``, then spikes in {0, 1} without gradient.
+        ``[num_steps, *data.shape]``. The first d steps are analog, and gradients flow through them to
+        ``data``. The other steps are spikes in {0, 1} without gradient.
 
     Raises:
-        ValueError: ``direct_steps`` is not in 1..T, ``data`` leaves [0, 1], or ``levels`` is none
-            of the above.
+        ValueError: ``direct_steps`` is not in 1..T, ``data`` is outside [0, 1], or ``levels`` does not fit.
 
     Source: "Adaptive Spiking Neural Networks with Hybrid Coding", arXiv 2408.12407.
 
@@ -64,7 +63,7 @@ def hybrid(
         levels_for(data, levels, 1, check=check)
         return direct(data if analog is None else analog, num_steps, check=check)
     check_data(data, check=check)
-    analog = _shown(data, analog, check)
+    analog = _analog_image(data, analog, check)
     spikes = first_crossings(data, levels_for(data, levels, num_planes + 1, check=check))
     return _after_analog(analog, direct_steps, spikes)
 
@@ -79,22 +78,21 @@ def single_spike_hybrid(
 ) -> Tensor:
     r"""Single-spike hybrid code: the image itself, then exactly one spike per pixel.
 
-    Step 0 is :math:`p`, steps 1 to T - 1 are :func:`temporal` of T - 1 steps with
-    ``last="remaining"``: unlike in :func:`hybrid`, dark pixels fire too, in the last step.
+    Step 0 is :math:`p`, and steps 1 to T - 1 are :func:`temporal` of T - 1 steps with ``last="remaining"``.
+    Unlike in :func:`hybrid`, dark pixels also fire, in the last step.
 
     Args:
         data: Pixels in [0, 1], any shape.
-        num_steps: Number of steps T, the analog step included. With T = 1 there are no spikes.
+        num_steps: Number of steps T, analog step included. With T = 1, there are no spikes.
         levels: ``"uniform"``, ``"quantile"`` or a tensor ``[T - 2]``.
-        analog: What step 0 shows, finite, of the shape of ``data``; ``data`` itself if None.
-        check: Whether to read the values and raise outside [0, 1].
+        analog: Image that step 0 shows, finite and with the shape of ``data``. None shows ``data``.
+        check: Whether to raise ValueError for values outside [0, 1].
 
     Returns:
         ``[num_steps, *data.shape]``; gradients flow to ``data`` through step 0.
 
     Raises:
-        ValueError: ``num_steps`` is below 1, ``data`` leaves [0, 1], or ``levels`` is none of
-            the above.
+        ValueError: ``num_steps`` is below 1, ``data`` is outside [0, 1], or ``levels`` does not fit.
 
     Source: the input code of Datta et al., IJCNN 2021.
 
@@ -111,7 +109,7 @@ def single_spike_hybrid(
     if num_steps == 1:
         return direct(data if analog is None else analog, 1, check=check)
     check_floating(data)
-    analog = _shown(data, analog, check)
+    analog = _analog_image(data, analog, check)
     spikes = temporal(data, num_steps - 1, levels=levels, check=check)
     return _after_analog(analog, 1, spikes)
 
@@ -127,23 +125,24 @@ def hybrid_binary(
 ) -> Tensor:
     r"""Hybrid binary code: the image itself first, then :func:`binary_temporal`.
 
-    Steps 0 to d - 1 are :math:`p`, the other T - d steps are ``binary_temporal(p, T - d)``.
-    With d = 1 this is the ASNN reference code's "mix embedding".
+    Steps 0 to d - 1 are :math:`p`, and the other T - d steps are ``binary_temporal(p, T - d)``.
+    With d = 1, this is "mix embedding" of the ASNN reference code.
 
     Args:
         data: Pixels in [0, 1], any shape.
         num_steps: Number of steps T, direct steps included.
-        direct_steps: D in 1..T, with T - d at most 16. With d = T there are no spikes.
+        direct_steps: Number of direct steps d in 1..T, with T - d at most 16. With d = T, there are no
+            spikes.
         levels: ``"uniform"``, ``"quantile"`` or a tensor ``[2**(T - d) - 2]``.
-        analog: What the direct steps show, finite, of the shape of ``data``; ``data`` itself if None.
-        check: Whether to read the values and raise outside [0, 1].
+        analog: Image that the direct steps show, finite and with the shape of ``data``. None shows ``data``.
+        check: Whether to raise ValueError for values outside [0, 1].
 
     Returns:
         ``[num_steps, *data.shape]``; gradients flow to ``data`` through the direct steps.
 
     Raises:
-        ValueError: ``direct_steps`` is not in 1..T, T - d is above 16, ``data`` leaves [0, 1],
-            or ``levels`` is none of the above.
+        ValueError: ``direct_steps`` is not in 1..T, T - d is above 16, ``data`` is outside [0, 1], or
+            ``levels`` does not fit.
 
     Example::
 
@@ -163,7 +162,7 @@ def hybrid_binary(
             f"{direct_steps + MAX_BITS}; got {num_steps}"
         )
     check_floating(data)
-    analog = _shown(data, analog, check)
+    analog = _analog_image(data, analog, check)
     spikes = binary_temporal(data, num_planes, levels=levels, check=check)
     return _after_analog(analog, direct_steps, spikes)
 
@@ -173,14 +172,14 @@ def _split_steps(num_steps: int, direct_steps: int) -> int:
     return num_steps - check_count("direct_steps", direct_steps, most=num_steps)
 
 
-def _shown(data: Tensor, analog: Tensor | None, check: bool) -> Tensor:
-    """Return what the analog steps show, checked unless it is ``data`` itself."""
+def _analog_image(data: Tensor, analog: Tensor | None, check: bool) -> Tensor:
+    """Return the image for the analog steps: ``analog`` after checks, or ``data`` for None."""
     if analog is None:
         return data
     check_analog(analog, check=check, name="analog")
     if analog.shape != data.shape:
         raise ValueError(
-            f"analog must have the shape of data, {tuple(data.shape)}; got {tuple(analog.shape)}"
+            f"analog must have the shape of data, {tuple(data.shape)}; got shape {tuple(analog.shape)}"
         )
     return analog
 

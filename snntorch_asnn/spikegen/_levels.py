@@ -1,6 +1,6 @@
-"""Intensity levels: where a spike code cuts the range from 0 to 1 into bins.
+"""Intensity levels, at which a spike code cuts the range from 0 to 1 into bins.
 
-A code of ``n`` bins has ``n - 1`` levels, in descending order; bin 0 is the brightest.
+A code with ``n`` bins has ``n - 1`` levels in descending order. Bin 0 is the brightest.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ def constant(values: Sequence[float], dtype: torch.dtype, device: torch.device) 
     """Return ``values`` as a tensor on ``device`` without waiting for the device."""
     is_traced = torch.compiler.is_compiling()
     if (is_traced or device.type != "cpu") and 0 < len(values) <= _MAX_UNROLLED:
-        # Filled on the device: a host tensor in the graph would rule out CUDA graphs.
+        # Values are filled on the device, because CUDA graphs do not allow a host tensor in the graph.
         return torch.stack([torch.full((), v, dtype=dtype, device=device) for v in values])
     return torch.tensor(values, dtype=dtype, device="cpu").to(device, non_blocking=True)
 
 
 def levels_for(data: Tensor, levels: Levels, num_bins: int, *, check: bool) -> Tensor:
-    """Return the ``num_bins - 1`` levels of ``levels``, ready to be compared with pixels of ``data``."""
+    """Return the ``num_bins - 1`` levels, in the dtype and on the device of comparisons with ``data``."""
     dtype, device = compute_dtype(data.dtype), data.device
     if isinstance(levels, Tensor):
         check_floating(levels, "levels")
         if levels.shape != (num_bins - 1,):
             raise ValueError(
-                f"levels must have shape ({num_bins - 1},) to make {num_bins} bins; got {tuple(levels.shape)}"
+                f"levels must have shape ({num_bins - 1},) for {num_bins} bins; "
+                f"got shape {tuple(levels.shape)}"
             )
         if check:
             _check_descending(levels)
@@ -50,7 +51,7 @@ def levels_for(data: Tensor, levels: Levels, num_bins: int, *, check: bool) -> T
 
 
 def _uniform(num_bins: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    # k / n, not 1 - i / n: correctly rounded, so that a pixel k / n reaches its own level.
+    # Unlike 1 - i / n, k / n is correctly rounded, so that a pixel k / n reaches its own level.
     return constant([k / num_bins for k in range(num_bins - 1, 0, -1)], dtype, device)
 
 
@@ -68,29 +69,29 @@ def _check_descending(levels: Tensor) -> None:
 
 
 def quantile_levels(num_steps: int, *, data: Tensor | None = None) -> Tensor:
-    r"""Levels that split the pixels into ``num_steps`` bins of equal size.
+    r"""Return levels that split the pixels into ``num_steps`` bins with equally many pixels.
 
-    Without ``data``, in closed form for pixels that were normalised and squashed,
+    Without ``data``, the levels have a closed form for pixels that were normalised and squashed,
     :math:`p = \sigma(z)` with :math:`z \sim N(0, 1)`:
 
     .. math:: \theta_i = \sigma(\Phi^{-1}(1 - i/T)), \quad i = 1, \dots, T - 1
 
-    With ``data``, the same split of its own values: :math:`\lfloor iN/T \rfloor` of the
-    :math:`N` values, or more where values repeat, are at or above :math:`\theta_i`.
+    With ``data``, they are its quantiles: :math:`\lfloor iN/T \rfloor` of the :math:`N` values are at or
+    above :math:`\theta_i`, or more if values repeat.
 
     Args:
-        num_steps: Number of steps T, the number of bins. It is the ``num_steps`` of :func:`temporal`, and of
-            :func:`hybrid` with one direct step.
-        data: Values in [0, 1], any shape. Copy and sort cost as much memory as the data.
+        num_steps: Number of bins T, which is the number of steps of :func:`temporal`, and of :func:`hybrid`
+            with one direct step.
+        data: Values in [0, 1], any shape. They are copied and sorted.
 
     Returns:
-        Levels ``[num_steps - 1]``, strictly decreasing; float32, or float64 for float64 data
-        (without data: for a float64 default dtype).
+        Levels ``[num_steps - 1]``, strictly decreasing. They are float64 if ``data`` is (or, without data,
+        the default dtype), otherwise float32.
 
     Raises:
-        TypeError: ``num_steps`` is no int, or ``data`` no floating-point tensor.
-        ValueError: ``num_steps`` is below 1; ``data`` leaves [0, 1], or repeats values so
-            often that no levels split it evenly.
+        TypeError: ``num_steps`` is not an integer, or ``data`` is not a floating point tensor.
+        ValueError: ``num_steps`` is below 1, or ``data`` is outside [0, 1] or repeats values so often that
+            some bins stay empty.
 
     Example::
 
@@ -112,8 +113,8 @@ def quantile_levels(num_steps: int, *, data: Tensor | None = None) -> Tensor:
     steps_down = torch.cat((levels, values[:1])).diff()
     if not torch.compiler.is_compiling() and not bool((steps_down < 0).all()):
         raise ValueError(
-            f"data must not repeat values so often that some of num_steps={num_steps} bins stay "
-            f"empty: the levels would be {levels.tolist()}; leave out the background, "
-            "e.g. data=images[images > 0]"
+            f"data must not repeat values so often that some of the num_steps={num_steps} bins stay "
+            f"empty; got levels {levels.tolist()}; leave out the background, for example with "
+            "data=images[images > 0]"
         )
     return levels

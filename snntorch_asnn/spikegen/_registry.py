@@ -1,4 +1,4 @@
-"""All codes by their names."""
+"""Registry of all codes by name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from snntorch_asnn.spikegen._spike_time import latency, temporal
 __all__ = ["CODES", "Code", "get_code"]
 
 Code: TypeAlias = Callable[..., Tensor]
-"""A code: called as ``code(data, num_steps)``, it returns planes ``[T, ...]``."""
+"""Function ``code(data, num_steps)`` that returns planes ``[T, ...]``."""
 
 CODES: Mapping[str, Code] = MappingProxyType(
     {
@@ -35,21 +35,21 @@ CODES: Mapping[str, Code] = MappingProxyType(
         )
     }
 )
-"""Every code by its name.
+"""All codes by name.
 
 :meta hide-value:
 """
 
 
 def get_code(code: str | Code) -> Code:
-    """Return the code of that name; a callable is returned as it is.
+    """Return the code with a name; a callable is returned unchanged.
 
     Args:
         code: A key of :data:`CODES`, or a callable ``(data, num_steps, ...) -> [T, ...]``.
 
     Raises:
         TypeError: ``code`` is neither a string nor callable.
-        ValueError: There is no code of that name; the message says which is nearest.
+        ValueError: The name is unknown. The message suggests the nearest name.
 
     Example::
 

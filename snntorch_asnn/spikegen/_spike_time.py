@@ -1,4 +1,4 @@
-"""Codes in which the time of a pixel's one spike carries its intensity."""
+"""Codes in which the time of a pixel's only spike encodes its intensity."""
 
 from __future__ import annotations
 
@@ -25,29 +25,31 @@ def temporal(
     last: Last = "remaining",
     check: bool = True,
 ) -> Tensor:
-    r"""Temporal code: the brighter a pixel, the earlier its one spike.
+    r"""Temporal code: the brighter a pixel, the earlier its only spike.
 
     .. math:: s_t = H(p - \theta_{t+1}) - H(p - \theta_t), \quad \theta_0 = \infty,
         \quad t = 0, \dots, T - 2
 
-    with the T - 1 levels of T bins; the last step takes :math:`s_{T-1} = 1 - \sum_{t<T-1} s_t`
-    with ``last="remaining"`` (exactly one spike per pixel), 1 with ``"all"`` (as the ASNN
-    reference code, where a pixel that has fired is 0 and so reaches the last threshold 0), and
-    0 with ``"none"`` (pixels below the lowest level stay silent).
+    with the T - 1 levels of T bins. The last step depends on ``last``:
+
+    - ``"remaining"``: :math:`s_{T-1} = 1 - \sum_{t<T-1} s_t`, so every pixel fires exactly once.
+    - ``"all"``: :math:`s_{T-1} = 1`, as in the ASNN reference code. There, a pixel that has fired becomes 0,
+      which reaches the last threshold 0.
+    - ``"none"``: :math:`s_{T-1} = 0`, so pixels below the lowest level stay silent.
 
     Args:
         data: Pixels in [0, 1], any shape.
         num_steps: Number of steps T, at least 1.
         levels: ``"uniform"``, ``"quantile"`` or a tensor ``[T - 1]``.
-        last: Who fires in the last step: the remaining pixels, all, or none.
-        check: Whether to read the values and raise outside [0, 1].
+        last: Which pixels fire in the last step: ``"remaining"``, ``"all"`` or ``"none"``.
+        check: Whether to raise ValueError for values outside [0, 1].
 
     Returns:
         Spikes ``[num_steps, *data.shape]`` in {0, 1}, without gradient.
 
     Raises:
-        ValueError: ``num_steps`` is below 1, ``data`` leaves [0, 1], or ``levels`` or ``last``
-            is none of the above.
+        ValueError: ``num_steps`` is below 1, ``data`` is outside [0, 1], ``levels`` does not fit, or ``last``
+            is unknown.
 
     Example::
 
@@ -72,18 +74,18 @@ def latency(data: Tensor, num_steps: int, *, check: bool = True) -> Tensor:
     r"""Linear latency code: one spike, at the step nearest to :math:`(T - 1)(1 - p)`.
 
     .. math:: s_t = 1 \iff |(T - 1)(1 - p) - t| \le \tfrac{1}{2}
-        \quad \text{(the earlier step where two are as near)}
+        \quad \text{(the earlier of two equally near steps)}
 
     Args:
         data: Pixels in [0, 1], any shape.
         num_steps: Number of steps T, at least 1.
-        check: Whether to read the values and raise outside [0, 1].
+        check: Whether to raise ValueError for values outside [0, 1].
 
     Returns:
         Spikes ``[num_steps, *data.shape]`` in {0, 1}, without gradient.
 
     Raises:
-        ValueError: ``num_steps`` is below 1, or ``data`` leaves [0, 1].
+        ValueError: ``num_steps`` is below 1, or ``data`` is outside [0, 1].
 
     Example::
 
@@ -103,7 +105,7 @@ def latency(data: Tensor, num_steps: int, *, check: bool = True) -> Tensor:
 
 
 def first_crossings(data: Tensor, levels: Tensor) -> Tensor:
-    """Spike in step t where level t is the first that the pixel reaches."""
+    """Fire at step t if level t is the first that the pixel reaches."""
     edges = pad(levels, (1, 0), value=math.inf)
     reached = pixels_of(data) >= edges.view(-1, *(1,) * data.ndim)
     return (reached[1:] ^ reached[:-1]).to(data.dtype)
