@@ -52,8 +52,8 @@ def adaptive_lapicque(
         gain: membrane per unit of input, of the same shapes.
         threshold: membrane at which a neuron fires, in units of the membrane, of the same shapes.
         mem: membrane before the first step ``[B, ...]``; None for zeros.
-        previous_threshold, graded_spikes_factor, spike_grad, reset_mechanism, detach_reset, inhibition,
-            state_quant: see :func:`adaptive_leaky`.
+        previous_threshold, graded_spikes_factor, spike_grad: see :func:`adaptive_leaky`.
+        reset_mechanism, detach_reset, inhibition, state_quant: see :func:`adaptive_leaky`.
         output_mem: return the membrane after every step instead of after the last.
         impl: see :func:`adaptive_leaky`; with ``reset_mechanism="zero"``, ``"auto"`` or ``"reference"``, a
             loop over the steps.

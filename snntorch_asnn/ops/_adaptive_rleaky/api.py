@@ -60,8 +60,9 @@ def adaptive_rleaky(
         mem: membrane before the first step ``[B, ...]``; None for zeros.
         feedback: :math:`V`: a function or module from spikes ``[B, ...]`` to a current ``[B, ...]``, or what
             spikes are multiplied by, a number or a tensor that broadcasts against one step's input.
-        previous_threshold, graded_spikes_factor, spike_grad, reset_mechanism, reset_delay, exact_reset,
-            detach_reset, inhibition, state_quant: see :func:`adaptive_leaky`.
+        previous_threshold, graded_spikes_factor, spike_grad: see :func:`adaptive_leaky`.
+        reset_mechanism, reset_delay, exact_reset, detach_reset, inhibition: see :func:`adaptive_leaky`.
+        state_quant: see :func:`adaptive_leaky`.
         output_mem: return the membrane after every step instead of after the last.
         impl: ``"auto"`` or ``"reference"``. On a GPU, ``"auto"`` runs all but the feedback in one kernel a
             step.

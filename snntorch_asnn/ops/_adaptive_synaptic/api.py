@@ -57,9 +57,9 @@ def adaptive_synaptic(
         threshold: membrane at which a neuron fires, in units of ``x``, of the same shapes.
         syn: current before the first step ``[B, ...]``; None for zeros.
         mem: membrane before the first step ``[B, ...]``; None for zeros.
-        previous_threshold, graded_spikes_factor, spike_grad, reset_mechanism, reset_delay, exact_reset,
-            detach_reset, inhibition, state_quant: see :func:`adaptive_leaky`; ``state_quant`` quantises the
-            current, too.
+        previous_threshold, graded_spikes_factor, spike_grad: see :func:`adaptive_leaky`.
+        reset_mechanism, reset_delay, exact_reset, detach_reset, inhibition: see :func:`adaptive_leaky`.
+        state_quant: see :func:`adaptive_leaky`; quantises the current, too.
         output_states: return current and membrane after every step instead of after the last.
         impl: see :func:`adaptive_leaky`; current and membrane are one run of it each. ``"reference"`` is a
             loop over the steps, and so is ``"auto"`` with ``state_quant`` or snnTorch's reset to zero.
