@@ -1,4 +1,4 @@
-"""Checks of arguments: each raises an error that names the argument, what it got and what it wants."""
+"""Checks of arguments, whose errors name the argument, what it must be and what it got."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 
 
 def check_count(name: str, value: object, most: int | None = None) -> int:
-    """Return a positive integer, NumPy's too, as an ``int``; refuse all else, and above ``most``."""
+    """Return an integer in 1..``most``, Python's or NumPy's, as ``int``; refuse anything else."""
     count = check_integer(name, value)
     if count < 1 or (most is not None and count > most):
         wanted = "at least 1" if most is None else f"in 1..{most}"
@@ -37,20 +37,20 @@ def check_count(name: str, value: object, most: int | None = None) -> int:
 
 
 def check_integer(name: str, value: object) -> int:
-    """Return an integer, NumPy's too, as an ``int``; refuse anything else."""
+    """Return an integer, Python's or NumPy's, as ``int``; refuse anything else."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} must be an integer; got {value!r}")
     return int(value)
 
 
 def check_number(name: str, value: object) -> None:
-    """Refuse what is not a real number."""
+    """Refuse a value that is not a real number."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a real number; got {value!r}")
 
 
 def check_step(step: object) -> int:
-    """Return a time step as an ``int``; refuse anything else."""
+    """Return a time step, an integer of at least 0, as ``int``; refuse anything else."""
     number = check_integer("step", step)
     if number < 0:
         raise ValueError(f"step must not be negative; got {number}")
@@ -58,7 +58,7 @@ def check_step(step: object) -> int:
 
 
 def check_shape(name: str, value: object) -> tuple[int, ...]:
-    """Return a sequence of positive integers as ``int``; refuse anything else."""
+    """Return a sequence of positive integers as a tuple of ``int``; refuse anything else."""
     if not isinstance(value, Sequence) or not all(
         isinstance(size, int | np.integer) and not isinstance(size, bool) for size in value
     ):
@@ -79,13 +79,13 @@ def check_choice(name: str, value: str, choices: Any) -> None:
 
 
 def look_up(name: str, value: object, table: Mapping[str, Entry], *, other: str = "") -> Entry:
-    """Return the entry of a table that a name stands for, or raise and say which name is nearest.
+    """Return the entry of a table under a name; the error for an unknown name suggests the nearest.
 
     Args:
-        name: Of the argument.
-        value: What was given.
-        table: The entries by name.
-        other: What the argument may also be, such as ``"a tensor"``, for the message.
+        name: Name of the argument.
+        value: Value of the argument.
+        table: Entries by name.
+        other: Other types that the argument accepts, such as ``"a tensor"``, for the message.
     """
     wanted = f"{name} must be one of {', '.join(map(repr, table))}{other and f', or {other}'}"
     if not isinstance(value, str):
@@ -98,13 +98,13 @@ def look_up(name: str, value: object, table: Mapping[str, Entry], *, other: str 
 def did_you_mean(
     name: object, known: Iterable[str], *, other_names: Mapping[str, str] | None = None, count: int = 1
 ) -> str:
-    """Return the end of an error message that names the nearest known names, or nothing.
+    """Return the end of an error message that suggests the nearest known names, or an empty string.
 
     Args:
-        name: What was given.
-        known: What there is.
-        other_names: What others call some of them.
-        count: The most names to give.
+        name: Unknown name.
+        known: Known names.
+        other_names: Names in other packages, with the known names that they correspond to.
+        count: Maximum number of suggestions.
 
     Example::
 
@@ -124,14 +124,14 @@ def did_you_mean(
 
 
 def check_flags(**flags: bool) -> None:
-    """Refuse flags that are not bools, such as a number that slipped into the wrong position."""
+    """Refuse flags that are not bools, such as a number in the wrong position."""
     for name, value in flags.items():
         if not isinstance(value, bool):
             raise TypeError(f"{name} must be a bool; got {value!r}")
 
 
 def check_divides(name: str, value: int, other_name: str, other: int) -> None:
-    """Refuse a ``value`` that is no positive integer, or does not divide ``other``."""
+    """Refuse a ``value`` that is not a positive integer or does not divide ``other``."""
     check_count(name, value)
     check_count(other_name, other)
     if other % value:
@@ -139,13 +139,13 @@ def check_divides(name: str, value: int, other_name: str, other: int) -> None:
 
 
 def check_multiple(name: str, value: int, of: int) -> None:
-    """Refuse a ``value`` that is no positive multiple of a number."""
+    """Refuse a ``value`` that is not a positive multiple of ``of``."""
     check_count(name, value)
     if value % of:
         raise ValueError(f"{name} must be a multiple of {of}; got {value}")
 
 
 def check_image_size(image_size: tuple[int, int], stride: int) -> None:
-    """Refuse images whose height or width the network's poolings, ``stride`` in all, do not divide."""
+    """Refuse images whose height or width is not divisible by ``stride``, the network's total stride."""
     if any(size % stride for size in image_size):
         raise ValueError(f"image_size must be divisible by {stride}; got {image_size}")

@@ -1,4 +1,4 @@
-"""Import of packages that only an extra brings."""
+"""Import packages that only an extra installs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["install", "require"]
 
 
 def install(extra: str) -> str:
-    """The command that brings an extra; the package index has no snntorch-asnn yet.
+    """Return the command that installs an extra; snntorch-asnn is not in the package index yet.
 
     Example::
 
@@ -20,7 +20,7 @@ def install(extra: str) -> str:
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """Import a module that an extra brings, or say how to install it.
+    """Import a module from an extra; the error says how to install it.
 
     Raises:
         ModuleNotFoundError: The package is not installed.
@@ -29,5 +29,5 @@ def require(module: str, *, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"the package {error.name} is needed here: {install(extra)}", name=error.name
+            f"the package {error.name} is not installed; run {install(extra)}", name=error.name
         ) from error

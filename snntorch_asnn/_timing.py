@@ -1,4 +1,4 @@
-"""Times of runs that are compared with each other, and layers of neurons to be timed."""
+"""Time runs against each other, and build the layers of neurons for it."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ __all__ = [
 
 Run = Callable[[], Any]
 Contender = Callable[[Tensor], Tensor]
-"""From a sequence ``[T, B, ...]`` to its spikes."""
+"""Function from a sequence ``[T, B, ...]`` to its spikes."""
 
 
 def synchronise(device: str) -> None:
-    """Wait for a GPU; elsewhere nothing is in flight."""
+    """Wait until a GPU is idle; do nothing on other devices."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
 
 
 def seconds(run: Run, device: str) -> float:
-    """How long one run takes, from an idle device to an idle one."""
+    """Return the seconds of one run, from an idle device to an idle device."""
     synchronise(device)
     start = time.perf_counter()
     run()
@@ -46,7 +46,7 @@ def seconds(run: Run, device: str) -> float:
 
 
 def in_turns(runs: Mapping[str, Run], rounds: int, device: str) -> dict[str, list[float]]:
-    """Seconds of each contender, all of them once in every round, so that a drift of the machine hits all."""
+    """Return seconds of each run. Every round times all runs once, so that a drift affects all equally."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
@@ -55,12 +55,12 @@ def in_turns(runs: Mapping[str, Run], rounds: int, device: str) -> dict[str, lis
 
 
 def times_faster(baseline: list[float], own: list[float]) -> float:
-    """Median over the rounds of the ratio within a round."""
+    """Return the speed-up: the median over rounds of the ratio within a round."""
     return statistics.median(slow / fast for slow, fast in zip(baseline, own, strict=True))
 
 
 def snntorch_loop(beta: float, device: str) -> Contender:
-    """SnnTorch's ``Leaky`` in a loop over ``x.unbind()``, the fair form of its loop."""
+    """Build snnTorch's ``Leaky`` in a loop over ``x.unbind()``, for a fair comparison."""
     lif = snn.Leaky(beta=beta).to(device)
 
     def run(x: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ def adaptive_layer(
     impl: Any,
     feature_shape: tuple[int, ...] = (),
 ) -> Contender:
-    """``AdaptiveLeaky`` over the whole sequence."""
+    """Build an ``AdaptiveLeaky`` that takes the whole sequence."""
     lif = AdaptiveLeaky(
         beta,
         num_steps=num_steps,
@@ -102,5 +102,5 @@ def adaptive_layer(
 
 
 def whole_pass(run: Contender, x: Tensor, grad: Tensor) -> Run:
-    """Forward, and backward to the gradient of ``x``."""
+    """Return a run of the forward pass and of the backward pass to the gradient of ``x``."""
     return lambda: run(x.detach().requires_grad_()).backward(grad)

@@ -1,15 +1,15 @@
-r"""Exporting a network to the Neuromorphic Intermediate Representation (NIR).
+r"""Export a network to the Neuromorphic Intermediate Representation (NIR).
 
-NIR knows one time constant per neuron, so a network is exported as it is at one time step, or as it is at
-all steps if its neurons do not change. Needs the packages ``nir`` and ``nirtorch``.
+NIR has one time constant per neuron. So a network is exported as it is at one time step, or at all steps if
+its neurons do not change with time. This needs the packages ``nir`` and ``nirtorch``.
 
-NIR's leaky neuron is :math:`\tau \dot v = (v_\mathrm{leak} - v) + r\, i`. A step of length ``dt`` in a
-simulator makes of it
+NIR's leaky neuron is :math:`\tau \dot v = (v_\mathrm{leak} - v) + r\, i`. With steps of length ``dt``, a
+simulator computes
 
 .. math:: v[t] = \beta\, v[t-1] + r\, (1 - \beta)\, i[t]
 
-so that a leak stands for a time constant, and the gain of an input for :math:`r = g / (1 - \beta)`. Not every
-simulator reads r. So :func:`export` multiplies it into the weights before the neuron, and r becomes 1.
+So a leak corresponds to a time constant, and an input gain to :math:`r = g / (1 - \beta)`. Not every
+simulator reads r, so :func:`export` multiplies it into the weights before the neuron, and r becomes 1.
 
 Source: Pedersen et al., Neuromorphic Intermediate Representation, Nature Communications 2024.
 """
@@ -41,7 +41,7 @@ __all__ = ["export"]
 
 
 Consumer = Literal["nir", "snntorch", "sinabs"]
-_DT = 1e-4  # snnTorch's
+_DT = 1e-4  # snnTorch's length of a time step.
 
 
 def export(
@@ -55,12 +55,12 @@ def export(
 ) -> Any:
     r"""Export a network to NIR as it is at one time step.
 
-    The adaptive neurons become snnTorch's, ``snntorch.export_nir.export_to_nir`` makes a graph of them, and
-    what an input is multiplied with goes into the weights before a neuron. The network itself is not changed,
-    nor is it in need of a reset. NIR's neurons reset to zero at their spike, and snnTorch exports every reset
-    as that one. Leaks go through NIR in double precision.
+    Adaptive neurons become snnTorch neurons, and ``snntorch.export_nir.export_to_nir`` turns them into a
+    graph. Input gains are multiplied into the weights before a neuron. The network itself does not change and
+    needs no reset. NIR's neurons reset to zero at the spike, and snnTorch exports every reset as this one.
+    Leaks are stored in double precision.
 
-    What a simulator needs to give the same spikes:
+    To give the same spikes, simulators need these settings:
 
     ============ =====================================================================================
     norse        ``norse.torch.from_nir(graph, dt=dt)`` with the ``dt`` of the export, 1e-4
@@ -72,28 +72,29 @@ def export(
     ============ =====================================================================================
 
     Args:
-        net: The network; its neurons hide their state and take one step at a time.
-        sample: An input of one step ``[B, ...]``, on which the network is run once to find its graph.
-        step: The time step to export. None for networks whose neurons do not change with time.
-        ignore_reset: Export neurons that do not reset to zero at their spike, too, as snnTorch does.
-        dt: Length of a time step, in the unit that the time constants are to have; None for 1e-4. The others
-            have a unit of their own.
-        consumer: Who is to run the graph. ``"nir"``: whoever integrates NIR's equation as above; r and, of a
-            current, the input weight are 1, so that it does not matter whether they are read. ``"snntorch"``:
-            an input is added as it is, :math:`r = \tau / dt`. ``"sinabs"``: time constants are in steps, and
-            a step decays by :math:`e^{-1/\tau}`. Where a neuron has no linear or convolution layer of its own
-            right before it, or a gain for each pixel, r stays what NIR's equation needs, with a warning.
+        net: Network whose neurons hide their state and take one step at a time.
+        sample: Input of one step ``[B, ...]``. The network runs on it once to find the graph.
+        step: Time step to export. None is for networks whose neurons do not change with time.
+        ignore_reset: Whether to export neurons with another reset too, as if they reset to zero at the spike.
+        dt: Length of a time step, in the unit of the time constants; None means 1e-4. It is for
+            ``consumer="nir"`` only, since the other consumers have their own unit.
+        consumer: Simulator that runs the graph. ``"nir"`` is any simulator that integrates NIR's equation; r
+            and the input weight of a synaptic current are 1, so it need not read them. ``"snntorch"`` adds
+            its input without a factor, so :math:`r = \tau / dt`. ``"sinabs"`` measures time constants in
+            steps and decays by :math:`e^{-1/\tau}` per step. If no linear or convolution layer of its own
+            precedes a neuron, or the gain differs between pixels, r keeps the value of NIR's equation, with a
+            warning.
 
     Returns:
-        The ``nir.NIRGraph``, to be written with ``nir.write``.
+        The ``nir.NIRGraph``, which ``nir.write`` writes to a file.
 
     Raises:
         ModuleNotFoundError: ``nir`` or ``nirtorch`` is not installed; the extra ``nir`` brings both.
-        TypeError: ``net`` is not a module, ``step`` is not an integer or ``dt`` not a number.
-        ValueError: ``consumer`` is unknown, or ``dt`` not positive or given for one that does not read it;
-            or a neuron cannot be expressed: it changes with time and ``step`` is None, ``step`` is past its
-            ``num_steps``, a leak is not in [0, 1), its reset is not NIR's, it takes whole sequences, or its
-            class is derived from one of ours. The message names it.
+        TypeError: ``net`` is not a module, ``step`` is not an integer, or ``dt`` is not a number.
+        ValueError: ``consumer`` is unknown, ``dt`` is not positive or does not fit ``consumer``, or NIR
+            cannot represent a neuron. The message then names the neuron and the reason: it changes with time
+            and ``step`` is None, ``step`` is not below its ``num_steps``, a leak is not in [0, 1), its reset
+            differs from NIR's, it takes whole sequences, or its class is derived from one of ours.
 
     Example::
 
@@ -115,7 +116,9 @@ def export(
     export_to_nir = require("snntorch.export_nir", extra="nir").export_to_nir
     for name, module in net.named_modules():
         if reason := _why_not(module, step, ignore_reset):
-            raise ValueError(f"{name or 'net'}: this {type(module).__name__} is not one of NIR's: {reason}")
+            raise ValueError(
+                f"NIR cannot represent the {type(module).__name__} at {name or 'net'!r}: {reason}"
+            )
     frozen, gains = _frozen(net, sample, step or 0)
     with warnings.catch_warnings():
         warnings.filterwarnings(
@@ -124,9 +127,9 @@ def export(
         graph = export_to_nir(frozen, sample, ignore_dims=[0])
     for name, gain in gains.items():
         node = graph.nodes[name or next(key for key in graph.nodes if key not in ("input", "output"))]
-        # snnTorch makes the input's share of a step, r·dt/tau or w_in·dt/tau_syn, 1: here it is the gain.
-        share = "w_in" if hasattr(node, "w_in") else "r"
-        setattr(node, share, getattr(node, share) * gain)
+        # snnTorch sets the factor of the input, r·dt/tau or w_in·dt/tau_syn, to 1; here it is the gain.
+        factor = "w_in" if hasattr(node, "w_in") else "r"
+        setattr(node, factor, getattr(node, factor) * gain)
     for name, node in graph.nodes.items():
         if hasattr(node, "v_threshold") and hasattr(node, "v_leak"):
             _fold(graph, name, consumer)
@@ -137,7 +140,7 @@ def export(
 
 
 def _give_biases(graph: Any) -> None:
-    """Make affine maps of linear ones, which sinabs leaves out without a word."""
+    """Turn linear nodes into affine ones, because sinabs silently skips linear nodes."""
     nir = require("nir", extra="nir")
     for name, node in graph.nodes.items():
         if type(node) is nir.Linear:
@@ -152,13 +155,13 @@ def _checked_dt(dt: float | None, consumer: Consumer) -> float:
         raise ValueError(f"dt must be positive; got {dt}")
     if consumer != "nir":
         raise ValueError(
-            f"dt must be left out for consumer={consumer!r}, which has a unit of its own; got {dt}"
+            f"dt must be None for consumer={consumer!r}, which has its own unit of time; got {dt}"
         )
     return float(dt)
 
 
 def _fold(graph: Any, name: str, consumer: Consumer) -> None:
-    """Move what a neuron's input is multiplied with into the weights before it, as its consumer needs."""
+    """Move the factor of a neuron's input into the weights before it, as the consumer needs."""
     node = graph.nodes[name]
     is_current = hasattr(node, "w_in")
     kept = {"r": node.tau_mem / _DT, "w_in": node.tau_syn / _DT} if is_current else {"r": node.tau / _DT}
@@ -172,10 +175,10 @@ def _fold(graph: Any, name: str, consumer: Consumer) -> None:
     sources = [source for source, target in graph.edges if target == name]
     weights = [_weights_with(graph, source, name, factor) for source in sources]
     if not weights or any(found is None for found in weights):
-        message = f"{name}: r is not 1, since no weights of its own stand right before it"
+        message = f"neuron {name!r} keeps its r, because no weights of its own directly precede it"
         if consumer == "sinabs":
-            raise ValueError(f"{message}, and sinabs does not read it")
-        warnings.warn(f"{message}; not every simulator reads it", UserWarning, stacklevel=3)
+            raise ValueError(f"{message}, but sinabs does not read r")
+        warnings.warn(f"{message}; not every simulator reads r", UserWarning, stacklevel=3)
         return
     for source, scaled in zip(sources, weights, strict=True):
         for key, value in (scaled or {}).items():
@@ -185,7 +188,7 @@ def _fold(graph: Any, name: str, consumer: Consumer) -> None:
 
 
 def _weights_with(graph: Any, source: str, target: str, factor: np.ndarray) -> dict[str, np.ndarray] | None:
-    """The weights of a node times one factor for each output; None if it has none, or others need them."""
+    """Return a node's weights times one factor per output; None without weights or if others use them."""
     node = graph.nodes[source]
     if not hasattr(node, "weight") or [end for start, end in graph.edges if start == source] != [target]:
         return None
@@ -201,14 +204,14 @@ def _weights_with(graph: Any, source: str, target: str, factor: np.ndarray) -> d
 
 
 def _set_time(node: Any, name: str, dt: float, consumer: Consumer) -> None:
-    """Give time constants their unit; snnTorch has made them of steps of 1e-4."""
+    """Convert time constants to the consumer's unit; snnTorch exports them for steps of 1e-4."""
     is_current = hasattr(node, "tau_syn")
     if consumer != "sinabs":
         for key in ("tau_syn", "tau_mem") if is_current else ("tau",):
             setattr(node, key, getattr(node, key) * (dt / _DT))
         return
     if is_current:
-        raise ValueError(f"{name}: sinabs reads no neurons with a synaptic current")
+        raise ValueError(f"neuron {name!r} has a synaptic current, which sinabs does not support")
     leak = 1 - _DT / node.tau
     with np.errstate(divide="ignore"):
         node.tau = (-1 / np.log(leak)).astype(np.float32)
@@ -216,7 +219,7 @@ def _set_time(node: Any, name: str, dt: float, consumer: Consumer) -> None:
 
 
 def _why_not(module: nn.Module, step: int | None, ignore_reset: bool) -> str | None:
-    """What keeps a module from being exported; None if nothing does, or if snnTorch is to judge."""
+    """Return the reason why a module cannot be exported; None if there is none or snnTorch decides."""
     if isinstance(module, AdaptiveNeuron):
         return _why_not_adaptive(module, step, ignore_reset)
     if isinstance(module, (snn.Leaky, snn.Synaptic, snn.RLeaky, snn.RSynaptic)):
@@ -228,13 +231,13 @@ def _why_not(module: nn.Module, step: int | None, ignore_reset: bool) -> str | N
 
 def _why_not_adaptive(neuron: AdaptiveNeuron, step: int | None, ignore_reset: bool) -> str | None:
     if isinstance(neuron, AdaptiveLapicque):
-        return "snnTorch exports no Lapicque"
+        return "snnTorch does not export Lapicque neurons"
     if type(neuron) not in TWINS.values():
-        return "snnTorch has counterparts of this package's own classes only, not of those derived from them"
+        return "only this package's own classes have a counterpart in snnTorch, and derived classes do not"
     if neuron.sequence or not neuron.init_hidden:
         return "it must hide its state (init_hidden=True) and take one step at a time"
     if step is not None and step >= neuron.num_steps:
-        return f"step={step} is past its num_steps={neuron.num_steps}"
+        return f"step={step} must be below its num_steps={neuron.num_steps}"
     for name in neuron.time_parameters:
         value = constrained(neuron, name)
         if step is None and value.ndim > 0 and not bool((value == value[:1]).all()):
@@ -242,16 +245,16 @@ def _why_not_adaptive(neuron: AdaptiveNeuron, step: int | None, ignore_reset: bo
     if reason := _why_no_tau({name: _at(neuron, name, step or 0) for name in neuron.leaks}):
         return reason
     if not bool((_at(neuron, "graded_spikes_factor", step or 0) == 1).all()):
-        return "its graded_spikes_factor is not 1"
+        return "its graded_spikes_factor must be 1"
     if isinstance(neuron, AdaptiveRLeaky) and not bool((_at(neuron, "gain", step or 0) == 1).all()):
-        return "its gain is not 1, and NIR would apply it to the feedback too"
+        return "its gain must be 1, because NIR would also apply it to the feedback"
     if not (ignore_reset or _resets_to_zero_at_the_spike(neuron)):
         return "it does not reset to zero at the spike; pass ignore_reset=True to export it as if it did"
     return None
 
 
 def _why_no_tau(leaks: dict[str, Tensor]) -> str | None:
-    """What keeps leaks from having the time constants that snnTorch exports; None if nothing does."""
+    """Return the reason why leaks have no time constant; None if they have one."""
     for name, leak in leaks.items():
         if not bool(((leak >= 0) & (leak < 1)).all()):
             found = f"{float(leak.min())} to {float(leak.max())}"
@@ -260,7 +263,7 @@ def _why_no_tau(leaks: dict[str, Tensor]) -> str | None:
 
 
 def _resets_to_zero_at_the_spike(neuron: AdaptiveNeuron) -> bool:
-    # A Leaky that resets later has lost its membrane before the next input, all the same.
+    # A Leaky with a delayed reset also loses its membrane before the next input.
     return neuron.reset_mechanism == "zero" and (isinstance(neuron, AdaptiveLeaky) or not neuron.reset_delay)
 
 
@@ -270,7 +273,7 @@ def _at(neuron: AdaptiveNeuron, name: str, step: int) -> Tensor:
 
 
 def _frozen(net: nn.Module, sample: Tensor, step: int) -> tuple[nn.Module, dict[str, Any]]:
-    """A copy of ``net`` with the neurons it has at ``step``, and those of their gains that are not 1."""
+    """Return a copy of ``net`` with snnTorch neurons for ``step``, and their gains other than 1."""
     net = copy_net(net)
     reset(net)
     names = names_of(net)

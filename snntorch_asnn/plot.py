@@ -1,8 +1,8 @@
-"""Pictures of spikes, codes, learned time parameters and training. Needs the extra ``[plot]``.
+"""Plots of spikes, codes, learned time parameters and training. They need the extra ``[plot]``.
 
-Functions that draw into one set of axes take ``ax`` and return it; those that need several take
-and return a :class:`matplotlib.figure.Figure`. Nothing touches ``matplotlib.pyplot``, so no figure
-stays open behind your back.
+Functions that draw into one set of axes take and return ``ax``. Functions that need several axes take
+and return a :class:`matplotlib.figure.Figure`. No function uses ``matplotlib.pyplot``, so no figure stays
+open.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["code", "firing_rates", "learning_curve", "raster", "time_parameters"]
 
-# Okabe and Ito's palette, which people with any colour vision can tell apart.
+# Okabe and Ito's palette, which is safe for colour-blind readers.
 _BLUE, _ORANGE, _INK, _FAINT = "#0072B2", "#D55E00", "#222222", "#B8B8B8"
 _MAX_ANNOTATED_STEPS = 16
 
@@ -34,14 +34,14 @@ def raster(spikes: Tensor, *, ax: Axes | None = None) -> Axes:
     """Draw which neuron fires at which time step.
 
     Args:
-        spikes: ``[T, ...]``, 0 where a neuron is silent; what follows T is flattened to neurons.
-        ax: Axes to draw into; new ones if None.
+        spikes: Spikes ``[T, ...]``, 0 where a neuron is silent. Dimensions after T are flattened to neurons.
+        ax: Axes to draw into. None makes new axes.
 
     Returns:
         matplotlib.axes.Axes: The axes.
 
     Raises:
-        TypeError: ``spikes`` is no tensor.
+        TypeError: ``spikes`` is not a tensor.
         ValueError: ``spikes`` has no neurons or no steps.
 
     Example::
@@ -66,12 +66,12 @@ def raster(spikes: Tensor, *, ax: Axes | None = None) -> Axes:
 def time_parameters(model: nn.Module, *, figure: Figure | None = None) -> Figure:
     """Draw the leak and the gain of every adaptive neuron of a model at each step.
 
-    Parameters with a feature shape (one per channel, for instance) are averaged over it. What is not finite,
-    as after a divergence, is left uncoloured and written as ``nan`` or ``inf``.
+    Parameters with a feature shape, such as one value per channel, are averaged over it. Values that are not
+    finite, as after a divergence, have no colour and are written as ``nan`` or ``inf``.
 
     Args:
-        model: Network of adaptive neurons, :class:`~snntorch_asnn.AdaptiveLeaky` and its like.
-        figure: Figure to draw into; a new one if None.
+        model: Network of adaptive neurons, such as :class:`~snntorch_asnn.AdaptiveLeaky`.
+        figure: Figure to draw into. None makes a new figure.
 
     Returns:
         matplotlib.figure.Figure: The figure.
@@ -88,7 +88,7 @@ def time_parameters(model: nn.Module, *, figure: Figure | None = None) -> Figure
     """
     neurons = {n: m for n, m in model.named_modules() if isinstance(m, AdaptiveNeuron)}
     if not neurons:
-        raise ValueError(f"model must hold adaptive neurons; got {type(model).__name__} without any")
+        raise ValueError(f"model must have adaptive neurons; got {type(model).__name__} without one")
     names = _layer_names(neurons)
     steps = max(neuron.gain.shape[0] for neuron in neurons.values())
     target = figure if figure is not None else _new_figure(*_heat_map_size(names, steps, columns=2))
@@ -102,13 +102,13 @@ def time_parameters(model: nn.Module, *, figure: Figure | None = None) -> Figure
 
 
 def firing_rates(rates: Mapping[str, Sequence[float]], *, ax: Axes | None = None) -> Axes:
-    """Draw firing rates, layer by layer and step by step.
+    """Draw the firing rate of every layer at every step.
 
-    A rate that is not finite is left uncoloured and written as ``nan`` or ``inf``.
+    A rate that is not finite has no colour and is written as ``nan`` or ``inf``.
 
     Args:
-        rates: For each layer's name its rate at each step, in spikes per neuron.
-        ax: Axes to draw into; new ones if None.
+        rates: Rates of each layer by name, one per step, in spikes per neuron.
+        ax: Axes to draw into. None makes new axes.
 
     Returns:
         matplotlib.axes.Axes: The axes.
@@ -123,12 +123,12 @@ def firing_rates(rates: Mapping[str, Sequence[float]], *, ax: Axes | None = None
         ['conv', 'fc']
     """
     if not rates:
-        raise ValueError("rates must hold at least one layer; got none")
+        raise ValueError("rates must have at least one layer; got an empty mapping")
     names = _layer_names(rates)
     rows = [[float(rate) for rate in layer] for layer in rates.values()]
     for name, row in zip(rates, rows, strict=True):
         if not row:
-            raise ValueError(f"rates[{name!r}] must hold the rate of at least one step; got none")
+            raise ValueError(f"rates[{name!r}] must have at least one step; got an empty sequence")
     axes = ax if ax is not None else _new_axes(*_heat_map_size(names, max(map(len, rows)), columns=1))
     _heat_map(axes, rows, names, cmap="Blues", title="spikes per neuron and step", low=0.0)
     return axes
@@ -139,8 +139,8 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]], *, figure: Figure | Non
 
     Args:
         metrics: One mapping per epoch with ``epoch``, ``train_loss``, ``val_loss``,
-            ``train_accuracy`` and ``val_accuracy``, as the lines of a run's ``metrics.jsonl``.
-        figure: Figure to draw into; a new one if None.
+            ``train_accuracy`` and ``val_accuracy``, like the lines of a run's ``metrics.jsonl``.
+        figure: Figure to draw into. None makes a new figure.
 
     Returns:
         matplotlib.figure.Figure: The figure.
@@ -156,7 +156,7 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]], *, figure: Figure | Non
         'best: 40.0 % at epoch 1'
     """
     if not metrics:
-        raise ValueError("metrics must hold at least one epoch; got none")
+        raise ValueError("metrics must have at least one epoch; got an empty sequence")
     target = figure if figure is not None else _new_figure(8.4, 3.4)
     left, right = target.subplots(1, 2)
     epochs = [line["epoch"] for line in metrics]
@@ -191,19 +191,19 @@ def code(
     image: Tensor | None = None,
     figure: Figure | None = None,
 ) -> Figure:
-    """Draw what a code shows at each time step, one row per code.
+    """Draw the planes of a code at each time step, with one row per code.
 
     Args:
-        planes: ``[T, H, W]`` or ``[T, C, H, W]`` with values in [0, 1] and C of 1 or 3, or
-            several by name.
-        image: ``[H, W]`` or ``[C, H, W]``, drawn to the left of each row.
-        figure: Figure to draw into; a new one if None.
+        planes: Planes ``[T, H, W]`` or ``[T, C, H, W]`` with values in [0, 1] and C = 1 or 3, or a mapping
+            from names to planes.
+        image: Image ``[H, W]`` or ``[C, H, W]`` to the left of each row.
+        figure: Figure to draw into. None makes a new figure.
 
     Returns:
         matplotlib.figure.Figure: The figure.
 
     Raises:
-        TypeError: ``planes`` is neither a tensor nor a mapping of them.
+        TypeError: ``planes`` is neither a tensor nor a mapping to tensors.
         ValueError: A tensor has another number of dimensions or channels.
 
     Example::
@@ -216,7 +216,7 @@ def code(
     """
     rows = planes if isinstance(planes, Mapping) else {"": planes}
     if not rows:
-        raise ValueError("planes must hold at least one code; got none")
+        raise ValueError("planes must have at least one code; got an empty mapping")
     for name, row in rows.items():
         _check_tensor(f"planes[{name!r}]" if name else "planes", row, min_dim=3)
     offset = 0 if image is None else 1
@@ -235,7 +235,7 @@ def code(
 
 
 def _ticks(places: Tensor) -> Collection:
-    """Return a box at each of the ``[N, 2]`` places; its edge stays visible if it is tiny."""
+    """Return a box at each of the ``[N, 2]`` places. Its edge keeps tiny boxes visible."""
     corners = torch.tensor([[-0.3, -0.35], [0.3, -0.35], [0.3, 0.35], [-0.3, 0.35]])
     boxes = places.unsqueeze(1) + corners
     collections = require("matplotlib.collections", extra="plot")
@@ -250,7 +250,10 @@ def _show_plane(ax: Axes, plane: Tensor, *, title: str, note: str = "") -> None:
     if pixels.ndim == 3:
         pixels = pixels.squeeze(0) if pixels.shape[0] == 1 else pixels.permute(1, 2, 0)
     if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
-        raise ValueError(f"planes must be [H, W] or [C, H, W] each, C = 1 or 3; got {tuple(plane.shape)}")
+        raise ValueError(
+            f"each plane and the image must be [H, W] or [C, H, W] with C = 1 or 3; got shape "
+            f"{tuple(plane.shape)}"
+        )
     ax.imshow(pixels.clamp(0, 1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
     ax.set_title(title, fontsize=9, color=_INK)
@@ -260,7 +263,7 @@ def _show_plane(ax: Axes, plane: Tensor, *, title: str, note: str = "") -> None:
 
 
 def _content(plane: Tensor) -> str:
-    """Say what a plane holds: intensities, or how many of its pixels spike."""
+    """Describe a plane: ``"intensities"``, or the percentage of pixels that spike."""
     if bool(((plane != 0) & (plane != 1)).any()):
         return "intensities"
     return f"{plane.float().mean().item():.0%} spike"
@@ -280,7 +283,7 @@ def _heat_map(
     title: str,
     low: float | None = None,
 ) -> None:
-    """Draw one row per layer and one column per step; layers of fewer steps end in blanks."""
+    """Draw one row per layer and one column per step; layers with fewer steps end in blanks."""
     steps = max(len(row) for row in rows)
     values = torch.full((len(rows), steps), float("nan"))
     for values_row, row in zip(values, rows, strict=True):
@@ -301,7 +304,7 @@ def _heat_map(
 
 
 def _colour_range(values: Tensor, low: float | None) -> tuple[float, float]:
-    """Return the range of the values, widened so that no small difference looks large; of none, 0 to 1."""
+    """Return the range of the values, widened so that small differences look small; (0, 1) without values."""
     if not values.numel():
         return 0.0, 1.0
     bottom, top = values.min().item(), values.max().item()
@@ -319,7 +322,7 @@ def _write_values(ax: Axes, rows: Sequence[Sequence[float]], image: Any) -> None
 
 
 def _is_dark(image: Any, value: float) -> bool:
-    """Whether an image shows a value in a dark colour; what is not finite has none."""
+    """Whether an image shows a value in a dark colour; values that are not finite have no colour."""
     if not math.isfinite(value):
         return False
     red, green, blue, _ = image.cmap(image.norm(value))
@@ -327,7 +330,7 @@ def _is_dark(image: Any, value: float) -> bool:
 
 
 def _layer_names(layers: Iterable[str]) -> list[str]:
-    """Return the paths of modules without a last part that only says that they are neurons."""
+    """Return the paths of modules without the suffix ``.neuron``."""
     return [name.removesuffix(".neuron") or "neuron" for name in layers]
 
 
@@ -342,7 +345,7 @@ def _check_tensor(name: str, value: object, *, min_dim: int) -> None:
         raise TypeError(f"{name} must be a tensor; got {type(value).__name__}")
     if value.ndim < min_dim or 0 in value.shape:
         raise ValueError(
-            f"{name} must have at least {min_dim} dimensions, none of size 0; got shape {tuple(value.shape)}"
+            f"{name} must have at least {min_dim} dimensions, all above 0; got shape {tuple(value.shape)}"
         )
 
 

@@ -1,9 +1,9 @@
-r"""Surrogate gradients: a Heaviside step forward, a smooth derivative backward.
+r"""Surrogate gradients: a Heaviside step in the forward pass, a smooth derivative in the backward pass.
 
-Every factory here returns a :class:`Surrogate`, to be passed as ``spike_grad``. Unlike the closures of
-:mod:`snntorch.surrogate` it can be pickled and compared, returns spikes in the dtype of its input, and
-works under ``torch.compile(fullgraph=True)``, :func:`torch.func.vmap` and :func:`torch.func.grad`, also
-under several of them at once. The fused implementations know it by name.
+Every factory here returns a :class:`Surrogate` to pass as ``spike_grad``. Unlike the closures of
+:mod:`snntorch.surrogate`, it can be pickled and compared, and it returns spikes in the dtype of its input. It
+works under ``torch.compile(fullgraph=True)``, :func:`torch.func.vmap` and :func:`torch.func.grad`, and under
+combinations of them. The fused implementations recognise it by name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-# The order of operations in `_atan` and `_fast_sigmoid` is snnTorch's, so that gradients agree to the bit.
+# The order of operations in `_atan` and `_fast_sigmoid` is snnTorch's, so that gradients are bit-identical.
 def _atan(u: Tensor, grad: Tensor, alpha: float) -> Tensor:
     return alpha / 2 / (1 + (torch.pi / 2 * alpha * u).square()) * grad
 
@@ -69,7 +69,7 @@ def _heaviside(u: Tensor, fires_at_threshold: bool) -> Tensor:
 
 
 class _Spike(torch.autograd.Function):
-    """Without ``setup_context``, with which every call costs twice as much."""
+    """Spike function without ``setup_context``, which would double the cost of every call."""
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, kind: str, shape: float, fires_at_threshold: bool) -> Tensor:
@@ -84,6 +84,8 @@ class _Spike(torch.autograd.Function):
 
 
 class _SpikeUnderTransforms(torch.autograd.Function):
+    """Spike function with ``setup_context``, which :mod:`torch.func` needs."""
+
     generate_vmap_rule = True
 
     @staticmethod
@@ -118,13 +120,13 @@ def _spike(u: Tensor, constants: str) -> Tensor:
 class Surrogate:
     r"""A spike function :math:`s = H(u)` with the derivative :math:`\sigma'(u)` in the backward pass.
 
-    Made by the factories of this module. ``u`` is the membrane less the threshold.
+    The factories of this module build it. ``u`` is the membrane minus the threshold.
 
     Args:
-        kind: Name of the derivative, one of the factories' names.
-        shape: The factory's parameter (slope, alpha or width).
-        fires_at_threshold: Whether a membrane exactly at the threshold spikes, :math:`H(0) = 1`.
-            snnTorch's answer is no.
+        kind: Name of the derivative, which is the name of its factory.
+        shape: Parameter of the factory (slope, alpha or width).
+        fires_at_threshold: Whether a membrane exactly at the threshold spikes, :math:`H(0) = 1`. In snnTorch,
+            it does not.
 
     Raises:
         TypeError: ``shape`` is not a number.
@@ -146,7 +148,7 @@ class Surrogate:
     shape: float = 1.0
     fires_at_threshold: bool = False
     constants: str = field(init=False, compare=False)
-    """All of it as text: Dynamo takes a number for one that may change, and kernels are built for one."""
+    """All fields as text. Dynamo would treat a number as dynamic, and kernels are built for constants."""
 
     def __post_init__(self) -> None:
         if self.kind not in _BACKWARD:
@@ -154,7 +156,7 @@ class Surrogate:
         check_number("shape", self.shape)
         if not 0 < self.shape < math.inf:
             raise ValueError(
-                f"{self.kind}: its parameter must be a positive, finite number; got {self.shape!r}"
+                f"the parameter of {self.kind} must be a positive, finite number; got {self.shape!r}"
             )
         text = f"{self.kind} {float(self.shape)!r} {bool(self.fires_at_threshold)}"
         object.__setattr__(self, "constants", text)
@@ -164,20 +166,20 @@ class Surrogate:
         return Surrogate, (self.kind, self.shape, self.fires_at_threshold)
 
     def __call__(self, u: Tensor) -> Tensor:
-        """Spikes of ``u`` (membrane less threshold, any shape, floating point), in ``u``'s dtype."""
+        """Return spikes of ``u``, the membrane minus the threshold, in the shape and dtype of ``u``."""
         spikes: Tensor = _spike(u, self.constants)
         return spikes
 
     def spikes(self, u: Tensor) -> Tensor:
-        """Spikes of ``u`` without a gradient."""
+        """Return spikes of ``u`` without a gradient."""
         return _heaviside(u, self.fires_at_threshold)
 
     def backward(self, u: Tensor, grad: Tensor) -> Tensor:
-        r"""The surrogate's vector-Jacobian product, ``grad`` times :math:`\sigma'(u)`."""
+        r"""Return the vector-Jacobian product, ``grad`` times :math:`\sigma'(u)`."""
         return _BACKWARD[self.kind](u, grad, self.shape)
 
     def derivative(self, u: Tensor) -> Tensor:
-        r"""The surrogate derivative :math:`\sigma'(u)`, for instance to plot it.
+        r"""Return the surrogate derivative :math:`\sigma'(u)`, for example to plot it.
 
         Example::
 
@@ -186,7 +188,7 @@ class Surrogate:
         """
         return self.backward(u, torch.ones_like(u))
 
-    # torch.func names a transformed callable by its repr, and Dynamo cannot trace a dataclass's own.
+    # torch.func names a transformed callable by its repr, and Dynamo cannot trace a dataclass's repr.
     def __repr__(self) -> str:
         closed = ", fires_at_threshold=True" if self.fires_at_threshold else ""
         return f"Surrogate({self.kind!r}, {self.shape}{closed})"
@@ -194,7 +196,7 @@ class Surrogate:
 
 @functools.cache
 def of_constants(constants: str) -> Surrogate:
-    """The surrogate whose :attr:`Surrogate.constants` these are."""
+    """Return the surrogate with these :attr:`Surrogate.constants`."""
     kind, shape, fires_at_threshold = constants.split()
     return Surrogate(kind, float(shape), fires_at_threshold == "True")
 
@@ -202,10 +204,10 @@ def of_constants(constants: str) -> Surrogate:
 def sigmoid(slope: float = 25.0, *, fires_at_threshold: bool = False) -> Surrogate:
     r"""Derivative of a logistic function, :math:`\sigma'(u) = k\,\sigma(ku)\,(1-\sigma(ku))`.
 
-    It stays finite for every membrane; snnTorch's formula overflows below about :math:`-88/k`.
+    It is finite for every membrane; snnTorch's formula overflows below about :math:`-88/k`.
 
     Args:
-        slope: :math:`k`, per unit of membrane. The adaptive neuron's published code uses 4.
+        slope: Slope :math:`k`, per unit of membrane. The adaptive neuron's published code uses 4.
         fires_at_threshold: See :class:`Surrogate`.
 
     Source: Zenke and Ganguli, SuperSpike, Neural Computation 2018.
@@ -222,10 +224,10 @@ def sigmoid(slope: float = 25.0, *, fires_at_threshold: bool = False) -> Surroga
 def atan(alpha: float = 2.0, *, fires_at_threshold: bool = False) -> Surrogate:
     r"""Derivative of an arc tangent, :math:`\sigma'(u) = \frac{\alpha/2}{1+(\frac{\pi}{2}\alpha u)^2}`.
 
-    snnTorch's default, and this package's.
+    This is the default of snnTorch and of this package.
 
     Args:
-        alpha: :math:`\alpha`, per unit of membrane.
+        alpha: Width parameter :math:`\alpha`, per unit of membrane.
         fires_at_threshold: See :class:`Surrogate`.
 
     Source: Fang et al., Incorporating Learnable Membrane Time Constants, ICCV 2021.
@@ -243,7 +245,7 @@ def fast_sigmoid(slope: float = 25.0, *, fires_at_threshold: bool = False) -> Su
     r"""Derivative of a fast sigmoid, :math:`\sigma'(u) = \frac{1}{(1+k|u|)^2}`.
 
     Args:
-        slope: :math:`k`, per unit of membrane.
+        slope: Slope :math:`k`, per unit of membrane.
         fires_at_threshold: See :class:`Surrogate`.
 
     Source: Zenke and Ganguli, SuperSpike, Neural Computation 2018.
@@ -258,13 +260,13 @@ def fast_sigmoid(slope: float = 25.0, *, fires_at_threshold: bool = False) -> Su
 
 
 def triangular(width: float = 1.0, *, fires_at_threshold: bool = False) -> Surrogate:
-    r"""A triangle of unit area, :math:`\sigma'(u) = \max(0, w - |u|)/w^2`.
+    r"""Triangle of unit area, :math:`\sigma'(u) = \max(0, w - |u|)/w^2`.
 
-    Not :func:`snntorch.surrogate.triangular`, whose gradient is a constant that turns negative above the
-    threshold; pass that one as ``spike_grad`` where you need it.
+    This differs from :func:`snntorch.surrogate.triangular`, whose gradient is a constant that turns negative
+    above the threshold. If you need that one, pass it as ``spike_grad``.
 
     Args:
-        width: :math:`w`, the distance from the threshold, in units of membrane, at which the gradient ends.
+        width: Distance :math:`w` from the threshold at which the gradient ends, in units of membrane.
         fires_at_threshold: See :class:`Surrogate`.
 
     Source: Bellec et al., Long short-term memory and learning-to-learn in networks of spiking neurons,
@@ -280,7 +282,7 @@ def triangular(width: float = 1.0, *, fires_at_threshold: bool = False) -> Surro
 
 
 def straight_through(*, fires_at_threshold: bool = False) -> Surrogate:
-    r"""The straight-through estimator, :math:`\sigma'(u) = 1`.
+    r"""Straight-through estimator, :math:`\sigma'(u) = 1`.
 
     Args:
         fires_at_threshold: See :class:`Surrogate`.

@@ -147,7 +147,7 @@ def test_a_models_own_type_errors_stay_what_they_are() -> None:
 
 def test_an_unknown_option_of_an_encoder_is_told_the_nearest() -> None:
     with pytest.raises(
-        TypeError, match=r"direct_step is no option of this code, .*; did you mean 'direct_steps'"
+        TypeError, match=r"the code takes no option 'direct_step'; .*; did you mean 'direct_steps'"
     ):
         Encoder(4, direct_step=2)
 

@@ -30,7 +30,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, tmp_path, packag
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(
         ModuleNotFoundError,
-        match=rf"{package}.* is needed here: pip install '\.\[{extra}\]' in a checkout of snntorch-asnn",
+        match=rf"{package}.* is not installed; run pip install '\.\[{extra}\]' in a checkout",
     ):
         use(tmp_path)
     assert list(tmp_path.iterdir()) == []

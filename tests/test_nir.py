@@ -71,7 +71,7 @@ def test_one_step_of_a_network_that_changes() -> None:
         for neuron in (net[1], net[3]):
             neuron.beta[2] *= 0.5
             neuron.gain[2] = 0.5
-    with pytest.raises(ValueError, match=r"1: this AdaptiveLeaky .* its beta changes"):
+    with pytest.raises(ValueError, match=r"the AdaptiveLeaky .* its beta changes"):
         asnn.nir.export(net, x[0])
     back = import_back(asnn.nir.export(net, x[0], step=2, consumer="snntorch"))
     with torch.no_grad():
@@ -96,7 +96,7 @@ def test_recurrent() -> None:
         )
     with torch.no_grad():
         neuron.gain.fill_(2.0)
-    with pytest.raises(ValueError, match="its gain is not 1"):
+    with pytest.raises(ValueError, match="its gain must be 1"):
         asnn.nir.export(nn.Sequential(nn.Linear(3, 4), neuron), torch.rand(1, 3))
 
 
@@ -104,19 +104,19 @@ def test_recurrent() -> None:
     ("neuron", "arguments", "message"),
     [
         (asnn.AdaptiveLeaky(0.9, init_hidden=True, num_steps=2), {}, "does not reset to zero"),
-        (asnn.AdaptiveLeaky(0.9, **NIRS), {"step": 6}, "step=6 is past its num_steps=6"),
+        (asnn.AdaptiveLeaky(0.9, **NIRS), {"step": 6}, "step=6 must be below its num_steps=6"),
         (asnn.AdaptiveLeaky(0.9, **NIRS, sequence=True), {}, "one step at a time"),
-        (asnn.AdaptiveLeaky(0.9, **NIRS, graded_spikes_factor=2.0), {}, "graded_spikes_factor is not 1"),
-        (asnn.AdaptiveLapicque(0.9, init_hidden=True, num_steps=2), {}, "exports no Lapicque"),
-        (Derived(0.9, **NIRS), {}, "1: this Derived is not one of NIR's: .* not of those derived from them"),
-        (asnn.AdaptiveLeaky(1.0, **NIRS), {}, r"1: this AdaptiveLeaky .* beta must be in \[0, 1\) .* 1.0 to"),
+        (asnn.AdaptiveLeaky(0.9, **NIRS, graded_spikes_factor=2.0), {}, "graded_spikes_factor must be 1"),
+        (asnn.AdaptiveLapicque(0.9, init_hidden=True, num_steps=2), {}, "does not export Lapicque"),
+        (Derived(0.9, **NIRS), {}, "NIR cannot represent the Derived at '1': .* derived classes do not"),
+        (asnn.AdaptiveLeaky(1.0, **NIRS), {}, r"the AdaptiveLeaky .* beta must be in \[0, 1\) .* 1.0 to"),
         (asnn.AdaptiveLeaky(1.2, **NIRS), {}, "its beta must be in"),
         (asnn.AdaptiveLeaky(1.2, **NIRS, beta_constraint="none"), {}, "its beta must be in"),
         (asnn.AdaptiveLeaky(-0.1, **NIRS, beta_constraint="none"), {}, "its beta must be in"),
-        (asnn.AdaptiveSynaptic(1.0, 0.9, **NIRS), {}, "this AdaptiveSynaptic .* its alpha must be in"),
-        (asnn.AdaptiveRLeaky(1.0, linear_features=4, **NIRS), {}, "this AdaptiveRLeaky .* its beta must be"),
-        (snn.Leaky(1.0, init_hidden=True), {}, "1: this Leaky .* its beta must be in"),
-        (snn.Synaptic(1.0, 0.9, init_hidden=True), {}, "1: this Synaptic .* its alpha must be in"),
+        (asnn.AdaptiveSynaptic(1.0, 0.9, **NIRS), {}, "the AdaptiveSynaptic .* its alpha must be in"),
+        (asnn.AdaptiveRLeaky(1.0, linear_features=4, **NIRS), {}, "the AdaptiveRLeaky .* its beta must be"),
+        (snn.Leaky(1.0, init_hidden=True), {}, "the Leaky .* its beta must be in"),
+        (snn.Synaptic(1.0, 0.9, init_hidden=True), {}, "the Synaptic .* its alpha must be in"),
     ],
 )
 def test_refuses_with_the_reason(neuron: nn.Module, arguments: dict[str, Any], message: str) -> None:
@@ -150,10 +150,10 @@ def test_resets_can_be_ignored_as_snntorch_does() -> None:
         ({"dt": 0}, ValueError, "dt must be positive; got 0"),
         ({"dt": float("nan")}, ValueError, "dt must be positive; got nan"),
         ({"dt": "1"}, TypeError, "dt must be a real number; got '1'"),
-        ({"dt": 1e-3, "consumer": "sinabs"}, ValueError, "dt must be left out for consumer='sinabs'"),
-        ({"dt": 1e-4, "consumer": "snntorch"}, ValueError, "dt must be left out for consumer='snntorch'"),
+        ({"dt": 1e-3, "consumer": "sinabs"}, ValueError, "dt must be None for consumer='sinabs'"),
+        ({"dt": 1e-4, "consumer": "snntorch"}, ValueError, "dt must be None for consumer='snntorch'"),
         ({"consumer": "norse"}, ValueError, "consumer must be one of 'nir', 'snntorch', 'sinabs'"),
-        ({"consumer": "sinabs"}, ValueError, "3: sinabs reads no neurons with a synaptic current"),
+        ({"consumer": "sinabs"}, ValueError, "neuron '3' has a synaptic current, which sinabs does not"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -227,11 +227,11 @@ def per_pixel() -> tuple[nn.Module, Tensor]:
 @pytest.mark.filterwarnings("ignore:The 'warn' function is deprecated:DeprecationWarning")  # nir's
 def test_what_cannot_be_folded_stays_with_a_warning(make: Any) -> None:
     net, x = make()
-    with pytest.warns(UserWarning, match=r"r is not 1, since no weights of its own .* not every simulator"):
+    with pytest.warns(UserWarning, match=r"keeps its r, because .* not every simulator"):
         graph = asnn.nir.export(net, x)
     (node,) = (node for node in graph.nodes.values() if hasattr(node, "tau"))
     neuron = next(m for m in net.modules() if isinstance(m, asnn.AdaptiveLeaky))
     expected = neuron.gain[0].double() / (1 - neuron.leak[0].double())
     torch.testing.assert_close(torch.as_tensor(node.r), expected.expand(node.r.shape).contiguous())
-    with pytest.raises(ValueError, match=r"r is not 1, since .*, and sinabs does not read it"):
+    with pytest.raises(ValueError, match=r"keeps its r, because .*, but sinabs does not read r"):
         asnn.nir.export(net, x, consumer="sinabs")

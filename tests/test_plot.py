@@ -71,7 +71,7 @@ def test_time_parameters_show_every_kind_of_adaptive_neuron():
 
 
 def test_time_parameters_need_an_adaptive_neuron():
-    with pytest.raises(ValueError, match="model must hold adaptive neurons; got Linear"):
+    with pytest.raises(ValueError, match="model must have adaptive neurons; got Linear"):
         plot.time_parameters(nn.Linear(1, 1))
 
 
@@ -135,14 +135,18 @@ def test_code_takes_a_single_tensor_and_colours():
         (lambda: plot.raster([[1, 0]]), TypeError, "spikes must be a tensor; got list"),
         (lambda: plot.raster(torch.ones(3)), ValueError, r"spikes must have .* shape \(3,\)"),
         (lambda: plot.raster(torch.ones(0, 3)), ValueError, r"spikes must have .* shape \(0, 3\)"),
-        (lambda: plot.firing_rates({}), ValueError, "rates must hold"),
-        (lambda: plot.firing_rates({"a": []}), ValueError, r"rates\['a'\] must hold .* at least one step"),
-        (lambda: plot.firing_rates({"a": [0.1], "b": []}), ValueError, r"rates\['b'\] must hold"),
-        (lambda: plot.learning_curve([]), ValueError, "metrics must hold"),
-        (lambda: plot.code({}), ValueError, "planes must hold"),
+        (lambda: plot.firing_rates({}), ValueError, "rates must have"),
+        (lambda: plot.firing_rates({"a": []}), ValueError, r"rates\['a'\] must have at least one step"),
+        (lambda: plot.firing_rates({"a": [0.1], "b": []}), ValueError, r"rates\['b'\] must have"),
+        (lambda: plot.learning_curve([]), ValueError, "metrics must have"),
+        (lambda: plot.code({}), ValueError, "planes must have at least one code"),
         (lambda: plot.code(torch.rand(4, 4)), ValueError, "planes must have"),
         (lambda: plot.code({"x": 1}), TypeError, "planes.*must be a tensor; got int"),
-        (lambda: plot.code(torch.rand(4, 2, 5, 5)), ValueError, "planes must be .*C = 1 or 3"),
+        (
+            lambda: plot.code(torch.rand(4, 2, 5, 5)),
+            ValueError,
+            "each plane .*C = 1 or 3",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(call, error, message):

@@ -129,7 +129,7 @@ def test_backward_survives_inductor() -> None:
 @pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ["atan", "fast_sigmoid", "sigmoid", "triangular"])
 def test_refuses_a_parameter_that_is_not_positive_and_finite(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{name}: its parameter must be a positive, finite number"):
+    with pytest.raises(ValueError, match=f"the parameter of {name} must be a positive, finite number"):
         getattr(surrogate, name)(value)
 
 
