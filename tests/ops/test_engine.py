@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import pkgutil
 from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
 
+from snntorch_asnn import ops
 from snntorch_asnn.ops import adaptive_leaky
 from snntorch_asnn.ops._adaptive_leaky import engine
 from snntorch_asnn.ops._adaptive_leaky.engine import IMPLEMENTATIONS, Impl, choose
@@ -75,3 +77,8 @@ def test_a_rule_that_is_not_fusable_has_no_key(options: dict[str, object]) -> No
     rule = Rule(**options)  # type: ignore[arg-type]
     assert rule.key == ""
     assert not rule.is_fusable
+
+
+def test_ops_has_functions_and_no_public_modules() -> None:
+    assert all(inspect.isfunction(getattr(ops, name)) for name in ops.__all__)
+    assert [module.name for module in pkgutil.iter_modules(ops.__path__) if module.name[0] != "_"] == []

@@ -88,13 +88,9 @@ def adaptive_lapicque(
         inhibition=inhibition,
         state_quant=state_quant,
     )
-    values = {
-        "beta": beta,
-        "gain": gain,
-        "threshold": threshold,
-        "graded_spikes_factor": graded_spikes_factor,
-    }
-    parameters = parameters_of(x, {"mem": mem}, values, rule, previous_threshold)
+    values = {"beta": beta, "gain": gain, "threshold": threshold}
+    given = values | {"graded_spikes_factor": graded_spikes_factor}
+    parameters = parameters_of(x, {"mem": mem}, given, rule, previous_threshold)
     drops_input = rule.reset_mechanism == "zero"
     check_impl(impl, only_loop="reset_mechanism='zero'" if drops_input else None)
     if impl == "reference" or drops_input:

@@ -87,20 +87,9 @@ def adaptive_leaky(
         >>> mem.shape
         torch.Size([1, 1])
     """
-    rule = Rule(
-        atan() if spike_grad is None else spike_grad,
-        reset_mechanism,
-        reset_delay,
-        exact_reset,
-        detach_reset,
-        inhibition,
-        state_quant,
-    )
-    values = {
-        "beta": beta,
-        "gain": gain,
-        "threshold": threshold,
-        "graded_spikes_factor": graded_spikes_factor,
-    }
-    parameters = parameters_of(x, {"mem": mem}, values, rule, previous_threshold)
+    options = reset_mechanism, reset_delay, exact_reset, detach_reset, inhibition, state_quant
+    rule = Rule(atan() if spike_grad is None else spike_grad, *options)
+    values = {"beta": beta, "gain": gain, "threshold": threshold}
+    given = values | {"graded_spikes_factor": graded_spikes_factor}
+    parameters = parameters_of(x, {"mem": mem}, given, rule, previous_threshold)
     return run(x, mem, Coefficients(**parameters), rule, output_mem=output_mem, impl=impl)

@@ -38,6 +38,7 @@ Gradients = Sequence[Tensor | None]
 
 once = first_derivative_only("a fused run of the neuron", "impl='reference'")
 
+_COUNT = len(Coefficients._fields)
 _GAIN, _SHIFT = Coefficients._fields.index("gain"), Coefficients._fields.index("shift")
 _SCALE = 2 + Coefficients._fields.index("scale")
 
@@ -97,7 +98,7 @@ def run_fused(
 ) -> tuple[Tensor, Tensor]:
     """Spikes and membrane of a sequence, by kernels that autograd knows how to go back through."""
     factor, offset = affine or (None, None)
-    spikes, mem_out = Fused.apply(kernels, options, x, mem, factor, offset, *coefficients.given)
+    spikes, mem_out = Fused.apply(kernels, options, x, mem, factor, offset, *coefficients)
     return spikes, mem_out
 
 
@@ -116,7 +117,7 @@ class Fused(torch.autograd.Function):
         needs = ctx.needs_input_grad
         wants = _wanted(needs[2:], affine is not None) if options.grad_enabled and any(needs) else None
         spikes, mem_out, kept, ctx.known = kernels.forward(x, mem, own, affine, options, wants)
-        ctx.kernels, ctx.wants, ctx.count = kernels, wants, len(given)
+        ctx.kernels, ctx.wants = kernels, wants
         ctx.set_materialize_grads(False)
         if kernels.tells_worth and not (wants is not None and wants[_SCALE]):
             scale = own.scale
@@ -129,20 +130,18 @@ class Fused(torch.autograd.Function):
     @once
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
         x, mem, factor, offset, *rest = ctx.saved_tensors
-        own, kept = Coefficients(*rest[: ctx.count]), rest[ctx.count :]
+        own, kept = Coefficients(*rest[:_COUNT]), rest[_COUNT:]
         affine = None if factor is None else (factor, offset)
         grad_spikes, grad_mem = (None if grad is None else grad.resolve_neg() for grad in grad_outputs)
         grad_x, grad_start, of, of_factor, of_offset = ctx.kernels.backward(
             x, mem, own, affine, kept, ctx.known, (grad_spikes, grad_mem), ctx.wants
         )
-        return None, None, grad_x, grad_start, of_factor, of_offset, *of[: ctx.count]
+        return None, None, grad_x, grad_start, of_factor, of_offset, *of
 
 
 def _wanted(needs: Sequence[bool], has_affine: bool) -> tuple[bool, ...]:
     """Whether kernels are to compute the gradients of x, of mem and of each coefficient."""
     x, mem, factor, offset, *of = needs
-    if len(of) < len(Coefficients._fields):
-        of.append(False)
     if has_affine:
         of[_GAIN] = of[_GAIN] or factor
         of[_SHIFT] = of[_SHIFT] or of[_GAIN] or offset
@@ -199,7 +198,7 @@ def gradients(
     grads = (g.resolve_neg() if g is not None and g.numel() else None for g in (grad_spikes, grad_mem))
     needs_x, needs_mem, needs_of = needs
     wants = [needs_x, needs_mem, *needs_of]
-    wants += [False] * (2 + len(Coefficients._fields) - len(wants))
+    wants += [False] * (2 + _COUNT - len(wants))
     grad_x, grad_start, rows = backward(x, mem, given, kept, *grads, ctx.key, ctx.output_mem, wants)
     of = by_coefficient(rows, needs_of)
     return grad_x if needs_x else None, grad_start if needs_mem else None, of

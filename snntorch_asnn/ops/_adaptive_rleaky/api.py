@@ -89,22 +89,11 @@ def adaptive_rleaky(
         >>> mem
         tensor([[0.6700]])
     """
-    rule = Rule(
-        atan() if spike_grad is None else spike_grad,
-        reset_mechanism,
-        reset_delay,
-        exact_reset,
-        detach_reset,
-        inhibition,
-        state_quant,
-    )
-    values = {
-        "beta": beta,
-        "gain": gain,
-        "threshold": threshold,
-        "graded_spikes_factor": graded_spikes_factor,
-    }
-    parameters = parameters_of(x, {"spk": spk, "mem": mem}, values, rule, previous_threshold)
+    options = reset_mechanism, reset_delay, exact_reset, detach_reset, inhibition, state_quant
+    rule = Rule(atan() if spike_grad is None else spike_grad, *options)
+    values = {"beta": beta, "gain": gain, "threshold": threshold}
+    given = values | {"graded_spikes_factor": graded_spikes_factor}
+    parameters = parameters_of(x, {"spk": spk, "mem": mem}, given, rule, previous_threshold)
     check_impl(impl, only_loop="recurrent neurons, whose steps wait for each other's spikes")
     feed = _feed(feedback, x)
     features = parameters["beta"].shape[1:]

@@ -86,23 +86,11 @@ def adaptive_synaptic(
         >>> syn.shape, mem.shape
         (torch.Size([1, 1]), torch.Size([1, 1]))
     """
-    rule = Rule(
-        atan() if spike_grad is None else spike_grad,
-        reset_mechanism,
-        reset_delay,
-        exact_reset,
-        detach_reset,
-        inhibition,
-        state_quant,
-    )
-    values = {
-        "alpha": alpha,
-        "beta": beta,
-        "gain": gain,
-        "threshold": threshold,
-        "graded_spikes_factor": graded_spikes_factor,
-    }
-    parameters = parameters_of(x, {"syn": syn, "mem": mem}, values, rule, previous_threshold)
+    options = reset_mechanism, reset_delay, exact_reset, detach_reset, inhibition, state_quant
+    rule = Rule(atan() if spike_grad is None else spike_grad, *options)
+    values = {"alpha": alpha, "beta": beta, "gain": gain, "threshold": threshold}
+    given = values | {"graded_spikes_factor": graded_spikes_factor}
+    parameters = parameters_of(x, {"syn": syn, "mem": mem}, given, rule, previous_threshold)
     if is_two_runs(rule):
         check_impl(impl)
     else:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from snntorch_asnn._torch import storage_of, version_of
 from snntorch_asnn.ops._spike_origin import spike_worth
 
 __all__ = ["Kept", "Packed", "Packer", "pack_spikes", "unpack"]
@@ -103,7 +104,7 @@ class Packer:
             return tensor
         bits = self._seen_bits(tensor) if _values_decide(tensor) else self._known_bits(tensor)
         if bits is None:
-            return Kept(tensor, tensor._version)
+            return Kept(tensor, version_of(tensor))
         return Packed(bits, tensor.dtype, tensor.shape, tensor.stride())
 
     def _seen_bits(self, tensor: Tensor) -> Tensor | None:
@@ -148,10 +149,10 @@ def unpack(kept: Tensor | Kept | Packed) -> Tensor:
     if isinstance(kept, Tensor):
         return kept
     if isinstance(kept, Kept):
-        if kept.tensor._version != kept.version:
+        if version_of(kept.tensor) != kept.version:
             raise RuntimeError(
                 f"a tensor of shape {tuple(kept.tensor.shape)} that the gradient needs has been modified by "
-                f"an inplace operation: it is at version {kept.tensor._version}, expected {kept.version}"
+                f"an inplace operation: it is at version {version_of(kept.tensor)}, expected {kept.version}"
             )
         return kept.tensor
     if kept.bits.dtype == torch.uint8:
@@ -170,8 +171,8 @@ def _has_memory(tensor: Tensor) -> bool:
 
 
 def _region(tensor: Tensor) -> _Region:
-    memory, start = tensor.untyped_storage()._cdata, int(tensor.storage_offset())
-    return _Region(memory, start, tensor.numel(), tensor.dtype, tensor._version)
+    memory, start = storage_of(tensor), int(tensor.storage_offset())
+    return _Region(memory, start, tensor.numel(), tensor.dtype, version_of(tensor))
 
 
 def _may_be_spikes(tensor: Tensor) -> bool:

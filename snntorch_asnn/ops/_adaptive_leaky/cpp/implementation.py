@@ -80,13 +80,13 @@ class _Kernels:
         wants: tuple[bool, ...] | None,
     ) -> tuple[Tensor, Tensor, tuple[Tensor | None, ...], Any]:
         key, output_mem = options.key, options.output_mem
-        features, whole = own.beta.shape[1:], own.given
+        features, whole = own.beta.shape[1:], own
         if affine is not None:
-            features, whole = own.features_after(affine[0]), own.multiplied(*affine).given
+            features, whole = own.features_after(affine[0]), own.multiplied(*affine)
         of = None if wants is None else wants[2:]
         state_dtype = own.beta.dtype
         # Both kernels are built before either runs, so that the backward pass cannot fail for lack of one.
-        if lack := kernels.lack(x.dtype, state_dtype, key, len(whole) > 5, of):
+        if lack := kernels.lack(x.dtype, state_dtype, key, whole.shift is not None, of):
             raise Unavailable(f"needs {lack}")
         view = View.of(x.shape, x.stride(), features)
         spikes = view.empty_sequence(x, x.dtype)
@@ -108,7 +108,7 @@ class _Kernels:
         view, key, output_mem = known
         grad_spikes, grad_mem = incoming
         last, trace = (None, grad_mem) if output_mem else (grad_mem, None)
-        whole = own.given if affine is None else own.multiplied(*affine).given
+        whole = own if affine is None else own.multiplied(*affine)
         grad_x = view.empty_sequence(x, x.dtype)
         grad_start = None if mem is None else view.empty_state(x, own.beta.dtype)
         constants = key, Incoming(grad_spikes, last, trace), wants[2:]

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops._adaptive_leaky.cpp.view import View
 from snntorch_asnn.ops._adaptive_leaky.rule import Rule, options_of
 from snntorch_asnn.ops._cpp import build
@@ -101,12 +101,14 @@ class _Read(NamedTuple):
     arguments: tuple[Any, ...]
 
 
-def _read(view: View, x: Tensor, mem: Tensor | None, coefficients: Sequence[Tensor]) -> _Read:
+def _read(view: View, x: Tensor, mem: Tensor | None, coefficients: Coefficients) -> _Read:
     x, x_strides = (x, view.strides) if view.strides is not None else view.other(x)
     mem = None if mem is None else view.state(mem)
     tensors, addresses = [x, mem], []
     strides: list[int] = []
     for given in coefficients:
+        if given is None:
+            continue
         if given.numel() == view.steps:
             coefficient, of_step, of_feature = given, given.stride(0), 0
         else:
@@ -130,7 +132,7 @@ def forward(
     view: View,
     x: Tensor,
     mem: Tensor | None,
-    coefficients: Sequence[Tensor],
+    coefficients: Coefficients,
     key: str,
     spikes: Tensor,
     mem_out: Tensor,
@@ -141,7 +143,7 @@ def forward(
         if not output_mem:
             mem_out.zero_() if mem is None else mem_out.copy_(mem)
         return
-    kernel = _forward_kernel(x.dtype, coefficients[0].dtype, key, len(coefficients) > 5)
+    kernel = _forward_kernel(x.dtype, coefficients.beta.dtype, key, coefficients.shift is not None)
     read = _read(view, x, mem, coefficients)
     last, trace = (None, mem_out.data_ptr()) if output_mem else (mem_out.data_ptr(), None)
     kernel(*read.arguments, spikes.data_ptr(), last, trace, torch.get_num_threads())
@@ -159,7 +161,7 @@ def backward(
     view: View,
     x: Tensor,
     mem: Tensor | None,
-    coefficients: Sequence[Tensor],
+    coefficients: Coefficients,
     key: str,
     incoming: Incoming,
     wants: tuple[bool, ...],
@@ -170,13 +172,13 @@ def backward(
 
     ``wants`` says which of :class:`Coefficients` have a row.
     """
-    state_dtype, rows = coefficients[0].dtype, sum(wants)
+    state_dtype, rows = coefficients.beta.dtype, sum(wants)
     grads = x.new_empty((rows, view.steps, view.features), dtype=state_dtype)
     if x.numel() == 0:
         if grad_start is not None:
             grad_start.zero_() if incoming.last is None else grad_start.copy_(incoming.last)
         return grads.zero_()
-    has_shift = len(coefficients) > 5
+    has_shift = coefficients.shift is not None
     sums_size, kernel, surrogate_shape = _backward_kernel(x.dtype, state_dtype, key, has_shift, wants)
     sums = None
     if rows:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from snntorch_asnn.ops._adaptive_leaky import autograd
+from snntorch_asnn.ops._adaptive_leaky.coefficients import Coefficients
 from snntorch_asnn.ops._adaptive_leaky.cpp import kernels
 from snntorch_asnn.ops._adaptive_leaky.cpp.kernels import Incoming
 from snntorch_asnn.ops._adaptive_leaky.cpp.view import View
@@ -22,7 +23,7 @@ def _forward(
     """Spikes ``[T, B, C, M]`` and the membrane after the last step or every step."""
     spikes, mem_out = _empty_outputs(x, mem, coefficients, key, output_mem)
     view = View.of_folded(x.shape, x.stride())
-    kernels.forward(view, x, mem, coefficients, key, spikes, mem_out, output_mem)
+    kernels.forward(view, x, mem, Coefficients(*coefficients), key, spikes, mem_out, output_mem)
     return spikes, mem_out
 
 
@@ -44,7 +45,7 @@ def _backward(
     last, trace = (None, grad_mem) if output_mem else (grad_mem, None)
     start = None if mem is None else grad_start
     constants = key, Incoming(grad_spikes, last, trace), tuple(wants[2:])
-    found = kernels.backward(view, x, mem, coefficients, *constants, grad_x, start)
+    found = kernels.backward(view, x, mem, Coefficients(*coefficients), *constants, grad_x, start)
     for to, grad in zip(grads, found, strict=True):
         to.copy_(view.coefficient_gradient(grad, to.shape))
     return grad_x, grad_start, grads

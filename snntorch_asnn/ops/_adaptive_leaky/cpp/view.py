@@ -28,14 +28,14 @@ class View:
     features: int
     """C, with the copies."""
     copies: int
-    """Of each coefficient, where the elements that share one lie in stretches too short for vectors."""
+    """How often each coefficient stands there, if the elements that share one are too few for vectors."""
     per_element: bool
     is_dense: bool
     """Whether a result can have the strides of the sequence itself."""
     sizes: Any
     """T, B, C and M."""
     strides: Any
-    """Of T and B; None where the kernels need a copy of the sequence."""
+    """Strides of T and B; None if the kernels need a copy of the sequence."""
 
     @staticmethod
     @functools.lru_cache(maxsize=4096)

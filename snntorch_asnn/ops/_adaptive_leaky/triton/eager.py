@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Size, Tensor
 
+from snntorch_asnn._torch import storage_of
 from snntorch_asnn.ops._adaptive_leaky.autograd import (
     Affine,
     Gradients,
@@ -77,9 +78,9 @@ class View:
     is_direct: bool
     """Whether they read a sequence where it lies; elsewhere they get a copy."""
     strides: tuple[int, ...]
-    """Of T and B."""
+    """Strides of T and B."""
     result_strides: tuple[int, ...]
-    """Of spikes and gradients."""
+    """Strides of spikes and gradients."""
     state_strides: tuple[int, ...]
     is_by_channel: bool
     """Whether coefficients differ along one dimension at most."""
@@ -97,7 +98,7 @@ class View:
             shape,
             features,
             folding,
-            seen is folded and folded.untyped_storage()._cdata == like.untyped_storage()._cdata,
+            seen is folded and storage_of(folded) == storage_of(like),
             seen.stride()[:2],
             folding.unfold(result).stride(),
             folding.unfold_state(result[0]).stride(),
@@ -149,7 +150,7 @@ class View:
         return torch.stack(given, dim=1)
 
     def totals(self, sums: Tensor) -> Tensor:
-        """Of ``sums`` ``[programs, T, rows, columns]``, the rows' totals ``[rows, T, C]``."""
+        """Sum ``[programs, T, rows, columns]`` to totals ``[rows, T, C]``."""
         sums = sums_by_coefficient(sums, self.folding)
         _, steps, rows, channels, _ = sums.shape
         totals = sums.new_empty(rows, steps, channels)

@@ -16,6 +16,7 @@ import torch
 import triton
 from torch import Size, Tensor
 
+from snntorch_asnn._torch import storage_of
 from snntorch_asnn.ops._adaptive_leaky.layout import Folding, dense_inside, fold, is_dense_inside
 from snntorch_asnn.ops._batch_moments.norm_state import NormState
 from snntorch_asnn.ops._batch_moments.triton.kernels import add_kernel, moments_kernel, partial_moments_kernel
@@ -43,7 +44,7 @@ class _Plan:
     """Columns that have one channel."""
     channels: int
     strides: tuple[int, int]
-    """Of rows and groups, divided by the alignment."""
+    """Strides of rows and groups, divided by the alignment."""
     each_step: bool
     blocks: int
     tiles_m: int
@@ -243,7 +244,7 @@ class _View:
     """Whether they read a sequence where it lies; elsewhere they get a copy."""
     plan: _Plan
     elements: int
-    """Of one channel, in one step where every step has statistics of its own."""
+    """Elements of one channel: in all steps, or in one if each step has statistics of its own."""
     result_strides: tuple[int, ...]
     parameters: tuple[int, ...]
     """Shape of factor and offset."""
@@ -261,7 +262,7 @@ class _View:
         elements = like.numel() // shape[channel_dim] // (steps if each_step else 1)
         return _View(
             folding,
-            is_dense_inside(folded) and folded.untyped_storage()._cdata == like.untyped_storage()._cdata,
+            is_dense_inside(folded) and storage_of(folded) == storage_of(like),
             _Plan.of(seen.shape, seen.stride(), like.element_size(), each_step),
             elements,
             folding.unfold(torch.empty(folded.shape, device="meta")).stride(),
