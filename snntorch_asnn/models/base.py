@@ -331,7 +331,7 @@ class SpikingModel(nn.Module, ABC):
         """Initialise a new head. The default keeps PyTorch's initialisation; subclasses may override it."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what was given by hand: a function of the user's own may not be pickled."""
+        """Leave out settings that are not plain values, because a user's function may not be picklable."""
         return self.__dict__ | {"_by_hand": {}}
 
     def _load_from_state_dict(
