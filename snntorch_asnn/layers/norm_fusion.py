@@ -128,7 +128,7 @@ def fold_norm(layer: nn.Module, norm_leaky: NormLeaky) -> tuple[nn.Module, nn.Mo
     if isinstance(layer, nn.Linear):
         return _with_norm(layer, norm), norm_leaky.neuron
     if layer.transposed and layer.groups > 1:
-        # PyTorch's fuse_conv_bn_eval is wrong for them.
+        # PyTorch's fuse_conv_bn_eval handles transposed convolutions of one group only.
         raise ValueError(
             f"layer must have groups=1, because it is a transposed convolution; got groups={layer.groups}"
         )
