@@ -11,7 +11,7 @@ import pytest
 import snntorch_asnn
 
 ROOT = Path(snntorch_asnn.__file__).parents[1]
-FOLDERS = ["cli", "encoding", "energy", "layers", "neurons", "spikegen", "train"]
+FOLDERS = ["cli", "encoding", "energy", "layers", "neurons", "ops", "spikegen", "train"]
 
 
 def modules() -> dict[str, Path]:

@@ -79,6 +79,8 @@ class AdaptiveNeuron(Stateful, SpikingNeuron):
         cls.time_parameters = spec.time_parameters
         init: Any = cls.__init__
         cls._options = option_parameters(init, spec.defaults)
+        if "__init__" not in vars(cls):
+            return
         init.__signature__ = complete_signature(init, cls._options)
         names = list(init.__signature__.parameters)[1:]
         cls._snntorch_names = tuple(name for name in names if name not in cls._options)

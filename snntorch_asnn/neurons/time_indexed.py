@@ -116,7 +116,7 @@ class TimeIndexed(nn.Module):
         if value.ndim == 0:
             return value.expand(steps, *self.feature_shape)
         if isinstance(rows, slice):
-            return value if steps == self.num_steps else value[rows]
+            return value if steps == value.shape[0] else value[rows]
         return value.index_select(0, rows)
 
     def _row_before(self, name: str, position: StepIndex) -> Tensor:

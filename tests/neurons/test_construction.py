@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import pickle
 import re
@@ -113,6 +114,15 @@ def test_a_subclass_has_its_own_signature_and_documentation() -> None:
     assert inspect.signature(Same) == inspect.signature(asnn.AdaptiveLeaky)
     with pytest.raises(TypeError, match="Same takes no argument 'num_step'"):
         Same(0.9, num_step=3)
+
+
+def test_a_subclass_may_change_defaults_without_changing_its_parent() -> None:
+    class Free(asnn.AdaptiveLeaky):
+        spec = dataclasses.replace(asnn.AdaptiveLeaky.spec, defaults={"beta_constraint": "none"})
+
+    assert Free(1.5, num_steps=3).leak.tolist() == [1.5, 1.5, 1.5]
+    assert asnn.AdaptiveLeaky(1.5, num_steps=3).leak.tolist() == [1.0, 1.0, 1.0]
+    assert inspect.signature(asnn.AdaptiveLeaky).parameters["beta_constraint"].default == "clamp"
 
 
 PICKLED: dict[str, Any] = {
