@@ -40,7 +40,7 @@ class TimeIndexed(nn.Module):
             value = getattr(self, name, None)
             if value is not None and value.ndim > 0 and len(value) != num_steps:
                 raise ValueError(
-                    f"num_steps={num_steps} does not fit {name}, which has values for {len(value)} steps; "
+                    f"num_steps={num_steps}: {name} has values for {len(value)} steps; "
                     f"call resize_steps({num_steps}), which resamples it"
                 )
         self._num_steps = num_steps
