@@ -222,14 +222,17 @@ def test_the_analog_image_of_a_code_is_checked(name: str) -> None:
         ({"normalize": ((0.5, 0.5), 0.2)}, "normalize must have one mean, or one for each of 3 channels"),
         ({"unnormalize": (0.5, [0.2] * 4)}, "unnormalize must have one std, or one for each of 3 channels"),
         ({"normalize": (0.5, torch.ones(2, 3, 1, 1))}, "normalize must have one std"),
-        ({"normalize": (0.5, 0.0)}, "normalize: std must be positive; got 0"),
-        ({"unnormalize": (0.5, (0.1, -0.2, 0.3))}, "unnormalize: std must be positive"),
-        ({"normalize": MOMENTS, "unnormalize": MOMENTS}, "normalize must be left out with unnormalize"),
+        ({"normalize": (0.5, 0.0)}, "std in normalize must be positive; got 0"),
+        ({"unnormalize": (0.5, (0.1, -0.2, 0.3))}, "std in unnormalize must be positive"),
+        (
+            {"normalize": MOMENTS, "unnormalize": MOMENTS},
+            "normalize must not be given together with unnormalize",
+        ),
         ({"normalize": "layer"}, r"normalize must be None or \(mean, std\); got 'layer'"),
         ({"normalize": 0.5}, r"normalize must be None, .* got 0.5"),
-        ({"normalize": MOMENTS, "encoding": "none"}, "normalize must be None with .* normalise the sequence"),
+        ({"normalize": MOMENTS, "encoding": "none"}, "normalize must be None if .* normalise the sequence"),
         ({"unnormalize": MOMENTS, "encoding": Encoder(4)}, "unnormalize must be None .* the encoding"),
-        ({"normalize": MOMENTS, "encoding": own_spikes}, "code must take analog"),
+        ({"normalize": MOMENTS, "encoding": own_spikes}, "code must have an argument analog"),
     ],
 )
 @pytest.mark.parametrize("model", ["lenet", "spikformer_tiny"])
