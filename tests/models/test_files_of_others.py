@@ -185,7 +185,7 @@ def test_weights_that_are_not_finite(value: float, key: str, dtype: torch.dtype,
         ({"encoding": ["hybrid"]}, "encoding must be a name or a callable"),
         ({"encoding": "direct"}, "'conv1.conv.bias' is of shape"),
         ({"colour": True}, "LeNet takes no argument 'colour'"),
-        ({"normalize": [[0.5], "x"]}, "normalize: std must be a number"),
+        ({"normalize": [[0.5], "x"]}, "std in normalize must be a number"),
         ({"fused": 1}, "fused must be a bool; got 1"),
     ],
 )
