@@ -454,3 +454,16 @@ def test_a_number_is_as_exact_as_the_input() -> None:
     x = torch.ones(2, 1, dtype=torch.float64)
     _, mem = adaptive_leaky(x, 0.7, threshold=10.0)
     assert mem.item() == 0.7 + 1
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("impl", ["compile", "cpp", "reference"])
+def test_an_empty_batch_between_features_has_gradients_of_zero(impl: Any) -> None:
+    if impl == "cpp" and cpp.missing():
+        pytest.skip("needs a C++ compiler")
+    x = torch.zeros(2, 2, 4, 0).permute(0, 3, 1, 2).requires_grad_()
+    beta = torch.full((2, 2, 4), 0.9, requires_grad=True)
+    spikes, mem = adaptive_leaky(x, beta, impl=impl)
+    grad_x, grad_beta = torch.autograd.grad(spikes.sum() + mem.sum(), (x, beta))
+    assert grad_x.shape == x.shape
+    assert torch.equal(grad_beta, torch.zeros_like(beta))

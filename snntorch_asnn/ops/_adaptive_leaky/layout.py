@@ -58,7 +58,7 @@ class Folding:
     def unfold_parameter_gradient(self, grads: Tensor, feature_shape: Sequence[int]) -> Tensor:
         """Gradients ``[..., T, C]`` of :meth:`parameter`'s result as those of its argument."""
         in_memory = [self.expanded_features[d] for d in self.order]
-        steps = grads[..., 0].numel() if grads.shape[-1] else 0
+        steps = math.prod(grads.shape[:-1])
         unfolded = grads.reshape(steps, *in_memory).permute(0, *(d + 1 for d in _inverse(self.order)))
         return unfolded.sum_to_size(steps, *self.feature_shape).reshape(*grads.shape[:-1], *feature_shape)
 
