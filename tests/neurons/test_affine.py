@@ -60,5 +60,5 @@ def test_equals_what_it_stands_for(impl: str, shape: tuple[int, ...], features: 
 def test_wrong_shapes(wrong: tuple[int, ...]) -> None:
     neuron = asnn.AdaptiveLeaky(0.8, num_steps=STEPS, sequence=True)
     x = torch.rand(STEPS, BATCH, CHANNELS, SIZE, SIZE)
-    with pytest.raises(ValueError, match="affine must broadcast against one step's input"):
+    with pytest.raises(ValueError, match=rf"affine must broadcast .* or start with the sizes \({STEPS}, 1\)"):
         neuron(x, affine=(torch.ones(wrong), torch.zeros(wrong)))
