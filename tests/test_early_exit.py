@@ -29,6 +29,13 @@ def mean_over_steps(net: nn.Module, inputs: list[Tensor]) -> Tensor:
     return torch.stack([net(x) for x in inputs]).mean(0)
 
 
+def test_no_graph_is_kept() -> None:
+    model = create_model("lenet", num_classes=5, num_steps=STEPS, in_channels=1, image_size=8).eval()
+    logits, _ = asnn.anytime(model, torch.rand(2, 1, 8, 8), threshold=0.9)
+    assert next(model.parameters()).requires_grad
+    assert not logits.requires_grad
+
+
 @pytest.mark.parametrize("criterion", ["confidence", "entropy"])
 @pytest.mark.parametrize("neuron", ["asnn", "lif"])
 @pytest.mark.parametrize(("encoding", "readout"), [("hybrid", "time_weighted"), ("direct", "mean")])

@@ -38,6 +38,8 @@ def test_the_signature_has_snntorchs_arguments_in_its_order_and_then_the_options
     assert set(keyword_only) == set(options.__annotations__)
     known = [name for name in inspect.signature(theirs).parameters if name in positional]
     assert positional == known
+    defaults = {name: inspect.signature(theirs).parameters[name].default for name in known}
+    assert {n for n in known if parameters[n].default != defaults[n]} <= {"learn_alpha", "learn_beta"}
     assert all(p.kind is not p.VAR_KEYWORD for p in parameters.values())
     assert not any(isinstance(p.annotation, str) for p in parameters.values())
     required = [name for name in keyword_only if parameters[name].default is inspect.Parameter.empty]

@@ -254,3 +254,10 @@ def test_the_kernel_that_is_built_first_is_the_one_that_runs(
     spikes, _ = engine.run(x, None, coefficients, rule, output_mem=False, impl="cpp", affine=given)
     spikes.sum().backward()
     assert asked == [asked[0]] * 2
+
+
+def test_a_compiler_need_not_tell_its_version(tmp_path: Path) -> None:
+    compiler = tmp_path / "c++"
+    compiler.write_text("#!/bin/sh\nexit 1\n")
+    compiler.chmod(0o755)
+    assert cpp_build._version(str(compiler)) == ""
