@@ -24,6 +24,7 @@ from snntorch_asnn.layers import (
     set_norm_over_time,
     split_norms,
 )
+from snntorch_asnn.layers.norm_over_time import is_synchronised
 from snntorch_asnn.layers.pointwise import Pointwise
 from snntorch_asnn.models import create_model
 from snntorch_asnn.ops._adaptive_leaky.cpp import implementation as cpp
@@ -216,12 +217,19 @@ def test_compiled_in_one_graph(kind: str) -> None:
         assert_same(tensors_of(twin), tensors_of(net))
 
 
+def test_norms_of_each_step_are_synchronised_as_the_given_one_is() -> None:
+    assert is_synchronised(StepBatchNorm(nn.SyncBatchNorm(3), STEPS))
+    assert not is_synchronised(StepBatchNorm(nn.BatchNorm2d(3), STEPS))
+
+
 @pytest.mark.parametrize("kind", EACH)
-def test_under_function_transforms(kind: str) -> None:
+@pytest.mark.parametrize("training", [True, False])
+def test_under_function_transforms(kind: str, training: bool) -> None:
     shape = SHAPES["images"]
-    layer = TimeFolded(norm_for(shape), norm_over_time=kind, num_steps=STEPS)
+    norm = norm_for(shape, track_running_stats=not training)  # vmap cannot move averages in place
+    layer = TimeFolded(norm, norm_over_time=kind, num_steps=STEPS)
     layer(sequence(shape))
-    layer.eval()
+    layer.train(training)
     many = torch.stack([sequence(shape) for _ in range(3)])
     per_sample = torch.func.vmap(torch.func.grad(lambda x: layer(x).square().sum()))(many)
     leaf = many.clone().requires_grad_()

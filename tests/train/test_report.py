@@ -160,6 +160,14 @@ def test_many_classes_are_drawn_without_names(run):
     assert "Most frequent errors" not in page.texts
 
 
+def test_accuracy_by_step_has_energy_beside_it_where_it_is_known(run):
+    assert "energy so far (µJ an image)" in read(write_report(run)).texts
+    (run / "energy.json").unlink()
+    page = read(write_report(run))
+    assert "stopped after step" in page.texts
+    assert "energy so far (µJ an image)" not in page.texts
+
+
 def test_a_line_that_was_cut_off_is_left_out(run):
     with (run / "metrics.jsonl").open("a") as stream:
         stream.write('{"epoch": 4, "lo')

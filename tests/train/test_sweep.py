@@ -118,7 +118,7 @@ def test_runs_with_other_settings_are_never_joined(tmp_path, monkeypatch):
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
     message = r"encoding=direct: resume must keep .*; got neuron='asnn' where it has 'lif', lr=0.003 where"
     with pytest.raises(ValueError, match=message):
-        run(tmp_path, grid={"encoding": ["hybrid", "direct"]}, seeds=[0])
+        run(tmp_path, grid={"encoding": ["hybrid", "direct"]}, seeds=[1, 0])
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
 
 
