@@ -26,6 +26,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from snntorch_asnn._torch import transforms_active
 from snntorch_asnn.ops._adaptive_leaky.layout import Folding, dense_inside, fold
 from snntorch_asnn.ops._adaptive_leaky.triton import implementation as triton
 from snntorch_asnn.ops._cpp import build as cpp_build
@@ -65,7 +66,7 @@ def batch_moments(
         group: processes whose batches count as one; None for this process alone.
         each_step: whether every step has moments of its own, ``[T, C]``, instead of one for all, ``[C]``.
     """
-    if torch.compiler.is_compiling() and group is None:
+    if group is None and (torch.compiler.is_compiling() or transforms_active()):
         others = [d for d in range(int(each_step), x.ndim) if d != channel_dim]
         variance, mean = torch.var_mean(_widened(x), others, correction=0)
         return Moments(x, mean, variance, x.numel() / mean.numel())
