@@ -186,11 +186,10 @@ class AdaptiveNeuron(Stateful, SpikingNeuron):
         before, position = self._resume(x, given, step)
         dtype = torch.promote_types(x.dtype, torch.float32)
         rows = self._indices(position, 1)
-        parameters = {
-            name: as_dtype(self._row(getattr(self, name), rows), dtype) for name in self.time_parameters
-        }
+        values = self._values(dtype)
+        parameters = self._at_step(values, rows)
         parameters |= self._constrained(parameters)
-        previous = self._previous_threshold(position, parameters["threshold"])
+        previous = self._previous_threshold(position, values, parameters)
         arguments = self._arguments(parameters, previous)
         spikes, after = self.spec.step(self, x, before, arguments, self._rule())
         if self._state.made_in_export or not is_exporting():
@@ -206,19 +205,19 @@ class AdaptiveNeuron(Stateful, SpikingNeuron):
         self._check_features(x.shape[1:])
         steps = x.shape[0]
         if not (self.init_hidden or torch.compiler.is_compiling()) and step is None and given[-1] is None:
-            check_time_comes_first(x.shape, self.num_steps, raises=self.on_overrun == "raise")
+            check_time_comes_first(x.shape, self._num_steps, raises=self.on_overrun == "raise")
         before: tuple[Tensor | None, ...]
         before, position = (
             self._resume(x[0], given, step) if self.init_hidden else self._begin(x, given, step)
         )
         dtype = torch.promote_types(x.dtype, torch.float32)
         rows = self._indices(position, steps)
-        values = {name: as_dtype(getattr(self, name), dtype) for name in self.time_parameters}
+        values = self._values(dtype)
         # The whole leak is constrained, so that the sum of its gradients leads it back where steps share it.
         values |= self._constrained(values)
-        parameters = {name: self._rows(value, rows, steps) for name, value in values.items()}
+        parameters = self._at_steps(values, rows, steps)
         threshold = parameters["threshold"]
-        previous = self._previous_threshold(position, threshold)
+        previous = self._previous_threshold(position, values, parameters)
         if previous is not threshold:
             previous = torch.cat([previous[None], threshold[:-1]])
         arguments = self._arguments(parameters, previous)
@@ -262,7 +261,7 @@ class AdaptiveNeuron(Stateful, SpikingNeuron):
         return spikes, *(by_name[name] for name in self.returned_states)
 
     def _check_features(self, shape: torch.Size) -> None:
-        if not fits(self.feature_shape, shape):
+        if self.feature_shape and not fits(self.feature_shape, shape):
             raise ValueError(
                 f"feature_shape={self.feature_shape} does not broadcast with input_, which has the shape "
                 f"{tuple(shape)} at each step"
@@ -270,11 +269,13 @@ class AdaptiveNeuron(Stateful, SpikingNeuron):
         if self.inhibition and len(shape) != 2:
             raise ValueError(f"input_ must be [B, N] at each step with inhibition=True; got {tuple(shape)}")
 
-    def _previous_threshold(self, position: StepIndex, threshold: Tensor) -> Tensor:
-        """Threshold of the step before, whose spikes cause a delayed reset; ``threshold`` if constant."""
-        if self.exact_reset or self.threshold.ndim == 0:
-            return threshold
-        return self._row_before("threshold", position).to(threshold.dtype)
+    def _previous_threshold(
+        self, position: StepIndex, values: dict[str, Tensor], parameters: dict[str, Tensor]
+    ) -> Tensor:
+        """Threshold of the step before, whose spikes cause a delayed reset; this step's if it is constant."""
+        if self.exact_reset or values["threshold"].ndim == 0:
+            return parameters["threshold"]
+        return self._row_before(values["threshold"], position)
 
     def _rule(self) -> Rule:
         if torch.compiler.is_compiling():

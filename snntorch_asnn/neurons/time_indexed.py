@@ -81,51 +81,70 @@ class TimeIndexed(nn.Module):
             ValueError: if they end after ``num_steps`` and ``on_overrun`` is ``"raise"``. A compiled graph
                 raises RuntimeError, because the step is known only when it runs.
         """
-        if isinstance(position, int) and position + steps <= self.num_steps:
+        if isinstance(position, int) and position + steps <= self._num_steps:
             return slice(position, position + steps)
         rows = position + torch.arange(steps, device=self._device)
         if self.on_overrun == "raise":
             if isinstance(position, int):
                 last = position + steps - 1
                 raise ValueError(f"{self._overrun_message()}; this call asks for step {last}")
-            torch._assert_async((rows[-1] < self.num_steps).all(), self._overrun_message())
+            torch._assert_async((rows[-1] < self._num_steps).all(), self._overrun_message())
         return self._wrapped(rows)
 
     def _wrapped(self, rows: Tensor) -> Tensor:
-        return rows % self.num_steps if self.on_overrun == "cycle" else rows.clamp(max=self.num_steps - 1)
+        return rows % self._num_steps if self.on_overrun == "cycle" else rows.clamp(max=self._num_steps - 1)
 
     def _overrun_message(self) -> str:
         return (
-            f"num_steps={self.num_steps}: the neuron has parameters for steps 0 to {self.num_steps - 1}; "
+            f"num_steps={self._num_steps}: the neuron has parameters for steps 0 to {self._num_steps - 1}; "
             "start a new sequence with snntorch_asnn.reset(net), or choose on_overrun='hold' or 'cycle'"
         )
 
-    def _row(self, value: Tensor, rows: slice | Tensor) -> Tensor:
-        """The value of a time parameter at one step."""
-        if value.ndim == 0:
-            return value
-        if isinstance(rows, slice):
-            return value[rows.start]
-        return value.index_select(0, rows).squeeze(0)
+    def _values(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        """The time parameters by name, in ``dtype``."""
+        values = {}
+        for name in self.time_parameters:
+            value: Tensor | None = None
+            if not torch.compiler.is_compiling():
+                # Read past __getattr__, which takes a while; parametrized and pruned values are attributes.
+                value = self._parameters.get(name)
+                value = self._buffers.get(name) if value is None else value
+            value = getattr(self, name) if value is None else value
+            values[name] = value if value.dtype == dtype else value.to(dtype)
+        return values
 
-    def _rows(self, value: Tensor, rows: slice | Tensor, steps: int) -> Tensor:
-        """The values of a time parameter at several steps, ``[steps, *feature_shape]``."""
-        if value.ndim == 0 and is_exporting():
-            # Inductor, compiling an exported graph, cannot take a step from an expanded number.
-            return value * value.new_ones(steps, *self.feature_shape)
-        if value.ndim == 0:
-            return value.expand(steps, *self.feature_shape)
+    def _at_step(self, values: dict[str, Tensor], rows: slice | Tensor) -> dict[str, Tensor]:
+        """The values of time parameters at one step, each ``feature_shape`` or one number."""
         if isinstance(rows, slice):
-            return value if steps == value.shape[0] else value[rows]
-        return value.index_select(0, rows)
+            return {name: value if value.ndim == 0 else value[rows.start] for name, value in values.items()}
+        return {
+            name: value if value.ndim == 0 else value.index_select(0, rows).squeeze(0)
+            for name, value in values.items()
+        }
 
-    def _row_before(self, name: str, position: StepIndex) -> Tensor:
-        """The value of a time parameter at the step before ``position``; at the first step, its own."""
+    def _at_steps(self, values: dict[str, Tensor], rows: slice | Tensor, steps: int) -> dict[str, Tensor]:
+        """The values of time parameters at several steps, each ``[steps, *feature_shape]``."""
+        shape = (steps, *self.feature_shape)
+        # Inductor, compiling an exported graph, cannot take a step from an expanded number.
+        ones = None if not is_exporting() else next(iter(values.values())).new_ones(shape)
+        found = {}
+        for name, value in values.items():
+            if value.ndim == 0:
+                found[name] = value.expand(shape) if ones is None else value * ones
+            elif isinstance(rows, slice):
+                found[name] = value if steps == value.shape[0] else value[rows]
+            else:
+                found[name] = value.index_select(0, rows)
+        return found
+
+    def _row_before(self, value: Tensor, position: StepIndex) -> Tensor:
+        """``value`` ``[T, *feature_shape]`` at the step before ``position``; at the first step, its own."""
         before = position - 1
         if self.on_overrun == "cycle":
-            before = before % self.num_steps
+            before = before % self._num_steps
         elif isinstance(before, Tensor):
             before = before.clamp(min=0)
         else:
             before = max(before, 0)
-        return self._row(getattr(self, name), self._indices(before, 1))
+        rows = self._indices(before, 1)
+        return value[rows.start] if isinstance(rows, slice) else value.index_select(0, rows).squeeze(0)
