@@ -145,7 +145,7 @@ def test_every_option_of_the_norm(options: dict[str, Any]) -> None:
 def test_moments_of_large_tensors(dtype: torch.dtype, channels_last: bool) -> None:
     """In the C++ kernels, where there is a compiler."""
     x = (torch.randn(4, 8, 16, 16, 16) * 2 + 3).to(dtype)
-    assert x.numel() > moments_module.SMALL
+    assert x.numel() > moments_module.LEAST_TO_COMPILE_FOR
     if channels_last:
         x = x.movedim(2, -1).contiguous().movedim(-1, 2)
     leaf, exact = x.clone().requires_grad_(), x.double().requires_grad_()
@@ -205,7 +205,7 @@ def test_agrees_with_the_pair_in_the_kernel(channels_last: bool) -> None:
     x = maps(4, 8, 16, 16, 16)
     if channels_last:
         x = x.movedim(2, -1).contiguous().movedim(-1, 2)
-    assert x.numel() > moments_module.SMALL
+    assert x.numel() > moments_module.LEAST_TO_COMPILE_FOR
     assert_agree(layer_for(x, impl="cpp").double(), x)
 
 
@@ -246,7 +246,7 @@ def test_empty_batches() -> None:
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_every_sharing_of_parameters_in_the_kernel(shared: tuple[int, ...], channels_last: bool) -> None:
     x = maps(4, 16, CHANNELS, 16, 8)
-    assert x.numel() > moments_module.SMALL
+    assert x.numel() > moments_module.LEAST_TO_COMPILE_FOR
     if channels_last:
         x = x.movedim(2, -1).contiguous().movedim(-1, 2)
     options = {"learn_threshold": True, "output": True, "feature_shape": shared, "impl": "cpp"}
@@ -471,11 +471,11 @@ def test_wrong_arguments() -> None:
 @pytest.mark.parametrize(
     ("layer", "channels", "message"),
     [
-        (nn.Conv2d(2, 4, 3), 3, "norm_leaky must have the 4 channels that layer puts out; got 3"),
-        (nn.Conv2d(2, 4, 3), 1, "norm_leaky must have the 4 channels that layer puts out; got 1"),
-        (nn.Linear(2, 4), 1, "norm_leaky must have the 4 channels that layer puts out; got 1"),
-        (nn.ConvTranspose2d(2, 4, 3), 2, "norm_leaky must have the 4 channels that layer puts out; got 2"),
-        (nn.ConvTranspose2d(2, 4, 3, groups=2), 4, "layer must have groups=1 .* got groups=2"),
+        (nn.Conv2d(2, 4, 3), 3, "norm_leaky must have 4 channels, like the output of layer; got 3"),
+        (nn.Conv2d(2, 4, 3), 1, "norm_leaky must have 4 channels, like the output of layer; got 1"),
+        (nn.Linear(2, 4), 1, "norm_leaky must have 4 channels, like the output of layer; got 1"),
+        (nn.ConvTranspose2d(2, 4, 3), 2, "norm_leaky must have 4 channels, like the output of layer; got 2"),
+        (nn.ConvTranspose2d(2, 4, 3, groups=2), 4, "layer must have groups=1, .* got groups=2"),
     ],
 )
 def test_folding_refuses_what_does_not_fit(layer: nn.Module, channels: int, message: str) -> None:
