@@ -402,7 +402,7 @@ def test_folding_into_the_layer_before(kind: str) -> None:
             after(current)
             after.eval(), layer.eval()
             if kind in ("step_statistics", "step"):
-                with pytest.raises(ValueError, match=f"one norm for all steps.*got norm_over_time='{kind}'"):
+                with pytest.raises(ValueError, match=f"same norm at every step.*got norm_over_time='{kind}'"):
                     fold_norm(layer, after)
                 continue
             folded, spiking = fold_norm(layer, after)

@@ -94,7 +94,7 @@ def test_other_codes_have_one_stem(encoding):
 def test_analog_steps_can_be_several():
     code = partial(spikegen.hybrid, direct_steps=2)
     model = LeNet(num_classes=2, num_steps=3, encoding=code)
-    assert model.conv1.conv_norm.analog_planes == 2
+    assert model.conv1.conv_norm.direct_steps == 2
     assert model(torch.rand(2, 3, 32, 32)).shape == (2, 2)
 
 
