@@ -251,7 +251,7 @@ def _chunks(num_steps: int) -> Iterator[slice]:
 
 
 def _bare(tensor: Tensor | None) -> Tensor | None:
-    """``tensor`` without its history and base, which Dynamo would otherwise guard and compile anew for."""
+    """Return ``tensor`` without its history, so that Dynamo does not guard on it and recompile."""
     return None if tensor is None else tensor.detach()
 
 
