@@ -72,7 +72,7 @@ def test_a_model_is_priced_with_fresh_weights(call):
     assert code == 0
     assert "T = 2 steps, mean over 8 images" in out
     assert "an integer n as n ACs" in out
-    assert "multiplied as (Q Kᵀ) V" in out
+    assert "computed as (Q Kᵀ) V" in out
     assert "The weights are fresh" in out
     assert torch.equal(torch.get_rng_state(), random)
 
