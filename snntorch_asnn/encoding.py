@@ -22,14 +22,6 @@ Moment: TypeAlias = float | Sequence[float] | Tensor
 Moments: TypeAlias = tuple[Moment, Moment]
 """Mean and standard deviation: a number, one per channel, or a tensor that broadcasts against the data."""
 
-
-def __getattr__(name: str) -> type[Encoder]:
-    if name != "HybridEncoder":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn("encoding.HybridEncoder is now encoding.Encoder", DeprecationWarning, stacklevel=2)
-    return Encoder
-
-
 _ROUNDING = 4  # Largest error of normalising and undoing it, in units of the machine epsilon.
 
 
@@ -398,3 +390,10 @@ def _count_direct_steps(
         return 0
     direct_steps: int = options.get("direct_steps", parameters["direct_steps"].default)
     return direct_steps
+
+
+def __getattr__(name: str) -> type[Encoder]:
+    if name != "HybridEncoder":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("encoding.HybridEncoder is now encoding.Encoder", DeprecationWarning, stacklevel=2)
+    return Encoder

@@ -33,6 +33,7 @@ from snntorch_asnn.neurons.time_parameters import check_time_comes_first, resize
 from snntorch_asnn.ops._adaptive_leaky.engine import Impl
 from snntorch_asnn.ops._adaptive_leaky.rule import Rule
 from snntorch_asnn.ops._arguments import check_input, fits
+from snntorch_asnn.ops._loop import loop
 
 __all__ = ["AdaptiveNeuron"]
 
@@ -233,16 +234,13 @@ class AdaptiveNeuron(Stateful, SpikingNeuron):
         self, x: Tensor, state: tuple[Tensor | None, ...], parameters: dict[str, Tensor], rule: Rule
     ) -> tuple[Tensor, State]:
         """Compute a sequence step by step, with the arguments and results of a spec's ``sequence``."""
-        dtype = parameters["beta"].dtype
-        now = tuple(torch.zeros_like(x[0], dtype=dtype) if s is None else s for s in state)
-        spikes: list[Tensor] = []
-        trace: list[State] = []
-        for x_t, *values in zip(x.unbind(0), *(p.unbind(0) for p in parameters.values()), strict=True):
-            spk, now = self.spec.step(self, x_t, now, dict(zip(parameters, values, strict=True)), rule)
-            spikes.append(spk.to(x.dtype))
-            trace.append(now)
-        after = tuple(map(torch.stack, zip(*trace, strict=True))) if self.output else now
-        return torch.stack(spikes), after
+
+        def one(x: Tensor, *state: Tensor, **values: Tensor) -> tuple[Tensor, ...]:
+            spikes, after = self.spec.step(self, x, state, values, rule)
+            return spikes, *after
+
+        spikes, *after = loop(one, x, state, parameters, output_states=self.output)
+        return spikes, tuple(after)
 
     def _constrained(self, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: constrain(parameters[name], self.beta_constraint) for name in self.leaks}

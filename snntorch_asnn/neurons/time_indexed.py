@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from snntorch_asnn._arguments import check_count
-from snntorch_asnn._torch import is_exporting
+from snntorch_asnn._torch import assert_without_waiting, is_exporting
 from snntorch_asnn.neurons.run_state import RunState, StepIndex
 from snntorch_asnn.neurons.time_parameters import Overrun
 
@@ -88,7 +88,7 @@ class TimeIndexed(nn.Module):
             if isinstance(position, int):
                 last = position + steps - 1
                 raise ValueError(f"{self._overrun_message()}; this call asks for step {last}")
-            torch._assert_async((rows[-1] < self._num_steps).all(), self._overrun_message())
+            assert_without_waiting((rows[-1] < self._num_steps).all(), self._overrun_message())
         return self._wrapped(rows)
 
     def _wrapped(self, rows: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ r"""The adaptive Lapicque neuron: a leaky neuron whose reset to zero drops the s
 
     u[t] = \beta[t]\, v[t-1] + g[t]\, x[t]
 
-followed by spikes and reset as in :mod:`snntorch_asnn.ops.adaptive_leaky`.
+followed by spikes and reset as in :func:`~snntorch_asnn.ops.adaptive_leaky`.
 """
 
 from __future__ import annotations

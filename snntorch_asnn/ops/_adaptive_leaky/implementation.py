@@ -1,4 +1,4 @@
-"""What every implementation offers: the engine's table has one such module a line."""
+"""The interface of an implementation; every entry of the engine's table is a module that has it."""
 
 from __future__ import annotations
 

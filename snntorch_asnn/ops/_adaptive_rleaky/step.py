@@ -4,7 +4,7 @@ r"""The adaptive recurrent leaky neuron: its spikes come back to it through a la
 
     u[t] = \beta[t]\, v[t-1] + g[t]\, x[t] + V(s[t-1])
 
-followed by spikes and reset as in :mod:`snntorch_asnn.ops.adaptive_leaky`.
+followed by spikes and reset as in :func:`~snntorch_asnn.ops.adaptive_leaky`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ r"""The adaptive synaptic neuron: a leaky neuron behind a synapse whose current 
     i[t] &= \alpha[t]\, i[t-1] + g[t]\, x[t] \\
     u[t] &= \beta[t]\, v[t-1] + i[t]
 
-followed by spikes and reset as in :mod:`snntorch_asnn.ops.adaptive_leaky`. The current knows nothing of the
+followed by spikes and reset as in :func:`~snntorch_asnn.ops.adaptive_leaky`. The current knows nothing of the
 membrane, so a sequence is two runs of the fused leaky op: one without a reset, one with.
 """
 

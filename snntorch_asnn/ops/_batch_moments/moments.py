@@ -93,7 +93,7 @@ class _Moments(torch.autograd.Function):
         return x, mean, variance, elements
 
     @staticmethod
-    @first_derivative_only("norm and neuron in one", "the one after the other")
+    @first_derivative_only("a fused NormLeaky", "snntorch_asnn.layers.unfuse_norm(model)")
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, None, None, None]:
         grad_x, grad_mean, grad_variance, _ = grad_outputs
         x, mean = ctx.saved_tensors

@@ -305,7 +305,7 @@ class _NormAffine(torch.autograd.Function):
         return x, planes[2], planes[3]
 
     @staticmethod
-    @first_derivative_only("norm and neuron in one", "the one after the other")
+    @first_derivative_only("a fused NormLeaky", "snntorch_asnn.layers.unfuse_norm(model)")
     def backward(ctx: Any, grad_x: Tensor, grad_factor: Tensor, grad_offset: Tensor) -> Any:
         x, out = ctx.saved_tensors
         view: _View = ctx.view
